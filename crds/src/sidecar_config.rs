@@ -1,0 +1,241 @@
+//! What the sidecar is configured with.
+//!
+//! Owns: the fields, their defaults, their ranges and [`SidecarConfig::violations`].
+//! Does not own: the file it is read from, the command line that overrides it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Quantity, Seconds};
+
+/// The version of the configuration's format that this build writes and reads.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// The configuration of one sidecar.
+///
+/// Shape: YAML or JSON, field names in camelCase. A field that is absent has its default; a field that is not
+/// known is warned about and counted, so that an older sidecar runs with a newer configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SidecarConfig {
+    /// The version of the format, 1. Absent means 1; another version is refused.
+    pub format_version: Option<u32>,
+
+    /// Where the lake is.
+    pub storage: Storage,
+
+    /// When buffered rows go to the lake.
+    pub flush: Flush,
+
+    /// How much disk the buffer may take.
+    pub buffer: Buffer,
+}
+
+/// Where the lake is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Storage {
+    /// The bucket of the lake; the command line's `--lake` wins.
+    pub bucket: Option<String>,
+
+    /// The folder of the bucket under which tables lie, without slashes at its ends. Default `data`.
+    pub prefix: String,
+
+    /// The region that requests are signed for. Absent: `AWS_REGION`, else `us-east-1`.
+    pub region: Option<String>,
+
+    /// Settings of S3 and what speaks its protocol.
+    pub s3: S3,
+}
+
+/// Settings of S3 and what speaks its protocol.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct S3 {
+    /// The URL of the endpoint. Absent: `AWS_ENDPOINT_URL`, else AWS itself.
+    pub endpoint: Option<String>,
+
+    /// Whether an endpoint with `http:` is spoken to. Default false: the endpoint must be `https:`.
+    pub allow_insecure: bool,
+}
+
+/// When buffered rows go to the lake: what comes first decides. `/flush`, the change of the UTC day and the end
+/// of the process flush too.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Flush {
+    /// Rows of one table that are flushed together. Range 1 to 10,000,000; default 500,000.
+    pub max_rows: u64,
+
+    /// Bytes of request bodies of one table that are flushed together. Range 64Ki to 1Gi; default 128Mi.
+    pub max_bytes: Quantity,
+
+    /// Age of a table's oldest buffered row at which it is flushed, by the wall clock. Range 1s to 1h; default 60s.
+    pub max_age: Seconds,
+}
+
+/// How much disk the buffer may take.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Buffer {
+    /// Size of the journal's volume. The journal takes at most 80 % of it and then answers 503.
+    /// Range 32Mi to 1Ti; default 2Gi.
+    pub size_limit: Quantity,
+
+    /// Size of the scratch volume, for encoded files that are not yet in the lake and for what sorting spills.
+    /// Range 64Mi to 1Ti; default 1Gi.
+    pub scratch_size_limit: Quantity,
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self { bucket: None, prefix: "data".to_owned(), region: None, s3: S3::default() }
+    }
+}
+
+impl Default for Flush {
+    fn default() -> Self {
+        Self { max_rows: 500_000, max_bytes: Quantity::from_bytes(128 << 20), max_age: Seconds::from_secs(60) }
+    }
+}
+
+impl Default for Buffer {
+    fn default() -> Self {
+        Self { size_limit: Quantity::from_bytes(2 << 30), scratch_size_limit: Quantity::from_bytes(1 << 30) }
+    }
+}
+
+/// A value that the configuration may not have: where it is, and what would be right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The path of the field, for example `flush.maxRows`.
+    pub field: &'static str,
+    /// What is wrong and what is allowed.
+    pub detail: String,
+}
+
+impl std::fmt::Display for Violation {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}: {}", self.field, self.detail)
+    }
+}
+
+impl SidecarConfig {
+    /// Every value that is out of its range. Empty means that the configuration can be used.
+    pub fn violations(&self) -> Vec<Violation> {
+        let mut found = Vec::new();
+        let mut check = |ok: bool, field: &'static str, detail: String| {
+            if !ok {
+                found.push(Violation { field, detail });
+            }
+        };
+        let version = self.format_version.unwrap_or(FORMAT_VERSION);
+        check(
+            version == FORMAT_VERSION,
+            "formatVersion",
+            format!("is {version}; this sidecar reads version {FORMAT_VERSION}"),
+        );
+        check(
+            is_prefix(&self.storage.prefix),
+            "storage.prefix",
+            "must be one or more names of letters, digits, '-', '_' and '.' joined by '/', not beginning with '.' or '_'".to_owned(),
+        );
+        if let Some(bucket) = &self.storage.bucket {
+            check(is_bucket(bucket), "storage.bucket", bucket_rule());
+        }
+        let Flush { max_rows, max_bytes, max_age } = &self.flush;
+        check((1..=10_000_000).contains(max_rows), "flush.maxRows", format!("is {max_rows}; must be 1 to 10000000"));
+        check(
+            (64 << 10..=1 << 30).contains(&max_bytes.bytes()),
+            "flush.maxBytes",
+            format!("is {max_bytes}; must be 64Ki to 1Gi"),
+        );
+        check(
+            (1_000..=3_600_000).contains(&max_age.duration().as_millis()),
+            "flush.maxAge",
+            format!("is {max_age}; must be 1s to 1h"),
+        );
+        let Buffer { size_limit, scratch_size_limit } = &self.buffer;
+        check(
+            (32 << 20..=1 << 40).contains(&size_limit.bytes()),
+            "buffer.sizeLimit",
+            format!("is {size_limit}; must be 32Mi to 1Ti"),
+        );
+        check(
+            (64 << 20..=1 << 40).contains(&scratch_size_limit.bytes()),
+            "buffer.scratchSizeLimit",
+            format!("is {scratch_size_limit}; must be 64Mi to 1Ti"),
+        );
+        found
+    }
+}
+
+/// Whether a text can be a bucket's name.
+/// Source: <https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html>, the characters and the length.
+pub fn is_bucket(name: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
+    let edge = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    (3..=63).contains(&name.len())
+        && name.bytes().all(inner)
+        && edge(name.bytes().next())
+        && edge(name.bytes().next_back())
+        && !name.contains("..")
+}
+
+/// The rule of [`is_bucket`] in words.
+pub fn bucket_rule() -> String {
+    "must be 3 to 63 lower-case letters, digits, '-' and '.', beginning and ending with a letter or digit".to_owned()
+}
+
+/// Whether a text can be a prefix. A name that begins with `_` or `.` is refused because readers of a lake skip
+/// such folders.
+pub fn is_prefix(prefix: &str) -> bool {
+    let name = |name: &str| {
+        !name.is_empty()
+            && !name.starts_with(['.', '_'])
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+    };
+    prefix.len() <= 256 && prefix.split('/').all(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn violations_of(yaml: &str) -> Vec<&'static str> {
+        let config: SidecarConfig = serde_yaml::from_str(yaml).expect("the test's YAML is well-formed");
+        config.violations().into_iter().map(|violation| violation.field).collect()
+    }
+
+    #[test]
+    fn an_empty_configuration_is_the_default_and_has_no_violation() {
+        assert_eq!(violations_of("{}"), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn every_violation_is_reported_with_its_field() {
+        let fields = violations_of(
+            "{formatVersion: 2, storage: {prefix: _data, bucket: Upper}, flush: {maxRows: 0, maxBytes: 2Gi, maxAge: 5ms}, buffer: {sizeLimit: 1Mi, scratchSizeLimit: 1Mi}}",
+        );
+        assert_eq!(
+            fields,
+            [
+                "formatVersion",
+                "storage.prefix",
+                "storage.bucket",
+                "flush.maxRows",
+                "flush.maxBytes",
+                "flush.maxAge",
+                "buffer.sizeLimit",
+                "buffer.scratchSizeLimit"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_prefix_that_leaves_its_folder_is_refused() {
+        for prefix in ["", "/data", "data/", "a//b", "../x", "a/../b", ".hidden", "a b"] {
+            assert!(!is_prefix(prefix), "{prefix} was accepted");
+        }
+        assert!(is_prefix("team-a/lake.v1"));
+    }
+}
