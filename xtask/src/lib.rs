@@ -1,0 +1,32 @@
+//! The one entry to everything that is done with this repository, and the servers and tools that its tests stand on.
+//!
+//! Owns: what is installed and where, processes that are started and stopped, the verbs of `cargo xtask`.
+//! Does not own: what the product does; it knows the sidecar by its command line and its HTTP contract alone.
+//!
+//! ```text
+//! versions ──> cache ──> tools ──> servers, readers ──> demo, test_run, check
+//!              interrupt, stopwatch, wait, commands, process, ports: what these stand on
+//! ```
+
+pub mod workspace;
+
+pub mod interrupt;
+pub mod stopwatch;
+pub mod wait;
+
+pub mod commands;
+pub mod ports;
+pub mod prerequisites;
+pub mod process;
+
+pub mod cache;
+pub mod tools;
+pub mod versions;
+
+pub mod readers;
+pub mod servers;
+
+pub mod check;
+pub mod demo;
+pub mod setup;
+pub mod test_run;

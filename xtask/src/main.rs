@@ -1,0 +1,55 @@
+//! `cargo xtask`: picks the verb and ends with its outcome.
+//!
+//! Owns: the command line.
+//! Does not own: what a verb does (a module of the library each).
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use xtask::interrupt::{self, Interrupted};
+use xtask::{check, demo, setup, test_run};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The one entry to everything that is done with this repository", version)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Install everything that the other verbs need into one cache folder (each also does so itself)
+    Setup,
+    /// Show the sidecar at work on real data: 336,776 flights from curl to a query over the lake
+    Demo(demo::DemoOptions),
+    /// Run every test, or those whose name holds one of the given words
+    Test(test_run::TestOptions),
+    /// Check format, lints, docs, licences and the walls between the crates
+    Check,
+}
+
+fn main() -> ExitCode {
+    let Some(verb) = Arguments::parse().verb else {
+        return match Arguments::command().print_help() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        };
+    };
+    let outcome = interrupt::install().and_then(|()| match verb {
+        Verb::Setup => setup::run(),
+        Verb::Demo(options) => demo::run(&options),
+        Verb::Test(options) => test_run::run(&options),
+        Verb::Check => check::run(),
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<Interrupted>() => {
+            eprintln!("interrupted; what was started has been stopped");
+            ExitCode::from(interrupt::EXIT_CODE)
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

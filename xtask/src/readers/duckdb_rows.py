@@ -1,0 +1,51 @@
+"""Runs one statement in DuckDB: {"sql", "s3"} as JSON on standard input, {"columns", "rows"} on standard output."""
+
+import json
+import math
+import os
+import sys
+
+import duckdb
+
+
+def plain(value):
+    """What JSON can hold, as it is; anything else as text."""
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, (bytes, bytearray)):
+        return value.hex()
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    return str(value)
+
+
+def connect(s3):
+    connection = duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
+    connection.execute("SET TimeZone = 'UTC'")
+    if s3 is None:
+        return connection
+    import duckdb_extension_httpfs
+
+    package = os.path.dirname(duckdb_extension_httpfs.__file__)
+    extension = os.path.join(package, "extensions", "v" + duckdb.__version__, "httpfs.duckdb_extension")
+    connection.load_extension(extension)
+    connection.execute(
+        "CREATE SECRET lake (TYPE s3, KEY_ID $access_key, SECRET $secret_key, REGION $region, ENDPOINT $endpoint,"
+        " URL_STYLE 'path', USE_SSL false)",
+        s3,
+    )
+    return connection
+
+
+question = json.load(sys.stdin)
+try:
+    result = connect(question["s3"]).execute(question["sql"])
+except duckdb.Error as error:
+    sys.exit(f"{type(error).__name__}: {error}")
+columns = [column[0] for column in result.description]
+rows = [[plain(value) for value in row] for row in result.fetchall()]
+json.dump({"columns": columns, "rows": rows}, sys.stdout, allow_nan=False)

@@ -1,0 +1,95 @@
+//! `cargo xtask test`: every test that there is, on what would be shipped.
+//!
+//! Owns: what is set up and built before, and the order.
+//! Does not own: how tests are grouped and timed (`.config/nextest.toml`).
+
+use std::fs;
+
+use anyhow::{Context, Result};
+
+use crate::commands::{cargo, command, run_shown};
+use crate::{check, tools, workspace};
+
+/// Options of `cargo xtask test`.
+#[derive(Debug, clap::Args)]
+pub struct TestOptions {
+    /// Run only the tests whose name holds one of these words
+    filter: Vec<String>,
+}
+
+/// Sets up, builds the sidecar that the tests start, and runs the tests.
+///
+/// # Errors
+/// When something cannot be set up or built, or a test fails.
+pub fn run(options: &TestOptions) -> Result<()> {
+    eprintln!("Setting up what the tests need ...");
+    tools::libduckdb()?;
+    let nextest = tools::nextest()?;
+    // Here, where a person sees the progress, and not inside the first test that needs them.
+    tools::weed()?;
+    tools::readers()?;
+    tools::flights()?;
+
+    eprintln!("Building the sidecar ...");
+    build_sidecar()?;
+
+    // Before the others, so that the closing line of the run tells of the bulk of the tests.
+    if options.filter.is_empty() && has_doctests()? {
+        let mut doctests = cargo()?;
+        doctests.args(["test", "--release", "--locked", "--workspace", "--doc"]);
+        run_shown(doctests)?;
+    }
+    let mut tests = command(&nextest)?;
+    tests.current_dir(workspace::root());
+    tests.args(["nextest", "run", "--release", "--locked", "--workspace"]).args(&options.filter);
+    run_shown(tests)
+}
+
+/// Builds the sidecar's binary, with cargo's own progress.
+///
+/// # Errors
+/// When it does not build.
+pub fn build_sidecar() -> Result<()> {
+    let mut build = cargo()?;
+    build.args(["build", "--release", "--locked", "--package", "lakeingest-sidecar"]);
+    run_shown(build)
+}
+
+/// Whether any doc comment holds code that rustdoc would run.
+fn has_doctests() -> Result<bool> {
+    for file in check::sources::rust_files(workspace::root())? {
+        let text = fs::read_to_string(&file).with_context(|| format!("failed to read {}", file.display()))?;
+        if has_doctest(&text) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// A fence opens a doctest unless it says that it holds something else.
+fn has_doctest(text: &str) -> bool {
+    let mut inside = false;
+    for line in text.lines().map(str::trim) {
+        let Some(comment) = line.strip_prefix("///").or_else(|| line.strip_prefix("//!")) else {
+            inside = false;
+            continue;
+        };
+        let Some(language) = comment.trim().strip_prefix("```") else { continue };
+        if !inside && ["", "rust", "no_run", "should_panic"].contains(&language.trim()) {
+            return true;
+        }
+        inside = !inside;
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fence_of_text_is_no_doctest_and_neither_is_its_end() {
+        assert!(!has_doctest("//! ```text\n//! a picture\n//! ```\n"));
+        assert!(has_doctest("/// ```\n/// assert!(true);\n/// ```\n"));
+    }
+}
