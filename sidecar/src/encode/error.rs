@@ -1,0 +1,76 @@
+//! What can go wrong while a segment is encoded.
+//!
+//! Owns: the errors. Does not own: what is done then (`flush::deliver`): the segment stays and is tried again.
+
+use crate::decode::DecodeError;
+use crate::journal::error::JournalError;
+
+/// A segment was not encoded.
+#[derive(Debug, thiserror::Error)]
+pub enum EncodeError {
+    /// The encoder's thread is gone; the process must end.
+    #[error("the encoder's thread is gone")]
+    Gone,
+    /// The database cannot be set up.
+    #[error("failed to set up the encoder's database")]
+    Open(#[source] duckdb::Error),
+    /// The thread cannot be started.
+    #[error("failed to start the encoder's thread")]
+    StartThread(#[source] std::io::Error),
+    /// The segment cannot be read.
+    #[error("failed to read the segment")]
+    Journal(#[source] JournalError),
+    /// A batch names a schema that the segment does not have.
+    #[error("batch {sequence} of segment {segment} names a schema that the journal does not hold")]
+    UnknownSchema {
+        /// The segment.
+        segment: u64,
+        /// The batch.
+        sequence: u64,
+    },
+    /// A batch that was accepted cannot be decoded.
+    #[error("failed to decode batch {sequence} of segment {segment}")]
+    Decode {
+        /// The segment.
+        segment: u64,
+        /// The batch.
+        sequence: u64,
+        /// Why.
+        #[source]
+        source: DecodeError,
+    },
+    /// The segment does not hold what it says.
+    #[error("segment {segment} should hold {expected} rows and holds {found}")]
+    RowCount {
+        /// The segment.
+        segment: u64,
+        /// Rows by the journal's account.
+        expected: u64,
+        /// Rows that were decoded, or that a file holds.
+        found: u64,
+    },
+    /// Columns do not make a batch.
+    #[error("failed to put columns together")]
+    Arrow(#[source] arrow_schema::ArrowError),
+    /// Rows cannot be loaded.
+    #[error("failed to load rows into the encoder's database")]
+    Load(#[source] duckdb::Error),
+    /// A file cannot be written.
+    #[error("failed to encode {path}")]
+    Copy {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        #[source]
+        source: duckdb::Error,
+    },
+    /// A file cannot be synced or read back.
+    #[error("failed to sync or read back {path}")]
+    File {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}

@@ -1,0 +1,246 @@
+//! A segment's batches into the encoder's tables.
+//!
+//! Owns: reading the journal, decoding, the split into rows that fit and rows that do not. Upholds I5.
+//! Does not own: files (`copy`).
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow_array::{
+    ArrayRef, Date32Array, Int32Array, Int64Array, RecordBatch, RecordBatchOptions, StringArray,
+    TimestampMicrosecondArray,
+};
+use arrow_schema::{Field, Schema as ArrowSchema};
+use chrono::NaiveDate;
+use duckdb::Connection;
+
+use crate::decode::{ScanLimits, Scanned, decode_columns, scan};
+use crate::encode::digest::RowDigest;
+use crate::encode::error::EncodeError;
+use crate::encode::session::quoted_name;
+use crate::journal::batch::{Batch, days_since_1970};
+use crate::journal::control::{PLAN_QUARANTINED_ROWS_MAX, QuarantinedRow};
+use crate::journal::reader::SegmentReader;
+use crate::journal::segment::Contents;
+use crate::schema::registry::RegisteredSchema;
+use crate::schema::{ColumnType, Fitted, Misfit, fit};
+
+/// Name of the table with the rows that fit. No user's table or column can be named so.
+pub(super) const MAIN_TABLE: &str = "#main";
+
+/// Name of the table with the records that do not fit.
+pub(super) const QUARANTINE_TABLE: &str = "#quarantine";
+
+/// Column of [`MAIN_TABLE`]: the partition's date as days since 1970.
+pub(super) const DAY_COLUMN: &str = "#day";
+
+/// Column of both tables: the row's place in the segment.
+pub(super) const ROW_COLUMN: &str = "#row";
+
+/// The columns of a quarantine file with their SQL types and field ids. They never change their order; new ones come
+/// at the end.
+pub(super) const QUARANTINE_COLUMNS: [(&str, &str, i32); 8] = [
+    ("batch", "VARCHAR", 4),
+    ("record_index", "BIGINT", 5),
+    ("received_at", "TIMESTAMPTZ", 6),
+    ("partition_date", "DATE", 7),
+    ("field", "VARCHAR", 8),
+    ("code", "VARCHAR", 9),
+    ("detail", "VARCHAR", 10),
+    ("record", "VARCHAR", 11),
+];
+
+/// What was loaded.
+#[derive(Debug, Default)]
+pub(super) struct Loaded {
+    /// Rows and digest of each partition.
+    pub(super) partitions: BTreeMap<NaiveDate, (u64, RowDigest)>,
+    /// Rows of each batch that do not fit, by the batch's sequence.
+    pub(super) quarantined_by_batch: BTreeMap<u64, u64>,
+    /// The first of them, for the plan.
+    pub(super) quarantined: Vec<QuarantinedRow>,
+    /// How many do not fit.
+    pub(super) quarantined_rows: u64,
+    /// Their digest.
+    pub(super) quarantine_digest: RowDigest,
+}
+
+/// SQL type of a column.
+pub(super) fn sql_type(column_type: ColumnType) -> &'static str {
+    match column_type {
+        ColumnType::Bigint => "BIGINT",
+        ColumnType::Double => "DOUBLE",
+        ColumnType::Boolean => "BOOLEAN",
+        // Parquet's own JSON type makes files that some engines cannot read at all.
+        ColumnType::Varchar | ColumnType::Json => "VARCHAR",
+    }
+}
+
+/// Loads a segment. The tables are made here; the caller drops them.
+pub(super) fn load(
+    connection: &Connection,
+    journal: &Path,
+    journal_id: &str,
+    contents: &Contents,
+    registered: &RegisteredSchema,
+) -> Result<Loaded, EncodeError> {
+    let table = Tables::create(connection, registered)?;
+    let mut reader = SegmentReader::open(journal, contents).map_err(EncodeError::Journal)?;
+    let mut loaded = Loaded::default();
+    let mut first_row = 0;
+    while let Some((sequence, batch)) = reader.next_batch().map_err(EncodeError::Journal)? {
+        let known = contents.schemas.get(&batch.schema);
+        let known = known.ok_or(EncodeError::UnknownSchema { segment: contents.number, sequence })?;
+        let decode_error = |source| EncodeError::Decode { segment: contents.number, sequence, source };
+        let scanned = scan(batch.format, &batch.body, &ScanLimits::ACCEPTED).map_err(decode_error)?;
+        let mut present = batch.present.clone();
+        present.resize(known.len(), false);
+        let decoded = decode_columns(&scanned, known, &present).map_err(decode_error)?;
+        let fitted = fit(&decoded, &registered.schema);
+        let source = Source { batch: &batch, id: format!("{journal_id}-{sequence}"), sequence, first_row };
+        loaded.quarantine(&table, &scanned, &fitted.misfits, &source)?;
+        loaded.take(&table, fitted, registered, &source)?;
+        first_row += u64::from(batch.rows);
+    }
+    if first_row == contents.rows {
+        Ok(loaded)
+    } else {
+        Err(EncodeError::RowCount { segment: contents.number, expected: contents.rows, found: first_row })
+    }
+}
+
+/// A batch and its place in the segment.
+struct Source<'a> {
+    batch: &'a Batch,
+    id: String,
+    sequence: u64,
+    first_row: u64,
+}
+
+/// The encoder's two tables.
+struct Tables<'a> {
+    connection: &'a Connection,
+}
+
+impl<'a> Tables<'a> {
+    fn create(connection: &'a Connection, registered: &RegisteredSchema) -> Result<Self, EncodeError> {
+        let own = registered.schema.columns().iter();
+        let own = own.map(|column| format!(", {} {}", quoted_name(&column.name), sql_type(column.column_type)));
+        let (day, row) = (quoted_name(DAY_COLUMN), quoted_name(ROW_COLUMN));
+        let quarantine = QUARANTINE_COLUMNS.iter().map(|(name, sql, _)| format!(", {} {sql}", quoted_name(name)));
+        let statements = [
+            drop_tables(),
+            format!(
+                "CREATE TEMP TABLE {} ({day} INTEGER, {row} BIGINT{})",
+                quoted_name(MAIN_TABLE),
+                own.collect::<String>()
+            ),
+            format!(
+                "CREATE TEMP TABLE {} ({row} BIGINT{})",
+                quoted_name(QUARANTINE_TABLE),
+                quarantine.collect::<String>()
+            ),
+        ];
+        for statement in statements {
+            connection.execute_batch(&statement).map_err(EncodeError::Load)?;
+        }
+        Ok(Self { connection })
+    }
+
+    fn append(&self, table: &str, columns: Vec<ArrayRef>) -> Result<(), EncodeError> {
+        let fields: Vec<Field> = columns
+            .iter()
+            .enumerate()
+            .map(|(place, column)| Field::new(place.to_string(), column.data_type().clone(), true))
+            .collect();
+        let rows = columns.first().map_or(0, |column| column.len());
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let batch = RecordBatch::try_new_with_options(Arc::new(ArrowSchema::new(fields)), columns, &options)
+            .map_err(EncodeError::Arrow)?;
+        let mut appender = self.connection.appender(table).map_err(EncodeError::Load)?;
+        appender.append_record_batch(batch).map_err(EncodeError::Load)?;
+        appender.flush().map_err(EncodeError::Load)
+    }
+}
+
+/// The statements that take the encoder's tables away.
+pub(super) fn drop_tables() -> String {
+    [MAIN_TABLE, QUARANTINE_TABLE].iter().map(|name| format!("DROP TABLE IF EXISTS {};", quoted_name(name))).collect()
+}
+
+impl Loaded {
+    fn take(
+        &mut self,
+        tables: &Tables<'_>,
+        fitted: Fitted,
+        registered: &RegisteredSchema,
+        source: &Source<'_>,
+    ) -> Result<(), EncodeError> {
+        if fitted.kept.is_empty() {
+            return Ok(());
+        }
+        let days = days_since_1970(source.batch.partition_date);
+        let (rows, digest) = self.partitions.entry(source.batch.partition_date).or_default();
+        *rows += fitted.kept.len() as u64;
+        match fitted.columns.is_empty() {
+            true => digest.add_empty(days, fitted.kept.len()),
+            false => digest.add(days, &registered.field_ids, &fitted.columns),
+        }
+        let places = fitted.kept.iter().map(|row| place(source.first_row, *row));
+        let mut columns: Vec<ArrayRef> = vec![
+            Arc::new(Int32Array::from(vec![days; fitted.kept.len()])),
+            Arc::new(Int64Array::from_iter_values(places)),
+        ];
+        columns.extend(fitted.columns);
+        tables.append(MAIN_TABLE, columns)
+    }
+
+    fn quarantine(
+        &mut self,
+        tables: &Tables<'_>,
+        scanned: &Scanned<'_>,
+        misfits: &[Misfit],
+        source: &Source<'_>,
+    ) -> Result<(), EncodeError> {
+        let Source { batch, id, sequence, first_row } = source;
+        let (sequence, first_row) = (*sequence, *first_row);
+        if misfits.is_empty() {
+            return Ok(());
+        }
+        *self.quarantined_by_batch.entry(sequence).or_default() += misfits.len() as u64;
+        self.quarantined_rows += misfits.len() as u64;
+        let room = PLAN_QUARANTINED_ROWS_MAX.saturating_sub(self.quarantined.len());
+        self.quarantined.extend(misfits.iter().take(room).map(|misfit| QuarantinedRow {
+            sequence,
+            index: misfit.row,
+            field: misfit.column.clone(),
+            code: misfit.code.to_owned(),
+        }));
+        let text = |of: &dyn Fn(&Misfit) -> String| -> ArrayRef {
+            Arc::new(StringArray::from_iter_values(misfits.iter().map(of)))
+        };
+        let record = |misfit: &Misfit| scanned.record_text(misfit.row as usize).to_owned();
+        let digested: [ArrayRef; 3] = [text(&|_| id.clone()), text(&|misfit| misfit.row.to_string()), text(&record)];
+        let days = days_since_1970(batch.partition_date);
+        self.quarantine_digest.add(days, &[4, 5, 11], &digested);
+        let received = TimestampMicrosecondArray::from(vec![batch.received_micros; misfits.len()]);
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(Int64Array::from_iter_values(misfits.iter().map(|misfit| place(first_row, misfit.row)))),
+            Arc::clone(&digested[0]),
+            Arc::new(Int64Array::from_iter_values(misfits.iter().map(|misfit| i64::from(misfit.row)))),
+            Arc::new(received.with_timezone("UTC")),
+            Arc::new(Date32Array::from(vec![days; misfits.len()])),
+            text(&|misfit| misfit.column.clone()),
+            text(&|misfit| misfit.code.to_owned()),
+            text(&|misfit| misfit.detail.clone()),
+            Arc::clone(&digested[2]),
+        ];
+        tables.append(QUARANTINE_TABLE, columns)
+    }
+}
+
+/// A row's place in its segment, as a database has it.
+fn place(first_row: u64, row: u32) -> i64 {
+    i64::try_from(first_row + u64::from(row)).expect("a segment has fewer rows than a journal has bytes")
+}

@@ -1,0 +1,147 @@
+//! Segments into Parquet files, by DuckDB, on one thread of its own.
+//!
+//! Owns: the thread, its queue, the files on the scratch volume. Upholds I3 (the same segment and schema version give
+//! the same keys, verdicts and rows) and I5. Does not own: the network, when.
+//!
+//! ```text
+//! journal ── load: scan, decode, fit ──> tables ── copy: COPY … ORDER BY the row's place ──> scratch/encoded/*.parquet
+//! ```
+
+mod copy;
+pub mod digest;
+pub mod error;
+mod load;
+pub mod session;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use duckdb::Connection;
+use tokio::sync::{mpsc, oneshot};
+
+pub use copy::EncodedFile;
+
+use crate::journal::control::{Plan, PlannedFile, Seal};
+use crate::journal::segment::Contents;
+use crate::limits::ENCODE_QUEUE_MAX;
+use crate::publish::Identify;
+use crate::publish::key::{Prefix, SegmentName};
+use crate::schema::registry::RegisteredSchema;
+use error::EncodeError;
+use session::Scratch;
+
+/// A segment to encode.
+#[derive(Clone, Debug)]
+pub struct EncodeJob {
+    /// What it holds.
+    pub contents: Arc<Contents>,
+    /// Its seal.
+    pub seal: Seal,
+    /// Its name in the lake.
+    pub segment: SegmentName,
+    /// Where the lake is.
+    pub prefix: Prefix,
+    /// The schema that its files have.
+    pub registered: Arc<RegisteredSchema>,
+    /// Where the journal is.
+    pub journal: PathBuf,
+}
+
+/// A segment that is encoded.
+#[derive(Clone, Debug)]
+pub struct Encoded {
+    /// What it becomes.
+    pub plan: Plan,
+    /// Its files, in the plan's order.
+    pub files: Vec<EncodedFile>,
+    /// Rows of each batch that went to quarantine, by the batch's sequence.
+    pub quarantined_by_batch: BTreeMap<u64, u64>,
+}
+
+/// What the thread is asked for.
+enum Job {
+    Encode(Box<EncodeJob>, oneshot::Sender<Result<Encoded, EncodeError>>),
+    Identify(PathBuf, Box<PlannedFile>, String, oneshot::Sender<bool>),
+}
+
+/// The encoder. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Encoder {
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Encoder {
+    /// Starts the thread, which sets up its database before this returns.
+    ///
+    /// # Errors
+    /// The thread or the database cannot be set up.
+    pub fn start(scratch: Scratch) -> Result<Self, EncodeError> {
+        let (jobs, queue) = mpsc::channel(ENCODE_QUEUE_MAX);
+        let (ready, opened) = std::sync::mpsc::sync_channel(1);
+        std::thread::Builder::new()
+            .name("encoder".to_owned())
+            .spawn(move || match session::open(&scratch) {
+                Ok(connection) => {
+                    // The caller waits for exactly this answer.
+                    let _ = ready.send(Ok(()));
+                    run(&connection, &scratch, queue);
+                }
+                Err(error) => drop(ready.send(Err(EncodeError::Open(error)))),
+            })
+            .map_err(EncodeError::StartThread)?;
+        opened.recv().unwrap_or(Err(EncodeError::Gone))?;
+        Ok(Self { jobs })
+    }
+
+    /// Encodes a segment.
+    ///
+    /// # Errors
+    /// See [`EncodeError`]; `Gone` means that the process must end, anything else that it can be tried again.
+    pub async fn encode(&self, job: EncodeJob) -> Result<Encoded, EncodeError> {
+        let (reply, answer) = oneshot::channel();
+        self.jobs.send(Job::Encode(Box::new(job), reply)).await.map_err(|_| EncodeError::Gone)?;
+        answer.await.unwrap_or(Err(EncodeError::Gone))
+    }
+}
+
+impl Identify for Encoder {
+    async fn is(&self, local: &Path, planned: &PlannedFile, segment: &SegmentName) -> bool {
+        let (reply, answer) = oneshot::channel();
+        let job = Job::Identify(local.to_owned(), Box::new(planned.clone()), segment.to_string(), reply);
+        self.jobs.send(job).await.is_ok() && answer.await.unwrap_or(false)
+    }
+}
+
+/// Serves jobs until every handle is gone. A panic ends the thread, and with it the process (`EncodeError::Gone`).
+fn run(connection: &Connection, scratch: &Scratch, mut queue: mpsc::Receiver<Job>) {
+    while let Some(job) = queue.blocking_recv() {
+        match job {
+            // Whoever asked may be gone; the files are found by the next attempt.
+            Job::Encode(job, reply) => drop(reply.send(encode(connection, scratch, &job))),
+            Job::Identify(path, planned, segment, reply) => {
+                let _ = reply.send(copy::says_it_is(connection, &path, &planned, &segment));
+            }
+        }
+    }
+}
+
+fn encode(connection: &Connection, scratch: &Scratch, job: &EncodeJob) -> Result<Encoded, EncodeError> {
+    let encoded =
+        load::load(connection, &job.journal, &job.segment.journal, &job.contents, &job.registered).and_then(|loaded| {
+            let files = copy::write_files(connection, scratch, job, &loaded)?;
+            let plan = Plan {
+                seal: job.seal.clone(),
+                schema_version: job.registered.version,
+                files: files.iter().map(|file| file.planned.clone()).collect(),
+                quarantined: loaded.quarantined,
+                quarantined_rows: loaded.quarantined_rows,
+            };
+            Ok(Encoded { plan, files, quarantined_by_batch: loaded.quarantined_by_batch })
+        });
+    connection.execute_batch(&load::drop_tables()).map_err(EncodeError::Load)?;
+    encoded
+}
+
+#[cfg(test)]
+mod tests;

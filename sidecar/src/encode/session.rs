@@ -1,0 +1,142 @@
+//! The encoder's database and what it may do.
+//!
+//! Owns: its settings, locked before the first row. Upholds I5: it is given Arrow arrays, never JSON to read.
+//! Does not own: what is in its tables.
+
+use std::path::{Path, PathBuf};
+
+use duckdb::Connection;
+
+use crate::limits::ENCODE_MEMORY_BYTES;
+
+/// Where the encoder may write.
+#[derive(Clone, Debug)]
+pub struct Scratch {
+    root: PathBuf,
+    /// What sorting may spill. Unit: bytes.
+    spill_bytes: u64,
+}
+
+impl Scratch {
+    /// The folder `root` on a volume of `size_limit_bytes`, made if it is missing. What an earlier process spilled or
+    /// copied to look at is removed; encoded files stay, since a plan may name them.
+    ///
+    /// # Errors
+    /// The folder cannot be made or cleaned.
+    pub fn open(root: &Path, size_limit_bytes: u64) -> std::io::Result<Self> {
+        // Half is left for encoded files that wait for the lake.
+        let scratch = Self { root: root.to_owned(), spill_bytes: size_limit_bytes / 2 };
+        crate::journal::directory::make_private_directory(&scratch.encoded())?;
+        for folder in [scratch.spill(), scratch.look()] {
+            if folder.is_dir() {
+                std::fs::remove_dir_all(&folder)?;
+            }
+            crate::journal::directory::make_private_directory(&folder)?;
+        }
+        Ok(scratch)
+    }
+
+    /// Removes encoded files of all segments but `segments`.
+    ///
+    /// # Errors
+    /// The folder cannot be read or a file cannot be removed.
+    pub fn keep_only(&self, segments: &[u64]) -> std::io::Result<()> {
+        for entry in std::fs::read_dir(self.encoded())? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let segment = name.to_str().and_then(|name| name.split('-').next()?.parse::<u64>().ok());
+            if !segment.is_some_and(|segment| segments.contains(&segment)) {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The folder of encoded files.
+    pub fn encoded(&self) -> PathBuf {
+        self.root.join("encoded")
+    }
+
+    /// Where part `part` of a segment is encoded to.
+    pub fn encoded_file(&self, segment: u64, part: u32) -> PathBuf {
+        self.encoded().join(format!("{segment}-{part}.parquet"))
+    }
+
+    /// The folder of objects that are fetched to be looked at.
+    pub fn look(&self) -> PathBuf {
+        self.root.join("look")
+    }
+
+    fn spill(&self) -> PathBuf {
+        self.root.join("spill")
+    }
+}
+
+/// A text as SQL has it.
+pub fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// A name as SQL has it.
+pub fn quoted_name(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// Opens the database in memory and takes away what encoding does not need: the network, extensions, files outside
+/// of the scratch folder, and the right to change these settings.
+///
+/// # Errors
+/// The library refuses a setting.
+pub fn open(scratch: &Scratch) -> duckdb::Result<Connection> {
+    let connection = Connection::open_in_memory()?;
+    let folder = |path: &Path| quoted(&path.to_string_lossy());
+    let settings = [
+        format!("SET temp_directory = {}", folder(&scratch.spill())),
+        format!("SET max_temp_directory_size = '{}B'", scratch.spill_bytes),
+        format!("SET memory_limit = '{ENCODE_MEMORY_BYTES}B'"),
+        "SET threads = 1".to_owned(),
+        "SET preserve_insertion_order = true".to_owned(),
+        "SET TimeZone = 'UTC'".to_owned(),
+        "SET autoinstall_known_extensions = false".to_owned(),
+        "SET autoload_known_extensions = false".to_owned(),
+        format!("SET allowed_directories = [{}, {}]", folder(&scratch.encoded()), folder(&scratch.look())),
+        "SET enable_external_access = false".to_owned(),
+        "SET lock_configuration = true".to_owned(),
+    ];
+    for setting in settings {
+        connection.execute_batch(&setting)?;
+    }
+    Ok(connection)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_database_reaches_nothing_but_its_scratch_folder() {
+        let root = tempfile::tempdir().expect("a temporary folder can be made");
+        let scratch = Scratch::open(root.path(), 64 << 20).expect("the folder can be made");
+        let connection = open(&scratch).expect("the settings are known");
+        let inside = quoted(&scratch.encoded_file(1, 0).to_string_lossy());
+        connection.execute_batch(&format!("COPY (SELECT 1 AS a) TO {inside} (FORMAT parquet)")).expect("it is allowed");
+        let outside = quoted(&root.path().join("outside.parquet").to_string_lossy());
+        for refused in [
+            format!("COPY (SELECT 1 AS a) TO {outside} (FORMAT parquet)"),
+            "SELECT * FROM read_text('/etc/hostname')".to_owned(),
+            "COPY (SELECT 1) TO 's3://bucket/key' (FORMAT parquet)".to_owned(),
+            "INSTALL httpfs".to_owned(),
+            "LOAD httpfs".to_owned(),
+            "ATTACH '/tmp/other.db'".to_owned(),
+            "SET memory_limit = '10GB'".to_owned(),
+        ] {
+            assert!(connection.execute_batch(&refused).is_err(), "{refused} was allowed");
+        }
+    }
+
+    #[test]
+    fn quotes_in_a_text_or_a_name_are_doubled() {
+        assert_eq!(quoted("a'b"), "'a''b'");
+        assert_eq!(quoted_name("a\"b"), "\"a\"\"b\"");
+    }
+}

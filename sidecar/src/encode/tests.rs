@@ -1,0 +1,205 @@
+//! Segments of a real journal, encoded by a real database.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use chrono::NaiveDate;
+use duckdb::types::Value;
+
+use super::*;
+use crate::clock::SystemClock;
+use crate::decode::Format;
+use crate::journal::batch::Batch;
+use crate::journal::control::{FileRole, SealReason};
+use crate::journal::{Journal, JournalOptions, Sealed};
+use crate::metrics::Metrics;
+use crate::schema::{Column, ColumnType, Schema};
+
+/// A journal and an encoder in a temporary folder.
+struct Fixture {
+    folder: tempfile::TempDir,
+    journal: Journal,
+    encoder: Encoder,
+    scratch: Scratch,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let directory = folder.path().join("journal");
+        let options = JournalOptions { directory, size_limit_bytes: 1 << 30, identity: "pod".to_owned() };
+        let opened = Journal::open(&options, SystemClock::shared(), Arc::new(Metrics::default()));
+        let journal = opened.expect("the journal can be opened").journal;
+        let scratch = Scratch::open(&folder.path().join("it's scratch"), 256 << 20).expect("the folder can be made");
+        let encoder = Encoder::start(scratch.clone()).expect("the database can be set up");
+        Self { folder, journal, encoder, scratch }
+    }
+
+    /// Journals one batch for each body and seals them.
+    async fn sealed(&self, bodies: &[(&str, &str)], schema: &Schema) -> Sealed {
+        let mut segment = 0;
+        for (date, body) in bodies {
+            let batch = Batch {
+                format: Format::Ndjson,
+                rows: u32::try_from(body.lines().count()).expect("the test's bodies are short"),
+                received_micros: 1_700_000_000_000_000,
+                partition_date: date.parse().expect("the test's date is one"),
+                schema: schema.fingerprint(),
+                table: "events".to_owned(),
+                key: None,
+                present: vec![true; schema.len()],
+                body: Bytes::from((*body).to_owned()),
+            };
+            segment = self.journal.append(batch, schema.clone()).await.expect("there is room").segment;
+        }
+        self.journal.seal(segment, SealReason::Request).await.expect("the disk works").expect("it is open")
+    }
+
+    fn job(&self, sealed: &Sealed, registered: RegisteredSchema) -> EncodeJob {
+        EncodeJob {
+            contents: Arc::clone(&sealed.contents),
+            seal: sealed.seal.clone(),
+            segment: SegmentName { journal: self.journal.id(), epoch: 1, number: sealed.contents.number },
+            prefix: Prefix::new("data").expect("the default prefix is one"),
+            registered: Arc::new(registered),
+            journal: self.journal.directory().to_owned(),
+        }
+    }
+
+    fn path(&self, segment: u64, part: u32) -> PathBuf {
+        self.scratch.encoded_file(segment, part)
+    }
+
+    /// The rows of a file, by a database of its own.
+    fn rows(&self, path: &Path, columns: &str) -> Vec<Vec<Value>> {
+        let connection = Connection::open_in_memory().expect("a database can be opened");
+        let from = session::quoted(&path.to_string_lossy());
+        let statement = format!("SELECT {columns} FROM read_parquet({from}, hive_partitioning = false)");
+        let mut statement = connection.prepare(&statement).expect("the file is Parquet");
+        let count = columns.split(", ").count();
+        let rows = statement.query_map([], |row| (0..count).map(|place| row.get(place)).collect());
+        rows.expect("the file can be read").collect::<Result<_, _>>().expect("each row can be read")
+    }
+}
+
+fn registered(columns: &[(&str, ColumnType)]) -> RegisteredSchema {
+    let schema = schema(columns);
+    RegisteredSchema { version: 1, field_ids: (4..).take(schema.len()).collect(), schema }
+}
+
+fn schema(columns: &[(&str, ColumnType)]) -> Schema {
+    let columns = columns.iter().map(|(name, column_type)| Column::new(*name, *column_type)).collect();
+    Schema::new(columns).expect("the test's columns are legal")
+}
+
+fn text(value: &str) -> Value {
+    Value::Text(value.to_owned())
+}
+
+const ID: (&str, ColumnType) = ("id", ColumnType::Bigint);
+
+#[tokio::test]
+async fn each_partition_becomes_a_file_with_its_rows_in_order_and_its_date_inside() {
+    let fixture = Fixture::new();
+    let columns = [ID, ("name", ColumnType::Varchar), ("extra", ColumnType::Json)];
+    let first = "{\"id\":2,\"name\":\"b\",\"extra\":{\"k\": [1]}}\n{\"id\":1,\"name\":\"a'\\\"\\u00e9\"}";
+    let bodies = [("2025-02-01", first), ("2024-12-31", "{\"id\":3}"), ("2025-02-01", "{\"id\":4}")];
+    let sealed = fixture.sealed(&bodies, &schema(&columns)).await;
+    let encoded = fixture.encoder.encode(fixture.job(&sealed, registered(&columns))).await.expect("it can be encoded");
+    let dates: Vec<String> = encoded.plan.files.iter().map(|file| file.partition_date.to_string()).collect();
+    assert_eq!(dates, ["2024-12-31", "2025-02-01"]);
+    let rows = fixture.rows(&fixture.path(sealed.contents.number, 1), "id, name, extra, year, month, day");
+    let date = [Value::Int(2025), Value::Int(2), Value::Int(1)];
+    let row = |id: i64, name: Value, extra: Value| [vec![Value::BigInt(id), name, extra], date.to_vec()].concat();
+    let expected =
+        [row(2, text("b"), text("{\"k\": [1]}")), row(1, text("a'\"é"), Value::Null), row(4, Value::Null, Value::Null)];
+    assert_eq!(rows, expected);
+    let planned = &encoded.plan.files[1];
+    assert_eq!((planned.rows, planned.role, encoded.plan.quarantined_rows), (3, FileRole::Main, 0));
+    assert!(planned.key.starts_with("data/events/year=2025/month=2/day=1/data_"), "{}", planned.key);
+}
+
+#[tokio::test]
+async fn what_does_not_fit_the_registered_schema_goes_to_quarantine_as_it_came() {
+    let fixture = Fixture::new();
+    let accepted_as = schema(&[ID, ("x", ColumnType::Varchar)]);
+    let sealed = fixture.sealed(&[("2025-01-01", "{\"id\":1,\"x\":\"no\"}\n{\"id\":2}")], &accepted_as).await;
+    let table = registered(&[ID, ("x", ColumnType::Double)]);
+    let encoded = fixture.encoder.encode(fixture.job(&sealed, table)).await.expect("it can be encoded");
+    let roles: Vec<_> = encoded.plan.files.iter().map(|file| (file.role, file.rows)).collect();
+    assert_eq!(roles, [(FileRole::Main, 1), (FileRole::Quarantine, 1)]);
+    let sequence = sealed.contents.first_sequence;
+    assert_eq!(encoded.quarantined_by_batch, BTreeMap::from([(sequence, 1)]));
+    let quarantined =
+        fixture.rows(&fixture.path(sealed.contents.number, 1), "batch, record_index, field, code, record");
+    let batch = format!("{}-{sequence}", fixture.journal.id());
+    let record = text("{\"id\":1,\"x\":\"no\"}");
+    assert_eq!(quarantined, [[text(&batch), Value::BigInt(0), text("x"), text("type-mismatch"), record]]);
+    let main = fixture.rows(&fixture.path(sealed.contents.number, 0), "id, x");
+    assert_eq!(main, [[Value::BigInt(2), Value::Null]]);
+}
+
+/// Invariant I3: encoding a segment again gives the same keys, verdicts and rows.
+#[tokio::test]
+async fn i3_encoding_again_keeps_keys_verdicts_and_rows() {
+    let fixture = Fixture::new();
+    let accepted_as = schema(&[ID, ("x", ColumnType::Varchar)]);
+    let bodies = [("2025-01-01", "{\"id\":1,\"x\":\"a\"}\n{\"id\":2}\n{\"id\":3}"), ("2025-01-02", "{\"id\":4}")];
+    let sealed = fixture.sealed(&bodies, &accepted_as).await;
+    let job = fixture.job(&sealed, registered(&[ID, ("x", ColumnType::Bigint)]));
+    let first = fixture.encoder.encode(job.clone()).await.expect("it can be encoded");
+    let again = fixture.encoder.encode(job).await.expect("it can be encoded again");
+    assert_eq!(first.plan, again.plan);
+}
+
+#[tokio::test]
+async fn a_record_without_a_column_is_a_row_all_the_same() {
+    let fixture = Fixture::new();
+    let sealed = fixture.sealed(&[("2025-01-01", "{}\n{}")], &Schema::empty()).await;
+    let encoded = fixture.encoder.encode(fixture.job(&sealed, registered(&[]))).await.expect("it can be encoded");
+    assert_eq!(encoded.plan.files.len(), 1);
+    let rows = fixture.rows(&fixture.path(sealed.contents.number, 0), "year, day");
+    assert_eq!(rows, [[Value::Int(2025), Value::Int(1)], [Value::Int(2025), Value::Int(1)]]);
+}
+
+#[tokio::test]
+async fn a_file_says_what_it_is_and_another_does_not() {
+    let fixture = Fixture::new();
+    let sealed = fixture.sealed(&[("2025-01-01", "{\"id\":1}")], &schema(&[ID])).await;
+    let job = fixture.job(&sealed, registered(&[ID]));
+    let segment = job.segment.clone();
+    let encoded = fixture.encoder.encode(job).await.expect("it can be encoded");
+    let planned = &encoded.plan.files[0];
+    let path = fixture.path(sealed.contents.number, 0);
+    assert!(fixture.encoder.is(&path, planned, &segment).await);
+    let other = SegmentName { epoch: 2, ..segment.clone() };
+    assert!(!fixture.encoder.is(&path, planned, &other).await);
+    let other_rows = PlannedFile { row_digest: "xxh3-sum-1:0".to_owned(), ..planned.clone() };
+    assert!(!fixture.encoder.is(&path, &other_rows, &segment).await);
+    let no_parquet = fixture.scratch.look().join("x");
+    std::fs::write(&no_parquet, b"no parquet").expect("the file can be written");
+    assert!(!fixture.encoder.is(&no_parquet, planned, &segment).await);
+}
+
+#[tokio::test]
+async fn field_ids_are_the_tables_own() {
+    let fixture = Fixture::new();
+    let sealed = fixture.sealed(&[("2025-01-01", "{\"id\":1}")], &schema(&[ID])).await;
+    let table = RegisteredSchema { field_ids: vec![17], ..registered(&[ID]) };
+    fixture.encoder.encode(fixture.job(&sealed, table)).await.expect("it can be encoded");
+    let connection = Connection::open_in_memory().expect("a database can be opened");
+    let path = session::quoted(&fixture.path(sealed.contents.number, 0).to_string_lossy());
+    let statement = format!("SELECT name, field_id FROM parquet_schema({path}) WHERE field_id IS NOT NULL ORDER BY 2");
+    let mut statement = connection.prepare(&statement).expect("the file is Parquet");
+    let found = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)));
+    let found: Vec<_> = found.expect("it can be read").map(|row| row.expect("each row can be read")).collect();
+    let expected = [("year", 1), ("month", 2), ("day", 3), ("id", 17)].map(|(name, id)| (name.to_owned(), id));
+    assert_eq!(found, expected);
+    assert!(fixture.folder.path().is_dir());
+}
+
+#[test]
+fn the_plan_holds_dates_as_people_write_them() {
+    let date = NaiveDate::from_ymd_opt(2025, 1, 2).expect("the date exists");
+    assert_eq!(serde_json::json!(date), "2025-01-02");
+}

@@ -1,0 +1,254 @@
+//! Which segment is sealed when: a pure decision.
+//!
+//! Owns: the flush policy and what it has to remember. Does not own: sealing, timers, files.
+//!
+//! An age is measured by the monotonic clock, so that a jump of the wall clock makes no flush early or late for ever.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use chrono::NaiveDate;
+
+use crate::journal::control::SealReason;
+use crate::journal::view::OpenSegment;
+use crate::limits::INGEST_LINGER;
+
+/// When buffered rows go to the lake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlushPolicy {
+    /// Rows of a segment at which it is sealed.
+    pub rows_max: u64,
+    /// Body bytes of a segment at which it is sealed.
+    pub bytes_max: u64,
+    /// Age of a segment at which it is sealed.
+    pub age_max: Duration,
+}
+
+/// A moment by both clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// The monotonic clock.
+    pub monotonic: Duration,
+    /// The UTC day.
+    pub day: NaiveDate,
+}
+
+/// What the tracker is told.
+#[derive(Clone, Copy, Debug)]
+pub enum FlushEvent<'a> {
+    /// The segments that are open now.
+    Open(&'a [OpenSegment]),
+    /// A caller waits for a segment.
+    Requested {
+        /// The segment.
+        segment: u64,
+        /// Whether others may join it: then it is sealed `INGEST_LINGER` after the first request.
+        linger: bool,
+    },
+    /// Time has passed.
+    Tick,
+    /// The process ends: what is open, and what will be, is sealed.
+    Draining,
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlushAction {
+    /// Seal a segment.
+    Seal {
+        /// The segment.
+        segment: u64,
+        /// Why.
+        reason: SealReason,
+    },
+}
+
+/// Decides when segments are sealed.
+#[derive(Debug)]
+pub struct FlushTracker {
+    policy: FlushPolicy,
+    open: BTreeMap<u64, Tracked>,
+    draining: bool,
+}
+
+#[derive(Debug)]
+struct Tracked {
+    opened: Moment,
+    rows: u64,
+    body_bytes: u64,
+    /// When a request falls due.
+    requested: Option<Duration>,
+    /// An action was given out for it.
+    is_sealing: bool,
+}
+
+impl FlushTracker {
+    /// A tracker that has seen nothing.
+    pub fn new(policy: FlushPolicy) -> Self {
+        Self { policy, open: BTreeMap::new(), draining: false }
+    }
+
+    /// Takes in an event and answers what is to be done now. Each segment is sealed once.
+    pub fn on_event(&mut self, now: Moment, event: FlushEvent<'_>) -> Vec<FlushAction> {
+        match event {
+            FlushEvent::Open(open) => self.take_open(now, open),
+            FlushEvent::Requested { segment, linger } => {
+                let due = now.monotonic + if linger { INGEST_LINGER } else { Duration::ZERO };
+                if let Some(tracked) = self.open.get_mut(&segment) {
+                    tracked.requested = Some(tracked.requested.map_or(due, |earlier| earlier.min(due)));
+                }
+            }
+            FlushEvent::Tick => {}
+            FlushEvent::Draining => self.draining = true,
+        }
+        self.due(now)
+    }
+
+    /// When the tracker must be asked again, if nothing happens before.
+    pub fn next_wake(&self) -> Option<Duration> {
+        let waiting = self.open.values().filter(|tracked| !tracked.is_sealing);
+        waiting
+            .map(|tracked| {
+                tracked.requested.unwrap_or(Duration::MAX).min(tracked.opened.monotonic + self.policy.age_max)
+            })
+            .min()
+    }
+
+    fn take_open(&mut self, now: Moment, open: &[OpenSegment]) {
+        self.open.retain(|number, _| open.iter().any(|segment| segment.number == *number));
+        for segment in open {
+            let tracked = self.open.entry(segment.number).or_insert_with(|| Tracked {
+                opened: now,
+                rows: 0,
+                body_bytes: 0,
+                requested: None,
+                is_sealing: false,
+            });
+            tracked.rows = segment.rows;
+            tracked.body_bytes = segment.body_bytes;
+        }
+    }
+
+    fn due(&mut self, now: Moment) -> Vec<FlushAction> {
+        let mut actions = Vec::new();
+        for (segment, tracked) in &mut self.open {
+            if tracked.is_sealing {
+                continue;
+            }
+            if let Some(reason) = tracked.reason(now, &self.policy, self.draining) {
+                tracked.is_sealing = true;
+                actions.push(FlushAction::Seal { segment: *segment, reason });
+            }
+        }
+        actions
+    }
+}
+
+impl Tracked {
+    fn reason(&self, now: Moment, policy: &FlushPolicy, draining: bool) -> Option<SealReason> {
+        if draining {
+            Some(SealReason::Drain)
+        } else if self.requested.is_some_and(|due| due <= now.monotonic) {
+            Some(SealReason::Request)
+        } else if self.rows >= policy.rows_max {
+            Some(SealReason::Rows)
+        } else if self.body_bytes >= policy.bytes_max {
+            Some(SealReason::Bytes)
+        } else if now.day != self.opened.day {
+            Some(SealReason::Day)
+        } else if now.monotonic >= self.opened.monotonic + policy.age_max {
+            Some(SealReason::Age)
+        } else {
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICY: FlushPolicy = FlushPolicy { rows_max: 100, bytes_max: 1_000, age_max: Duration::from_secs(60) };
+
+    fn at(seconds: u64) -> Moment {
+        let day = NaiveDate::from_ymd_opt(2026, 1, 1).expect("the date exists");
+        Moment { monotonic: Duration::from_secs(seconds), day: day + chrono::Days::new(seconds / 86_400) }
+    }
+
+    fn open(number: u64, rows: u64, body_bytes: u64) -> OpenSegment {
+        OpenSegment { number, table: format!("t{number}"), rows, body_bytes, first_received_micros: 0 }
+    }
+
+    fn seal(segment: u64, reason: SealReason) -> Vec<FlushAction> {
+        vec![FlushAction::Seal { segment, reason }]
+    }
+
+    #[test]
+    fn each_bound_seals_by_itself_and_once() {
+        for (segment, reason) in [(open(1, 100, 5), SealReason::Rows), (open(1, 5, 1_000), SealReason::Bytes)] {
+            let mut tracker = FlushTracker::new(POLICY);
+            assert_eq!(tracker.on_event(at(0), FlushEvent::Open(&[open(1, 5, 5)])), []);
+            assert_eq!(tracker.on_event(at(1), FlushEvent::Open(std::slice::from_ref(&segment))), seal(1, reason));
+            assert_eq!(tracker.on_event(at(2), FlushEvent::Open(&[segment])), []);
+        }
+    }
+
+    #[test]
+    fn a_quiet_segment_is_sealed_at_its_age_and_the_tracker_says_when_to_ask() {
+        let mut tracker = FlushTracker::new(POLICY);
+        tracker.on_event(at(10), FlushEvent::Open(&[open(1, 1, 1)]));
+        tracker.on_event(at(30), FlushEvent::Open(&[open(1, 2, 2), open(2, 1, 1)]));
+        assert_eq!(tracker.next_wake(), Some(Duration::from_secs(70)));
+        assert_eq!(tracker.on_event(at(69), FlushEvent::Tick), []);
+        assert_eq!(tracker.on_event(at(70), FlushEvent::Tick), seal(1, SealReason::Age));
+        assert_eq!(tracker.next_wake(), Some(Duration::from_secs(90)));
+    }
+
+    #[test]
+    fn a_jump_of_the_wall_clock_flushes_once_and_no_age_with_it() {
+        let mut tracker = FlushTracker::new(POLICY);
+        tracker.on_event(at(0), FlushEvent::Open(&[open(1, 1, 1)]));
+        let yesterday = Moment { day: at(0).day - chrono::Days::new(1), ..at(1) };
+        assert_eq!(tracker.on_event(yesterday, FlushEvent::Tick), seal(1, SealReason::Day));
+        tracker.on_event(yesterday, FlushEvent::Open(&[open(2, 1, 1)]));
+        assert_eq!(tracker.next_wake(), Some(Duration::from_secs(61)));
+    }
+
+    #[test]
+    fn the_change_of_the_day_seals() {
+        let mut tracker = FlushTracker::new(FlushPolicy { age_max: Duration::from_secs(3_600), ..POLICY });
+        tracker.on_event(at(86_390), FlushEvent::Open(&[open(1, 1, 1)]));
+        assert_eq!(tracker.on_event(at(86_401), FlushEvent::Tick), seal(1, SealReason::Day));
+    }
+
+    #[test]
+    fn requests_that_arrive_together_share_a_segment() {
+        let mut tracker = FlushTracker::new(POLICY);
+        tracker.on_event(at(0), FlushEvent::Open(&[open(1, 1, 1)]));
+        assert_eq!(tracker.on_event(at(0), FlushEvent::Requested { segment: 1, linger: true }), []);
+        let later = Moment { monotonic: INGEST_LINGER / 2, ..at(0) };
+        assert_eq!(tracker.on_event(later, FlushEvent::Requested { segment: 1, linger: true }), []);
+        assert_eq!(tracker.next_wake(), Some(INGEST_LINGER));
+        let due = Moment { monotonic: INGEST_LINGER, ..at(0) };
+        assert_eq!(tracker.on_event(due, FlushEvent::Tick), seal(1, SealReason::Request));
+    }
+
+    #[test]
+    fn a_request_without_linger_seals_at_once_and_an_unknown_segment_is_passed_over() {
+        let mut tracker = FlushTracker::new(POLICY);
+        tracker.on_event(at(0), FlushEvent::Open(&[open(1, 1, 1)]));
+        assert_eq!(tracker.on_event(at(0), FlushEvent::Requested { segment: 7, linger: false }), []);
+        assert_eq!(
+            tracker.on_event(at(0), FlushEvent::Requested { segment: 1, linger: false }),
+            seal(1, SealReason::Request)
+        );
+    }
+
+    #[test]
+    fn draining_seals_what_is_open_and_what_opens_later() {
+        let mut tracker = FlushTracker::new(POLICY);
+        tracker.on_event(at(0), FlushEvent::Open(&[open(1, 1, 1)]));
+        assert_eq!(tracker.on_event(at(0), FlushEvent::Draining), seal(1, SealReason::Drain));
+        assert_eq!(tracker.on_event(at(1), FlushEvent::Open(&[open(2, 1, 1)])), seal(2, SealReason::Drain));
+    }
+}

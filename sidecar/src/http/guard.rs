@@ -1,0 +1,49 @@
+//! Who may speak to a listener that is bound to loopback.
+//!
+//! Owns: the check of `Host` and `Origin`: a page in a browser that was lured to this port by a name of its own is
+//! refused. Does not own: authentication; whoever is in the pod may write.
+
+use axum::extract::Request;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http::header;
+
+use crate::http::problem::{Problem, ProblemKind};
+
+/// Refuses a request whose `Host` is not this host, and any that a browser's page has made.
+pub(super) async fn only_this_host(request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    let in_header = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let host = request.uri().authority().map(http::uri::Authority::as_str).or(in_header);
+    if !host.is_some_and(is_this_host) {
+        let detail = "the Host header must be localhost, 127.0.0.1 or [::1]";
+        return Problem::new(ProblemKind::Foreign, detail).into_response();
+    }
+    if headers.contains_key(header::ORIGIN) {
+        return Problem::new(ProblemKind::Foreign, "requests of web pages are not accepted").into_response();
+    }
+    next.run(request).await
+}
+
+fn is_this_host(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    name.eq_ignore_ascii_case("localhost") || name == "127.0.0.1" || name == "[::1]"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_this_host_are_accepted() {
+        for host in ["localhost", "LOCALHOST:8001", "127.0.0.1:8001", "[::1]", "[::1]:8001"] {
+            assert!(is_this_host(host), "{host} was refused");
+        }
+        for host in ["", "example.com", "localhost.example.com:8001", "127.0.0.2", "::1", "localhost:x"] {
+            assert!(!is_this_host(host), "{host} was accepted");
+        }
+    }
+}

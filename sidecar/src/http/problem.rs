@@ -1,0 +1,253 @@
+//! Errors on the wire.
+//!
+//! Owns: the one table from what went wrong to a status, a stable type and words; the shape. Upholds I13: no payload.
+//! Does not own: where it went wrong.
+//!
+//! Source: RFC 9457, `application/problem+json`.
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
+
+use crate::decode::{DecodeError, Kind, Violation};
+use crate::intake::IntakeError;
+use crate::journal::error::AppendError;
+
+/// Whether what a client sent is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// Nothing was appended.
+    Refused,
+    /// An append or a sync failed: it is stored once or not at all.
+    Unknown,
+}
+
+/// What went wrong, as far as it decides the status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProblemKind {
+    /// The bytes are not the declared format.
+    Malformed,
+    /// `Host` or `Origin` is foreign.
+    Foreign,
+    /// No such endpoint.
+    NotFound,
+    /// The endpoint has another method.
+    MethodNotAllowed,
+    /// The body came too slowly.
+    Slow,
+    /// The body is too long.
+    TooLarge,
+    /// The content type or encoding is not one of ours.
+    Unsupported,
+    /// Well-formed, but illegal.
+    Illegal,
+    /// The journal is at its bound.
+    JournalFull,
+    /// The process ends.
+    Draining,
+    /// Too much is in flight.
+    Busy,
+    /// The disk failed.
+    DiskFailed,
+    /// A bug.
+    Internal,
+}
+
+impl ProblemKind {
+    /// Every kind, for the test of the table.
+    #[cfg(test)]
+    const ALL: [Self; 13] = [
+        Self::Malformed,
+        Self::Foreign,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::Slow,
+        Self::TooLarge,
+        Self::Unsupported,
+        Self::Illegal,
+        Self::JournalFull,
+        Self::Draining,
+        Self::Busy,
+        Self::DiskFailed,
+        Self::Internal,
+    ];
+
+    /// The table: status, stable name, title, seconds after which it may be tried again.
+    fn row(self) -> (StatusCode, &'static str, &'static str, Option<u32>) {
+        match self {
+            Self::Malformed => (StatusCode::BAD_REQUEST, "malformed", "The body is not its declared format", None),
+            Self::Foreign => (StatusCode::FORBIDDEN, "foreign", "The request is not from this host", None),
+            Self::NotFound => (StatusCode::NOT_FOUND, "not-found", "There is no such endpoint", None),
+            Self::MethodNotAllowed => {
+                (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "The endpoint has another method", None)
+            }
+            Self::Slow => (StatusCode::REQUEST_TIMEOUT, "slow", "The body came too slowly", None),
+            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The body is too long", None),
+            Self::Unsupported => (
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported",
+                "The body's type or encoding is not supported",
+                None,
+            ),
+            Self::Illegal => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "illegal", "The request is well-formed and not legal", None)
+            }
+            Self::JournalFull => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "journal-full",
+                "The journal has no room until the lake takes more",
+                Some(5),
+            ),
+            Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining", "The sidecar is about to end", Some(1)),
+            Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy", "Too much is being received", Some(1)),
+            Self::DiskFailed => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "disk-failed",
+                "The journal's disk failed and the sidecar restarts",
+                Some(1),
+            ),
+            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "The sidecar has a bug", None),
+        }
+    }
+}
+
+/// A problem as it goes to the client.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    kind: ProblemKind,
+    detail: String,
+    outcome: Outcome,
+    errors: Vec<Violation>,
+    errors_total: usize,
+}
+
+/// The body.
+#[derive(Serialize)]
+struct ProblemBody<'a> {
+    r#type: String,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+    outcome: Outcome,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<ErrorBody<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    errors_total: Option<usize>,
+}
+
+/// One of its errors.
+#[derive(Serialize)]
+struct ErrorBody<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    index: Option<usize>,
+    pointer: &'a str,
+    code: &'a str,
+    detail: &'a str,
+}
+
+impl Problem {
+    /// A problem that is about the whole request. Nothing was appended.
+    pub fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into(), outcome: Outcome::Refused, errors: Vec::new(), errors_total: 0 }
+    }
+
+    /// A problem with one place of a request. Nothing was appended.
+    pub fn at(pointer: &str, code: &'static str, detail: impl Into<String>) -> Self {
+        let detail = detail.into();
+        let violation = Violation { index: None, pointer: pointer.to_owned(), code, detail: detail.clone() };
+        Self { errors: vec![violation], errors_total: 1, ..Self::new(ProblemKind::Illegal, detail) }
+    }
+
+    /// A problem with what a check found. Nothing was appended.
+    pub fn from_violation(violation: Violation) -> Self {
+        let detail = violation.to_string();
+        Self { errors: vec![violation], errors_total: 1, ..Self::new(ProblemKind::Illegal, detail) }
+    }
+}
+
+impl From<DecodeError> for Problem {
+    fn from(error: DecodeError) -> Self {
+        let kind = match error.kind() {
+            Kind::Malformed => ProblemKind::Malformed,
+            Kind::Illegal => ProblemKind::Illegal,
+        };
+        Self { errors: error.violations().to_vec(), errors_total: error.total(), ..Self::new(kind, error.to_string()) }
+    }
+}
+
+impl From<IntakeError> for Problem {
+    fn from(error: IntakeError) -> Self {
+        let detail = error.to_string();
+        match error {
+            IntakeError::Decode(error) => error.into(),
+            IntakeError::Draining => Self::new(ProblemKind::Draining, detail),
+            IntakeError::Internal => Self::new(ProblemKind::Internal, detail),
+            IntakeError::Append(error) => {
+                let kind = match &error {
+                    AppendError::Full { .. } | AppendError::NoSpace => ProblemKind::JournalFull,
+                    AppendError::Failed | AppendError::Unknown => ProblemKind::DiskFailed,
+                };
+                let outcome = if error.is_refused() { Outcome::Refused } else { Outcome::Unknown };
+                Self { outcome, ..Self::new(kind, detail) }
+            }
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let (status, name, title, retry_after) = self.kind.row();
+        let body = ProblemBody {
+            r#type: format!("urn:lakeingest:problem:{name}"),
+            title,
+            status: status.as_u16(),
+            detail: &self.detail,
+            outcome: self.outcome,
+            errors: self
+                .errors
+                .iter()
+                .map(|error| ErrorBody {
+                    index: error.index,
+                    pointer: &error.pointer,
+                    code: error.code,
+                    detail: &error.detail,
+                })
+                .collect(),
+            errors_total: (self.errors_total > 0).then_some(self.errors_total),
+        };
+        let body = serde_json::to_vec(&body).expect("a problem is plain data");
+        let mut response = (status, body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(seconds) = retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_a_status_of_an_error_and_a_name_of_its_own() {
+        let names: std::collections::BTreeSet<_> = ProblemKind::ALL.iter().map(|kind| kind.row().1).collect();
+        assert_eq!(names.len(), ProblemKind::ALL.len());
+        for kind in ProblemKind::ALL {
+            let (status, _, _, retry_after) = kind.row();
+            assert!(status.is_client_error() || status.is_server_error(), "{kind:?}");
+            assert_eq!(retry_after.is_some(), status == StatusCode::SERVICE_UNAVAILABLE, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_failed_sync_leaves_the_outcome_open() {
+        let outcome = |error: AppendError| Problem::from(IntakeError::Append(error)).outcome;
+        assert_eq!(outcome(AppendError::Full { cap_bytes: 1 }), Outcome::Refused);
+        assert_eq!(outcome(AppendError::NoSpace), Outcome::Refused);
+        assert_eq!(outcome(AppendError::Failed), Outcome::Refused);
+        assert_eq!(outcome(AppendError::Unknown), Outcome::Unknown);
+    }
+}

@@ -1,0 +1,206 @@
+//! What people and machines may ask about the sidecar: `/health`, `/tables`, `/livez`, `/readyz`, `/metrics`.
+//!
+//! Owns: the shapes. Upholds I8: neither liveness nor readiness looks at the lake, and I13. Does not own: the facts.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, SecondsFormat};
+use http::{StatusCode, header};
+use serde::Serialize;
+
+use crate::http::state::AppState;
+use crate::journal::view::JournalView;
+
+#[derive(Debug, Serialize)]
+struct Health {
+    status: &'static str,
+    reasons: Vec<Reason>,
+    backlog: Backlog,
+    journal: JournalSize,
+    version: Version,
+}
+
+#[derive(Debug, Serialize)]
+struct Reason {
+    name: &'static str,
+    message: String,
+    since: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Backlog {
+    segments: usize,
+    rows: u64,
+    bytes: u64,
+    oldest_seconds: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct JournalSize {
+    id: String,
+    bytes: u64,
+    cap_bytes: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Version {
+    sidecar: &'static str,
+    revision: &'static str,
+    journal_format: u32,
+    configuration_format: u32,
+}
+
+/// `GET /health`: 200 with what is wrong in words; a machine looks at `status`.
+pub(super) async fn health(state: State<AppState>) -> Response {
+    let state = state.0;
+    let view = state.journal.view();
+    let reasons: Vec<Reason> = state
+        .status
+        .reasons()
+        .into_iter()
+        .map(|reason| Reason {
+            name: reason.name,
+            message: reason.message,
+            since: reason.since.to_rfc3339_opts(SecondsFormat::Secs, true),
+        })
+        .collect();
+    let status = match (state.status.is_draining(), reasons.is_empty()) {
+        (true, _) => "draining",
+        (false, true) => "ok",
+        (false, false) => "degraded",
+    };
+    let health = Health {
+        status,
+        reasons,
+        backlog: backlog(&state, &view),
+        journal: JournalSize { id: state.journal.id(), bytes: view.size_bytes, cap_bytes: view.cap_bytes },
+        version: Version {
+            sidecar: env!("CARGO_PKG_VERSION"),
+            revision: crate::REVISION,
+            journal_format: crate::journal::frame::FORMAT_VERSION,
+            configuration_format: lakeingest_crds::sidecar_config::FORMAT_VERSION,
+        },
+    };
+    Json(health).into_response()
+}
+
+fn backlog(state: &AppState, view: &JournalView) -> Backlog {
+    let open_bytes: u64 = view.open.iter().map(|segment| segment.body_bytes).sum();
+    let sealed_bytes: u64 = view.sealed.iter().map(|segment| segment.body_bytes).sum();
+    Backlog {
+        segments: view.open.len() + view.sealed.len(),
+        rows: view.unretired_rows(None),
+        bytes: open_bytes + sealed_bytes,
+        oldest_seconds: oldest_seconds(state, view),
+    }
+}
+
+/// Age of the oldest row that is not in the lake; 0 if there is none, or if the wall clock went back.
+fn oldest_seconds(state: &AppState, view: &JournalView) -> u64 {
+    let now = state.clock.now().timestamp_micros();
+    let age = view.oldest_received_micros().map_or(0, |oldest| now - oldest);
+    u64::try_from(age / 1_000_000).unwrap_or(0)
+}
+
+#[derive(Debug, Serialize)]
+struct Tables {
+    tables: Vec<Table>,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct Table {
+    name: String,
+    columns: Vec<TableColumn>,
+    /// Version of the schema in the lake; 0 while it has none.
+    schema_version: u32,
+    buffered_rows: u64,
+    buffered_bytes: u64,
+    /// Receive time of the oldest row that is not in the lake.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    oldest_buffered: Option<String>,
+    /// Since this process began, as the two below.
+    published_rows: u64,
+    published_files: u64,
+    quarantined_rows: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_error: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct TableColumn {
+    name: String,
+    r#type: &'static str,
+}
+
+/// `GET /tables`.
+pub(super) async fn tables(state: State<AppState>) -> Response {
+    let state = state.0;
+    let view = state.journal.view();
+    let mut tables: BTreeMap<String, Table> = BTreeMap::new();
+    for (name, schema, version) in state.registry.known() {
+        let table = entry(&mut tables, &name);
+        table.schema_version = version;
+        let columns = schema.columns().iter();
+        table.columns = columns
+            .map(|column| TableColumn { name: column.name.clone(), r#type: column.column_type.name() })
+            .collect();
+    }
+    for (name, status) in state.status.tables() {
+        let table = entry(&mut tables, &name);
+        table.published_rows = status.published_rows;
+        table.published_files = status.published_files;
+        table.quarantined_rows = status.quarantined_rows;
+        table.last_error = status.last_error;
+    }
+    for (name, rows, bytes, received_micros) in buffered(&view) {
+        let table = entry(&mut tables, name);
+        table.buffered_rows += rows;
+        table.buffered_bytes += bytes;
+        let received = DateTime::from_timestamp_micros(received_micros).unwrap_or_default();
+        let received = received.to_rfc3339_opts(SecondsFormat::Millis, true);
+        table.oldest_buffered = table.oldest_buffered.take().into_iter().chain([received]).min();
+    }
+    Json(Tables { tables: tables.into_values().collect() }).into_response()
+}
+
+/// Table, rows, bytes and oldest receive time of each segment that is not in the lake.
+fn buffered(view: &JournalView) -> impl Iterator<Item = (&str, u64, u64, i64)> {
+    let open = view.open.iter();
+    let open = open.map(|part| (part.table.as_str(), part.rows, part.body_bytes, part.first_received_micros));
+    let sealed = view.sealed.iter();
+    let sealed = sealed.map(|part| (&*part.table, part.rows, part.body_bytes, part.first_received_micros));
+    open.chain(sealed)
+}
+
+fn entry<'a>(tables: &'a mut BTreeMap<String, Table>, name: &str) -> &'a mut Table {
+    tables.entry(name.to_owned()).or_insert_with(|| Table { name: name.to_owned(), ..Table::default() })
+}
+
+/// `GET /livez`: the process answers.
+pub(super) async fn livez() -> &'static str {
+    "ok\n"
+}
+
+/// `GET /readyz`: the journal takes records.
+pub(super) async fn readyz(state: State<AppState>) -> (StatusCode, &'static str) {
+    match state.status.is_draining() {
+        true => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+        false => (StatusCode::OK, "ok\n"),
+    }
+}
+
+/// `GET /metrics`.
+pub(super) async fn metrics(state: State<AppState>) -> Response {
+    let state = state.0;
+    let view = state.journal.view();
+    let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    state.metrics.journal_bytes.set(signed(view.size_bytes));
+    state.metrics.journal_cap_bytes.set(signed(view.cap_bytes));
+    state.metrics.unflushed_rows.set(signed(view.unretired_rows(None)));
+    state.metrics.oldest_unflushed_seconds.set(signed(oldest_seconds(&state, &view)));
+    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, content_type)], state.metrics.text()).into_response()
+}

@@ -1,0 +1,96 @@
+//! Connections.
+//!
+//! Owns: listening, the bound on connections, the header timeout, the orderly end. Does not own: routes.
+//!
+//! `axum::serve` gives hyper no timer, and without one hyper has no header timeout; hence this loop.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tracing::{debug, warn};
+
+use crate::limits::{CONNECTIONS_MAX, HEADER_TIMEOUT};
+
+/// How long is waited after an accept that failed, for lack of file descriptors say.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Serves `router` on every listener until `draining` becomes true, then waits for the requests under way, at most
+/// `drain_wait`.
+pub async fn serve(
+    listeners: Vec<TcpListener>,
+    router: Router,
+    mut draining: watch::Receiver<bool>,
+    drain_wait: Duration,
+) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let graceful = GracefulShutdown::new();
+    let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    let service = TowerToHyperService::new(router);
+    loop {
+        let accepted = tokio::select! {
+            accepted = accept(&listeners, &room) => accepted,
+            _ = draining.wait_for(|draining| *draining) => break,
+        };
+        let (stream, peer, permit) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                warn!(error = %error, "failed to accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        // Small answers must not wait for the peer's delayed acknowledgement.
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!(error = %error, "failed to set nodelay");
+        }
+        let connection = builder.serve_connection(TokioIo::new(stream), service.clone()).into_owned();
+        let connection = graceful.watch(connection);
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                debug!(%peer, error = %error, "connection ended early");
+            }
+            drop(permit);
+        });
+    }
+    drop(listeners);
+    if tokio::time::timeout(drain_wait, graceful.shutdown()).await.is_err() {
+        warn!("connections were still open when the wait for them was over");
+    }
+}
+
+/// A connection within the bound, from whichever listener has one.
+async fn accept(
+    listeners: &[TcpListener],
+    room: &Arc<Semaphore>,
+) -> std::io::Result<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+    let permit = Arc::clone(room).acquire_owned().await.map_err(std::io::Error::other)?;
+    let accepts = listeners.iter().map(|listener| Box::pin(listener.accept()));
+    let (accepted, _, _) = futures::future::select_all(accepts).await;
+    accepted.map(|(stream, peer)| (stream, peer, permit))
+}
+
+/// Listens on `port` of every loopback address that this host has; port 0 takes a free one and the same for both.
+///
+/// # Errors
+/// The port is taken on one of them.
+pub async fn listen_on_loopback(port: u16) -> std::io::Result<Vec<TcpListener>> {
+    let first = TcpListener::bind(("127.0.0.1", port)).await?;
+    let port = first.local_addr()?.port();
+    let mut listeners = vec![first];
+    // Clients that know `localhost` as ::1 first try there; a host without IPv6 has no such address.
+    match TcpListener::bind(("::1", port)).await {
+        Ok(second) => listeners.push(second),
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => return Err(error),
+        Err(error) => debug!(error = %error, "this host has no ::1"),
+    }
+    Ok(listeners)
+}

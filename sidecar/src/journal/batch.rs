@@ -1,0 +1,219 @@
+//! The payload of a batch frame: one request's body, as it was received, with what its decoding depends on.
+//!
+//! Owns: the layout. Does not own: decoding the body (`decode`).
+//!
+//! Shape, integers little-endian:
+//!
+//! | bytes | field |
+//! |---|---|
+//! | 1 | format code of the body (`decode::Format`) |
+//! | 1 | content encoding of the body: 0 identity |
+//! | 2 | options, 0 |
+//! | 4 | records in the body |
+//! | 8 | receive time, microseconds since 1970 UTC, signed |
+//! | 4 | partition date, days since 1970, signed |
+//! | 32 | fingerprint of the schema that the body is decoded with |
+//! | 1 + n | table name |
+//! | 2 + n | idempotency key, empty for none |
+//! | 32, only with a key | SHA-256 of what the key stands for |
+//! | 2 + n | bitmap of the schema's columns that have a value in the body, lowest bit first |
+//! | rest | the body |
+
+use chrono::NaiveDate;
+
+use crate::decode::Format;
+use crate::schema::Fingerprint;
+
+/// One accepted request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// How the body is written.
+    pub format: Format,
+    /// Records in the body.
+    pub rows: u32,
+    /// When the request was received. Unit: microseconds since 1970, UTC.
+    pub received_micros: i64,
+    /// The day under which all of its records lie.
+    pub partition_date: NaiveDate,
+    /// The schema that the body is decoded with.
+    pub schema: Fingerprint,
+    /// The table, already checked.
+    pub table: String,
+    /// The request's idempotency key and the SHA-256 of its decoded body, table and partition date.
+    pub key: Option<(String, [u8; 32])>,
+    /// Which columns of the schema have a value in the body.
+    pub present: Vec<bool>,
+    /// The body, as it was received.
+    pub body: bytes::Bytes,
+}
+
+/// What a payload lacks to be a batch.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("failed to read a batch frame at its {field}")]
+pub struct BatchError {
+    field: &'static str,
+}
+
+/// The fields in front of the table name. Unit: bytes.
+const FIXED_BYTES: usize = 1 + 1 + 2 + 4 + 8 + 4 + 32;
+
+/// Days from 0001-01-01, which chrono counts from, to 1970-01-01.
+const DAYS_TO_1970: i32 = 719_163;
+
+/// A date as days since 1970.
+pub fn days_since_1970(date: NaiveDate) -> i32 {
+    use chrono::Datelike;
+    date.num_days_from_ce() - DAYS_TO_1970
+}
+
+/// The inverse of [`days_since_1970`].
+pub fn date_from_days(days: i32) -> Option<NaiveDate> {
+    NaiveDate::from_num_days_from_ce_opt(days.checked_add(DAYS_TO_1970)?)
+}
+
+impl Batch {
+    /// Length of the payload. Unit: bytes.
+    pub fn payload_bytes(&self) -> usize {
+        let key_bytes = self.key.as_ref().map_or(0, |(key, digest)| key.len() + digest.len());
+        FIXED_BYTES + 1 + self.table.len() + 2 + key_bytes + 2 + self.present.len().div_ceil(8) + self.body.len()
+    }
+
+    /// Appends the payload to `bytes`.
+    pub fn encode_into(&self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(&[self.format.code(), 0, 0, 0]);
+        bytes.extend_from_slice(&self.rows.to_le_bytes());
+        bytes.extend_from_slice(&self.received_micros.to_le_bytes());
+        bytes.extend_from_slice(&days_since_1970(self.partition_date).to_le_bytes());
+        bytes.extend_from_slice(self.schema.as_bytes());
+        bytes.push(u8::try_from(self.table.len()).expect("a checked table name has at most 63 bytes"));
+        bytes.extend_from_slice(self.table.as_bytes());
+        let key = self.key.as_ref().map_or("", |(key, _)| key.as_str());
+        bytes.extend_from_slice(&short_length(key.len()));
+        bytes.extend_from_slice(key.as_bytes());
+        if let Some((_, digest)) = &self.key {
+            bytes.extend_from_slice(digest);
+        }
+        let bitmap = bitmap_of(&self.present);
+        bytes.extend_from_slice(&short_length(bitmap.len()));
+        bytes.extend_from_slice(&bitmap);
+        bytes.extend_from_slice(&self.body);
+    }
+
+    /// Reads a payload whose checksum held.
+    ///
+    /// # Errors
+    /// A field that is missing or has no meaning: the frame was written by another version or is damaged.
+    pub fn decode(payload: bytes::Bytes) -> Result<Self, BatchError> {
+        let mut rest = Rest { bytes: &payload };
+        let format = Format::from_code(rest.array::<1>("format")?[0]).ok_or(BatchError { field: "format" })?;
+        if rest.array::<1>("content encoding")?[0] != 0 {
+            return Err(BatchError { field: "content encoding" });
+        }
+        if rest.array::<2>("options")? != [0, 0] {
+            return Err(BatchError { field: "options" });
+        }
+        let rows = u32::from_le_bytes(rest.array("record count")?);
+        let received_micros = i64::from_le_bytes(rest.array("receive time")?);
+        let partition_date = date_from_days(i32::from_le_bytes(rest.array("partition date")?))
+            .ok_or(BatchError { field: "partition date" })?;
+        let schema = Fingerprint::from_bytes(rest.array("schema fingerprint")?);
+        let table_bytes = usize::from(rest.array::<1>("table name")?[0]);
+        let table = rest.text(table_bytes, "table name")?;
+        let key_bytes = usize::from(u16::from_le_bytes(rest.array("idempotency key")?));
+        let key = match rest.text(key_bytes, "idempotency key")? {
+            key if key.is_empty() => None,
+            key => Some((key, rest.array("key digest")?)),
+        };
+        let bitmap_bytes = usize::from(u16::from_le_bytes(rest.array("column bitmap")?));
+        let present = bools_of(rest.take(bitmap_bytes, "column bitmap")?);
+        let body = payload.slice(payload.len() - rest.bytes.len()..);
+        Ok(Self { format, rows, received_micros, partition_date, schema, table, key, present, body })
+    }
+}
+
+/// What of a payload has not been read yet.
+struct Rest<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> Rest<'a> {
+    fn take(&mut self, length: usize, field: &'static str) -> Result<&'a [u8], BatchError> {
+        let (taken, rest) = self.bytes.split_at_checked(length).ok_or(BatchError { field })?;
+        self.bytes = rest;
+        Ok(taken)
+    }
+
+    fn array<const LENGTH: usize>(&mut self, field: &'static str) -> Result<[u8; LENGTH], BatchError> {
+        self.take(LENGTH, field)?.try_into().map_err(|_| BatchError { field })
+    }
+
+    fn text(&mut self, length: usize, field: &'static str) -> Result<String, BatchError> {
+        let taken = self.take(length, field)?;
+        std::str::from_utf8(taken).map(str::to_owned).map_err(|_| BatchError { field })
+    }
+}
+
+fn short_length(length: usize) -> [u8; 2] {
+    u16::try_from(length).expect("keys and bitmaps are bounded far below 65,536 bytes").to_le_bytes()
+}
+
+fn bitmap_of(present: &[bool]) -> Vec<u8> {
+    let byte = |bits: &[bool]| bits.iter().enumerate().fold(0, |byte, (bit, set)| byte | (u8::from(*set) << bit));
+    present.chunks(8).map(byte).collect()
+}
+
+fn bools_of(bitmap: &[u8]) -> Vec<bool> {
+    bitmap.iter().flat_map(|byte| (0..8).map(move |bit| byte & (1 << bit) != 0)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(key: Option<(String, [u8; 32])>) -> Batch {
+        Batch {
+            format: Format::Json,
+            rows: 3,
+            received_micros: -5,
+            partition_date: NaiveDate::from_ymd_opt(2024, 2, 29).expect("2024 is a leap year"),
+            schema: Fingerprint::from_bytes([4; 32]),
+            table: "events".to_owned(),
+            key,
+            present: vec![true, false, true, false, false, false, false, false],
+            body: bytes::Bytes::from_static(b"{\"records\":[]}"),
+        }
+    }
+
+    fn encoded(batch: &Batch) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        batch.encode_into(&mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn a_batch_is_read_as_it_was_written_and_as_long_as_it_said() {
+        for key in [None, Some(("order-1".to_owned(), [8; 32]))] {
+            let batch = batch(key);
+            let bytes = encoded(&batch);
+            assert_eq!(bytes.len(), batch.payload_bytes());
+            assert_eq!(Batch::decode(bytes.into()), Ok(batch));
+        }
+    }
+
+    #[test]
+    fn a_payload_that_ends_early_names_the_field() {
+        let bytes = encoded(&batch(None));
+        let body_at = bytes.len() - batch(None).body.len();
+        for length in 0..body_at {
+            assert!(Batch::decode(bytes[..length].to_vec().into()).is_err(), "{length} bytes were enough");
+        }
+    }
+
+    #[test]
+    fn days_count_from_1970() {
+        let date = |text: &str| text.parse::<NaiveDate>().expect("the test's date is one");
+        assert_eq!(days_since_1970(date("1970-01-01")), 0);
+        assert_eq!(days_since_1970(date("1969-12-31")), -1);
+        assert_eq!(date_from_days(days_since_1970(date("2026-03-01"))), Some(date("2026-03-01")));
+    }
+}

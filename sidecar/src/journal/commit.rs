@@ -1,0 +1,355 @@
+//! Group commit: one thread writes the journal, and one `fdatasync` serves every request that waits.
+//!
+//! Owns: the order of frames, the numbers of segments, which segment is open for a table, the journal's size, when
+//! a log file is begun and removed. Upholds I1: an append is answered after its `fdatasync`, never before.
+//! Does not own: when a segment is sealed (`flush`), what is in the lake.
+//!
+//! The thread takes the command that waits longest and whatever else waits by then (at most
+//! `COMMIT_GROUP_FRAMES_MAX`), writes all of it with one write and one `fdatasync`, and answers all of it. A single
+//! client never waits for company; while one sync runs, the next group gathers behind it.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{error, info};
+
+use crate::clock::SharedClock;
+use crate::journal::batch::Batch;
+use crate::journal::control::{Plan, Seal, SealReason};
+use crate::journal::directory::{JournalDirectory, fsync_directory, log_path};
+use crate::journal::error::{AppendError, JournalError};
+use crate::journal::frame::{FRAME_HEADER_BYTES, FrameKind, LogHeader};
+use crate::journal::segment::Contents;
+use crate::journal::view::{JournalView, OpenSegment, SealedSegment};
+use crate::journal::writer::LogWriter;
+use crate::limits::COMMIT_GROUP_FRAMES_MAX;
+use crate::metrics::Metrics;
+use crate::schema::Schema;
+
+/// A batch was journaled and survives a power cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Its sequence.
+    pub sequence: u64,
+    /// The segment that it is part of.
+    pub segment: u64,
+}
+
+/// A segment that takes no more batches.
+#[derive(Clone, Debug)]
+pub struct Sealed {
+    /// What it holds.
+    pub contents: Arc<Contents>,
+    /// Its seal.
+    pub seal: Seal,
+}
+
+/// Where an answer goes.
+type Reply<T> = oneshot::Sender<Result<T, AppendError>>;
+
+/// What the thread is asked for.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Journal a batch.
+    Append {
+        /// The batch.
+        batch: Box<Batch>,
+        /// Its schema.
+        schema: Schema,
+        /// The answer.
+        reply: Reply<Appended>,
+    },
+    /// Seal a segment, if it is still open.
+    Seal {
+        /// The segment.
+        segment: u64,
+        /// Why.
+        reason: SealReason,
+        /// The sealed segment; none if it was not open.
+        reply: Reply<Option<Sealed>>,
+    },
+    /// Write a plan.
+    Plan {
+        /// The segment.
+        segment: u64,
+        /// The plan.
+        plan: Box<Plan>,
+        /// The answer.
+        reply: Reply<()>,
+    },
+    /// Retire a segment.
+    Retire {
+        /// The segment.
+        segment: u64,
+        /// The answer.
+        reply: Reply<()>,
+    },
+}
+
+/// An answer that waits for the sync of its group.
+enum Pending {
+    Append(Reply<Appended>, Appended),
+    Seal(Reply<Option<Sealed>>, Option<Sealed>),
+    Done(Reply<()>),
+}
+
+/// The journal's thread.
+pub(super) struct Committer {
+    pub(super) directory: JournalDirectory,
+    pub(super) clock: SharedClock,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) view: watch::Sender<Arc<JournalView>>,
+    pub(super) failed: watch::Sender<bool>,
+    pub(super) log: LogWriter,
+    /// Each log file but the newest, with its length.
+    pub(super) old_files: VecDeque<(u64, u64)>,
+    pub(super) next_sequence: u64,
+    pub(super) next_segment: u64,
+    pub(super) open: HashMap<String, Contents>,
+    pub(super) sealed: BTreeMap<u64, SealedSegment>,
+    /// Most that the journal's files may take. Unit: bytes.
+    pub(super) cap_bytes: u64,
+    pub(super) log_file_bytes: u64,
+}
+
+impl Committer {
+    /// Serves commands until every handle is gone.
+    pub(super) fn run(mut self) {
+        let mut group = Vec::new();
+        while let Some(first) = self.commands.blocking_recv() {
+            group.push(first);
+            while group.len() < COMMIT_GROUP_FRAMES_MAX
+                && let Ok(command) = self.commands.try_recv()
+            {
+                group.push(command);
+            }
+            if *self.failed.borrow() {
+                group.drain(..).for_each(|command| command.refuse(&AppendError::Failed));
+            } else {
+                self.commit(&mut group);
+            }
+        }
+    }
+
+    /// Writes a group, syncs it, answers it.
+    fn commit(&mut self, group: &mut Vec<Command>) {
+        let mut pending = Vec::with_capacity(group.len());
+        let mut retired = false;
+        let mut outcome = Ok(());
+        for command in group.drain(..) {
+            if outcome.is_err() {
+                command.refuse(&AppendError::Failed);
+                continue;
+            }
+            outcome = self.rotate_if_full();
+            if outcome.is_err() {
+                command.refuse(&AppendError::Failed);
+                continue;
+            }
+            retired |= matches!(command, Command::Retire { .. });
+            pending.extend(self.gather(command));
+        }
+        let outcome = outcome.and_then(|()| self.timed_sync());
+        let outcome = outcome.and_then(|()| if retired { self.remove_retired_files() } else { Ok(()) });
+        match outcome {
+            Ok(()) => {
+                self.publish_view();
+                pending.into_iter().for_each(Pending::succeed);
+            }
+            Err(error) => {
+                error!(error = %crate::error_chain(&error), "journal failed; the process ends and recovers from what is on disk");
+                self.failed.send_replace(true);
+                pending.into_iter().for_each(|pending| pending.fail(&AppendError::Unknown));
+            }
+        }
+    }
+
+    fn timed_sync(&mut self) -> Result<(), JournalError> {
+        let start = self.clock.monotonic();
+        self.log.sync()?;
+        self.metrics.journal_sync_seconds.observe((self.clock.monotonic() - start).as_secs_f64());
+        Ok(())
+    }
+
+    /// Gathers a command's frames; what needs none, or cannot be taken, is answered at once.
+    fn gather(&mut self, command: Command) -> Option<Pending> {
+        match command {
+            Command::Append { batch, schema, reply } => match self.append(&batch, &schema) {
+                Ok(appended) => Some(Pending::Append(reply, appended)),
+                Err(error) => {
+                    let _ = reply.send(Err(error));
+                    None
+                }
+            },
+            Command::Seal { segment, reason, reply } => Some(Pending::Seal(reply, self.seal(segment, reason))),
+            Command::Plan { segment, plan, reply } => {
+                let payload = serde_json::to_vec(&*plan).expect("a plan is plain data");
+                self.push(FrameKind::Plan, segment, &payload);
+                Some(Pending::Done(reply))
+            }
+            Command::Retire { segment, reply } => {
+                self.push(FrameKind::Retire, segment, b"{}");
+                self.sealed.remove(&segment);
+                Some(Pending::Done(reply))
+            }
+        }
+    }
+
+    fn append(&mut self, batch: &Batch, schema: &Schema) -> Result<Appended, AppendError> {
+        let schema_payload = match self.log.has_schema(batch.schema) {
+            true => None,
+            false => Some(super::control::SchemaFrame::encode(schema)),
+        };
+        let payload_bytes = batch.payload_bytes() + schema_payload.as_ref().map_or(0, Vec::len);
+        let frame_bytes = (payload_bytes + 2 * FRAME_HEADER_BYTES) as u64;
+        if self.size_bytes() + frame_bytes > self.cap_bytes {
+            return Err(AppendError::Full { cap_bytes: self.cap_bytes });
+        }
+        self.log.reserve(frame_bytes).map_err(|_| AppendError::NoSpace)?;
+        if let Some(payload) = schema_payload {
+            self.log.push_schema(self.next_sequence, batch.schema, &payload);
+            self.next_sequence += 1;
+        }
+        let (sequence, start) = (self.next_sequence, self.log.position());
+        self.next_sequence += 1;
+        let segment = match self.open.get_mut(&batch.table) {
+            Some(segment) => segment,
+            None => {
+                let number = self.next_segment;
+                self.next_segment += 1;
+                let contents = Contents::begin(number, self.log.header().epoch, start, sequence, batch);
+                self.open.entry(batch.table.clone()).or_insert(contents)
+            }
+        };
+        self.log.push_batch(sequence, segment.number, batch);
+        segment.add(sequence, self.log.position(), batch, schema);
+        Ok(Appended { sequence, segment: segment.number })
+    }
+
+    fn seal(&mut self, segment: u64, reason: SealReason) -> Option<Sealed> {
+        let table = self.open.iter().find(|(_, open)| open.number == segment).map(|(table, _)| table.clone())?;
+        let contents = Arc::new(self.open.remove(&table)?);
+        let seal = contents.seal(self.clock.now().timestamp_micros(), reason);
+        self.push_seal(segment, &seal);
+        self.sealed.insert(segment, SealedSegment::of(&contents));
+        self.metrics.segments_sealed(reason.name()).inc();
+        info!(
+            segment,
+            table,
+            rows = contents.rows,
+            bytes = contents.body_bytes,
+            reason = reason.name(),
+            "sealed segment"
+        );
+        Some(Sealed { contents, seal })
+    }
+
+    /// Gathers a seal's frame.
+    pub(super) fn push_seal(&mut self, segment: u64, seal: &Seal) {
+        let payload = serde_json::to_vec(seal).expect("a seal is plain data");
+        self.push(FrameKind::Seal, segment, &payload);
+    }
+
+    fn push(&mut self, kind: FrameKind, segment: u64, payload: &[u8]) {
+        self.log.push(kind, self.next_sequence, segment, payload);
+        self.next_sequence += 1;
+    }
+
+    /// Begins the next log file when the newest is long enough; the old one is synced first.
+    fn rotate_if_full(&mut self) -> Result<(), JournalError> {
+        if self.log.position().offset < self.log_file_bytes { Ok(()) } else { self.rotate() }
+    }
+
+    fn rotate(&mut self) -> Result<(), JournalError> {
+        self.timed_sync()?;
+        let position = self.log.position();
+        let header = LogHeader {
+            file: position.file + 1,
+            first_sequence: self.next_sequence,
+            first_segment: self.next_segment,
+            salt: rand::random(),
+            ..self.log.header().clone()
+        };
+        self.log = LogWriter::create(self.directory.path(), header)?;
+        self.old_files.push_back((position.file, position.offset));
+        Ok(())
+    }
+
+    /// Removes log files, oldest first, up to the first one that a segment still needs: a later file may hold the
+    /// seal and the plan of a segment whose batches lie in an earlier one. When no segment needs anything, the
+    /// newest file is left behind too.
+    pub(super) fn remove_retired_files(&mut self) -> Result<(), JournalError> {
+        /// Below this a file that nothing needs is written on. Unit: bytes.
+        const WORTH_REMOVING_BYTES: u64 = 1 << 20;
+        if self.oldest_needed_file().is_none() && self.log.position().offset > WORTH_REMOVING_BYTES {
+            self.rotate()?;
+        }
+        let needed = self.oldest_needed_file().unwrap_or(self.log.header().file);
+        let mut removed = false;
+        while let Some((file, _)) = self.old_files.front().filter(|(file, _)| *file < needed) {
+            let path = log_path(self.directory.path(), *file);
+            fs::remove_file(&path).map_err(|source| JournalError::WriteLog { path, source })?;
+            self.old_files.pop_front();
+            removed = true;
+        }
+        if removed {
+            let path: PathBuf = self.directory.path().to_owned();
+            fsync_directory(&path).map_err(|source| JournalError::WriteLog { path, source })?;
+        }
+        Ok(())
+    }
+
+    fn oldest_needed_file(&self) -> Option<u64> {
+        let open = self.open.values().map(|contents| contents.start_inclusive.file);
+        let sealed = self.sealed.values().map(|segment| segment.start_file);
+        open.chain(sealed).min()
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.old_files.iter().map(|(_, bytes)| bytes).sum::<u64>() + self.log.position().offset
+    }
+
+    pub(super) fn publish_view(&mut self) {
+        let open = self.open.values().map(OpenSegment::of).collect();
+        let view = JournalView {
+            open,
+            sealed: self.sealed.values().cloned().collect(),
+            size_bytes: self.size_bytes(),
+            cap_bytes: self.cap_bytes,
+        };
+        self.view.send_replace(Arc::new(view));
+    }
+}
+
+impl Command {
+    fn refuse(self, error: &AppendError) {
+        match self {
+            Self::Append { reply, .. } => drop(reply.send(Err(error.clone()))),
+            Self::Seal { reply, .. } => drop(reply.send(Err(error.clone()))),
+            Self::Plan { reply, .. } | Self::Retire { reply, .. } => drop(reply.send(Err(error.clone()))),
+        }
+    }
+}
+
+impl Pending {
+    /// Whoever asked may be gone (a client that hung up); what was written stays all the same.
+    fn succeed(self) {
+        match self {
+            Self::Append(reply, appended) => drop(reply.send(Ok(appended))),
+            Self::Seal(reply, sealed) => drop(reply.send(Ok(sealed))),
+            Self::Done(reply) => drop(reply.send(Ok(()))),
+        }
+    }
+
+    fn fail(self, error: &AppendError) {
+        match self {
+            Self::Append(reply, _) => drop(reply.send(Err(error.clone()))),
+            Self::Seal(reply, _) => drop(reply.send(Err(error.clone()))),
+            Self::Done(reply) => drop(reply.send(Err(error.clone()))),
+        }
+    }
+}

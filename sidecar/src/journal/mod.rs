@@ -1,0 +1,280 @@
+//! The only point on the node at which a record becomes durable.
+//!
+//! Owns: log files, frames, segments, group commit, recovery. Upholds I1, I2 (log files) and I12.
+//! Does not own: the lake, when to flush, what is in a body.
+//!
+//! ```text
+//! directory (lock, names) ── frame (bytes) ── batch, control (payloads)
+//!        recovery (read all, once) ──> segment (contents, states) ──> commit (the one writing thread) ──> writer
+//!                                                                       │
+//!                                                    view (snapshot) <──┘      reader (a segment's batches)
+//! ```
+
+pub mod batch;
+mod commit;
+pub mod control;
+pub mod directory;
+pub mod error;
+pub mod frame;
+pub mod reader;
+pub mod recovery;
+pub mod segment;
+pub mod view;
+pub mod writer;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::info;
+
+pub use commit::{Appended, Sealed};
+
+use crate::clock::SharedClock;
+use crate::limits::{JOURNAL_QUEUE_MAX, JOURNAL_SHARE_PERCENT, LOG_FILE_BYTES};
+use crate::metrics::Metrics;
+use crate::schema::Schema;
+use batch::Batch;
+use commit::{Command, Committer};
+use control::{Plan, SealReason};
+use directory::JournalDirectory;
+use error::{AppendError, JournalError};
+use frame::LogHeader;
+use recovery::{Recovered, RecoveredSegment};
+use segment::{SegmentEvent, SegmentState};
+use view::{JournalView, SealedSegment};
+use writer::LogWriter;
+
+/// How a journal is opened.
+#[derive(Clone, Debug)]
+pub struct JournalOptions {
+    /// Its directory.
+    pub directory: PathBuf,
+    /// Size of its volume. Unit: bytes. The journal takes `JOURNAL_SHARE_PERCENT` of it.
+    pub size_limit_bytes: u64,
+    /// Who opens it: a pod's uid, or for a directory of a host [`local_identity`]. Under another identity a new epoch
+    /// is begun, so that two clones of a volume do not give two contents the same name.
+    pub identity: String,
+}
+
+/// A journal that is open. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Journal {
+    commands: mpsc::Sender<Command>,
+    view: watch::Receiver<Arc<JournalView>>,
+    failed: watch::Receiver<bool>,
+    directory: Arc<Path>,
+    id: [u8; 16],
+}
+
+/// An open journal with what it held.
+#[derive(Debug)]
+pub struct OpenedJournal {
+    /// The journal.
+    pub journal: Journal,
+    /// The segments that are not in the lake yet, each sealed at least, oldest first.
+    pub segments: Vec<RecoveredSegment>,
+    /// Places where bytes were no frames and were set aside.
+    pub damaged: u64,
+    /// The thread that writes. It ends when the last clone of the journal is gone.
+    pub thread: std::thread::JoinHandle<()>,
+}
+
+impl Journal {
+    /// Opens the journal, reads what it holds, seals what was left open and begins a new log file.
+    ///
+    /// # Errors
+    /// See [`JournalError`]; where it says so nothing was changed.
+    pub fn open(
+        options: &JournalOptions,
+        clock: SharedClock,
+        metrics: Arc<Metrics>,
+    ) -> Result<OpenedJournal, JournalError> {
+        let directory = JournalDirectory::open(&options.directory)?;
+        let recovered = recovery::recover(&directory)?;
+        let header = next_header(&recovered, &options.identity);
+        let log = LogWriter::create(directory.path(), header.clone())?;
+        let cap_bytes = options.size_limit_bytes / 100 * JOURNAL_SHARE_PERCENT;
+        let (commands_sender, commands) = mpsc::channel(JOURNAL_QUEUE_MAX);
+        let (view_sender, view) = watch::channel(Arc::default());
+        let (failed_sender, failed) = watch::channel(false);
+        let journal =
+            Self { commands: commands_sender, view, failed, directory: directory.path().into(), id: header.journal };
+        let mut committer = Committer {
+            directory,
+            clock,
+            metrics,
+            commands,
+            view: view_sender,
+            failed: failed_sender,
+            log,
+            old_files: recovered.files.into(),
+            next_sequence: recovered.next_sequence,
+            next_segment: recovered.next_segment,
+            open: HashMap::new(),
+            sealed: BTreeMap::new(),
+            cap_bytes,
+            // A small volume has small files, so that retired segments give their space back in small steps.
+            log_file_bytes: LOG_FILE_BYTES.min(cap_bytes / 8),
+        };
+        let segments = committer.adopt(recovered.segments)?;
+        let thread = std::thread::Builder::new()
+            .name("journal".to_owned())
+            .spawn(move || committer.run())
+            .map_err(JournalError::StartThread)?;
+        Ok(OpenedJournal { journal, segments, damaged: recovered.damaged, thread })
+    }
+
+    /// Journals a batch.
+    ///
+    /// # Errors
+    /// See [`AppendError`]; all but `Unknown` mean that nothing was appended.
+    pub async fn append(&self, batch: Batch, schema: Schema) -> Result<Appended, AppendError> {
+        self.ask(|reply| Command::Append { batch: Box::new(batch), schema, reply }).await
+    }
+
+    /// Seals a segment; none if it is not open any more.
+    ///
+    /// # Errors
+    /// The journal failed.
+    pub async fn seal(&self, segment: u64, reason: SealReason) -> Result<Option<Sealed>, AppendError> {
+        self.ask(|reply| Command::Seal { segment, reason, reply }).await
+    }
+
+    /// Writes the plan of a sealed segment.
+    ///
+    /// # Errors
+    /// The journal failed.
+    pub async fn plan(&self, segment: u64, plan: Plan) -> Result<(), AppendError> {
+        self.ask(|reply| Command::Plan { segment, plan: Box::new(plan), reply }).await
+    }
+
+    /// Writes that a segment is in the lake, verified and described, and removes the log files that no segment needs.
+    ///
+    /// # Errors
+    /// The journal failed.
+    pub async fn retire(&self, segment: u64) -> Result<(), AppendError> {
+        self.ask(|reply| Command::Retire { segment, reply }).await
+    }
+
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T, AppendError>>) -> Command,
+    ) -> Result<T, AppendError> {
+        let (reply, answer) = oneshot::channel();
+        if self.commands.send(command(reply)).await.is_err() {
+            return Err(AppendError::Failed);
+        }
+        // The thread answers every command it has taken; if it panicked, nobody knows.
+        answer.await.unwrap_or(Err(AppendError::Unknown))
+    }
+
+    /// The journal as it was after the newest group commit.
+    pub fn view(&self) -> Arc<JournalView> {
+        Arc::clone(&self.view.borrow())
+    }
+
+    /// Tells of each group commit.
+    pub fn watch(&self) -> watch::Receiver<Arc<JournalView>> {
+        self.view.clone()
+    }
+
+    /// Becomes true, once, when a write or sync failed: the process must end.
+    pub fn failed(&self) -> watch::Receiver<bool> {
+        self.failed.clone()
+    }
+
+    /// Where the log files are.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The journal's id, hex.
+    pub fn id(&self) -> String {
+        hex(&self.id)
+    }
+}
+
+impl Committer {
+    /// Takes over what was found: what was open is sealed with its last batch's receive time as seal time, so that
+    /// every reading of the same bytes, and every clone of them, gives the same names.
+    fn adopt(&mut self, found: Vec<RecoveredSegment>) -> Result<Vec<RecoveredSegment>, JournalError> {
+        let mut segments = Vec::with_capacity(found.len());
+        for RecoveredSegment { contents, mut state } in found {
+            let number = contents.number;
+            if state == SegmentState::Open {
+                let seal = contents.seal(contents.last_received_micros, SealReason::Recovery);
+                self.push_seal(number, &seal);
+                state = state
+                    .advance(SegmentEvent::Sealed(seal))
+                    .map_err(|source| JournalError::Replay { segment: number, source })?;
+            }
+            info!(
+                segment = number,
+                table = contents.table,
+                rows = contents.rows,
+                state = state.name(),
+                "recovered segment"
+            );
+            self.sealed.insert(number, SealedSegment::of(&contents));
+            segments.push(RecoveredSegment { contents, state });
+        }
+        self.log.sync()?;
+        self.remove_retired_files()?;
+        self.publish_view();
+        Ok(segments)
+    }
+}
+
+/// The header of the file that is begun when a journal is opened.
+fn next_header(recovered: &Recovered, identity: &str) -> LogHeader {
+    let identity: [u8; 32] = Sha256::digest(identity).into();
+    let (first_sequence, first_segment) = (recovered.next_sequence, recovered.next_segment);
+    let salt = rand::random();
+    match &recovered.newest {
+        Some(newest) => LogHeader {
+            journal: newest.journal,
+            epoch: if newest.identity == identity { newest.epoch } else { rand::random() },
+            file: newest.file + 1,
+            first_sequence,
+            first_segment,
+            salt,
+            identity,
+        },
+        None => LogHeader {
+            journal: rand::random(),
+            epoch: rand::random(),
+            file: 1,
+            first_sequence,
+            first_segment,
+            salt,
+            identity,
+        },
+    }
+}
+
+/// The identity of a journal that belongs to no pod: the directory itself, which a copy is not.
+///
+/// # Errors
+/// The directory cannot be made or looked at.
+pub fn local_identity(directory: &Path) -> std::io::Result<String> {
+    use std::os::unix::fs::MetadataExt;
+    directory::make_private_directory(directory)?;
+    let metadata = std::fs::metadata(directory)?;
+    let machine = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    Ok(format!("local:{}:{}:{}", machine.trim(), metadata.dev(), metadata.ino()))
+}
+
+/// Bytes as lower-case hex.
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,278 @@
+//! What a segment holds and how far it has come.
+//!
+//! Owns: [`Contents`], [`SegmentState`] and the one function that moves a segment on. Upholds I2 and I3.
+//! Does not own: frames on disk, files in the lake.
+//!
+//! ```text
+//! Open ─seal─> Sealed ─plan─> Planned ─verified─> Published ─described─> Described ─retire─> Retired
+//!                              └─plan─┘ (the bytes were gone and the files were encoded again)
+//! ```
+
+use std::collections::BTreeMap;
+
+use crate::journal::batch::Batch;
+use crate::journal::control::{Plan, Seal, SealReason};
+use crate::schema::{Column, Fingerprint, Schema};
+
+/// A place in the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// Number of the log file.
+    pub file: u64,
+    /// Offset in it. Unit: bytes.
+    pub offset: u64,
+}
+
+/// What a segment holds. The bodies stay on disk; this says where.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Contents {
+    /// The segment's number in its journal.
+    pub number: u64,
+    /// The epoch in which it was begun.
+    pub epoch: u64,
+    /// Its table.
+    pub table: String,
+    /// Where its first frame begins.
+    pub start_inclusive: Position,
+    /// Where its last frame ends.
+    pub end_exclusive: Position,
+    /// Sequence of its first batch.
+    pub first_sequence: u64,
+    /// Sequence of its last batch.
+    pub last_sequence: u64,
+    /// Records in it.
+    pub rows: u64,
+    /// Length of the bodies in it. Unit: bytes.
+    pub body_bytes: u64,
+    /// Receive time of its first batch. Unit: microseconds since 1970.
+    pub first_received_micros: i64,
+    /// Receive time of its last batch. Unit: microseconds since 1970.
+    pub last_received_micros: i64,
+    /// The schemas that its batches name.
+    pub schemas: BTreeMap<Fingerprint, Schema>,
+    /// Columns that have a value in it, with the types they were accepted with, in order of first appearance.
+    /// A name can stand twice with two types.
+    pub observed: Vec<Column>,
+}
+
+impl Contents {
+    /// A segment that begins with `batch`.
+    pub fn begin(number: u64, epoch: u64, start: Position, sequence: u64, batch: &Batch) -> Self {
+        Self {
+            number,
+            epoch,
+            table: batch.table.clone(),
+            start_inclusive: start,
+            end_exclusive: start,
+            first_sequence: sequence,
+            last_sequence: sequence,
+            rows: 0,
+            body_bytes: 0,
+            first_received_micros: batch.received_micros,
+            last_received_micros: batch.received_micros,
+            schemas: BTreeMap::new(),
+            observed: Vec::new(),
+        }
+    }
+
+    /// Takes in a batch whose frame ends at `end`.
+    pub fn add(&mut self, sequence: u64, end_exclusive: Position, batch: &Batch, schema: &Schema) {
+        self.end_exclusive = end_exclusive;
+        self.last_sequence = sequence;
+        self.rows += u64::from(batch.rows);
+        self.body_bytes += batch.body.len() as u64;
+        self.last_received_micros = batch.received_micros;
+        self.schemas.entry(batch.schema).or_insert_with(|| schema.clone());
+        for (column, present) in schema.columns().iter().zip(&batch.present) {
+            if *present && !self.observed.contains(column) {
+                self.observed.push(column.clone());
+            }
+        }
+    }
+
+    /// The seal of this segment at an instant given in microseconds since 1970.
+    pub fn seal(&self, sealed_at_micros: i64, reason: SealReason) -> Seal {
+        let seconds = sealed_at_micros.div_euclid(1_000_000);
+        Seal {
+            table: self.table.clone(),
+            first_sequence: self.first_sequence,
+            last_sequence: self.last_sequence,
+            rows: self.rows,
+            sealed_at: chrono::DateTime::from_timestamp(seconds, 0).unwrap_or_default(),
+            reason,
+        }
+    }
+}
+
+/// How far a segment has come.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SegmentState {
+    /// It takes batches.
+    Open,
+    /// It takes no more; what it holds is fixed.
+    Sealed {
+        /// Its seal.
+        seal: Seal,
+    },
+    /// What it becomes is fixed; its files may be on their way.
+    Planned {
+        /// Every plan of it, the newest last. All name the same keys; an object that is already there is accepted
+        /// if it matches one of them.
+        plans: Vec<Plan>,
+    },
+    /// Each of its files is in the lake and was verified.
+    Published {
+        /// The plan that was followed.
+        plan: Plan,
+    },
+    /// Each of its files has its description in the lake.
+    Described {
+        /// The plan that was followed.
+        plan: Plan,
+    },
+    /// The journal no longer needs it.
+    Retired,
+}
+
+/// What happens to a segment.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SegmentEvent {
+    /// Its seal is on disk.
+    Sealed(Seal),
+    /// A plan is on disk.
+    Planned(Plan),
+    /// Every file is in the lake and verified.
+    Published,
+    /// Every file is described.
+    Described,
+    /// The retire frame is on disk.
+    Retired,
+}
+
+/// An event that cannot happen in a state: a bug, or a journal whose frames are out of order.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a segment that is {state} cannot become {event}")]
+pub struct IllegalTransition {
+    state: &'static str,
+    event: &'static str,
+}
+
+impl SegmentState {
+    /// Moves a segment on.
+    ///
+    /// # Errors
+    /// The event cannot happen in this state; the state is lost and the segment must be read again.
+    pub fn advance(self, event: SegmentEvent) -> Result<Self, IllegalTransition> {
+        match (self, event) {
+            (Self::Open, SegmentEvent::Sealed(seal)) => Ok(Self::Sealed { seal }),
+            (Self::Sealed { .. }, SegmentEvent::Planned(plan)) => Ok(Self::Planned { plans: vec![plan] }),
+            (Self::Planned { mut plans }, SegmentEvent::Planned(plan)) => {
+                plans.push(plan);
+                Ok(Self::Planned { plans })
+            }
+            (Self::Planned { mut plans }, SegmentEvent::Published) => {
+                let plan = plans.pop().ok_or(IllegalTransition { state: "planned", event: "published" })?;
+                Ok(Self::Published { plan })
+            }
+            (Self::Published { plan }, SegmentEvent::Described) => Ok(Self::Described { plan }),
+            (Self::Described { .. }, SegmentEvent::Retired) => Ok(Self::Retired),
+            (
+                state @ (Self::Open
+                | Self::Sealed { .. }
+                | Self::Planned { .. }
+                | Self::Published { .. }
+                | Self::Described { .. }
+                | Self::Retired),
+                event,
+            ) => Err(IllegalTransition { state: state.name(), event: event.name() }),
+        }
+    }
+
+    /// The state's name, for logs and errors.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Sealed { .. } => "sealed",
+            Self::Planned { .. } => "planned",
+            Self::Published { .. } => "published",
+            Self::Described { .. } => "described",
+            Self::Retired => "retired",
+        }
+    }
+}
+
+impl SegmentEvent {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Sealed(_) => "sealed",
+            Self::Planned(_) => "planned",
+            Self::Published => "published",
+            Self::Described => "described",
+            Self::Retired => "retired",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seal() -> Seal {
+        Seal {
+            table: "events".to_owned(),
+            first_sequence: 1,
+            last_sequence: 2,
+            rows: 2,
+            sealed_at: chrono::DateTime::UNIX_EPOCH,
+            reason: SealReason::Age,
+        }
+    }
+
+    fn plan(schema_version: u32) -> Plan {
+        Plan { seal: seal(), schema_version, files: vec![], quarantined: vec![], quarantined_rows: 0 }
+    }
+
+    #[test]
+    fn a_segment_goes_through_every_state_in_order() {
+        let events = [
+            SegmentEvent::Sealed(seal()),
+            SegmentEvent::Planned(plan(1)),
+            SegmentEvent::Planned(plan(2)),
+            SegmentEvent::Published,
+            SegmentEvent::Described,
+            SegmentEvent::Retired,
+        ];
+        let mut state = SegmentState::Open;
+        let mut names = vec![state.name()];
+        for event in events {
+            state = state.advance(event).expect("each event follows the one before");
+            names.push(state.name());
+        }
+        assert_eq!(names, ["open", "sealed", "planned", "planned", "published", "described", "retired"]);
+    }
+
+    /// Invariant I2: a segment is retired only after its files are verified and described.
+    #[test]
+    fn i2_no_state_before_described_can_be_retired() {
+        let states = [
+            SegmentState::Open,
+            SegmentState::Sealed { seal: seal() },
+            SegmentState::Planned { plans: vec![plan(1)] },
+            SegmentState::Published { plan: plan(1) },
+            SegmentState::Retired,
+        ];
+        for state in states {
+            let name = state.name();
+            assert!(state.advance(SegmentEvent::Retired).is_err(), "{name} was retired");
+        }
+    }
+
+    #[test]
+    fn a_sealed_segment_cannot_be_published_without_a_plan() {
+        let error = SegmentState::Sealed { seal: seal() }.advance(SegmentEvent::Published);
+        assert_eq!(
+            error.expect_err("there is no plan").to_string(),
+            "a segment that is sealed cannot become published"
+        );
+    }
+}

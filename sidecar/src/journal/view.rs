@@ -1,0 +1,104 @@
+//! What others may see of the journal without asking its thread.
+//!
+//! Owns: the snapshot that is replaced after each group commit, before its answers go out. Does not own: the state.
+
+use std::sync::Arc;
+
+use crate::journal::segment::Contents;
+
+/// The journal after a group commit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JournalView {
+    /// Segments that take batches, at most one a table.
+    pub open: Vec<OpenSegment>,
+    /// Segments that are sealed and not retired, oldest first.
+    pub sealed: Vec<SealedSegment>,
+    /// Length of the log files. Unit: bytes.
+    pub size_bytes: u64,
+    /// Most that the log files may take. Unit: bytes.
+    pub cap_bytes: u64,
+}
+
+/// A segment that takes batches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenSegment {
+    /// Its number.
+    pub number: u64,
+    /// Its table.
+    pub table: String,
+    /// Records in it.
+    pub rows: u64,
+    /// Length of its bodies. Unit: bytes.
+    pub body_bytes: u64,
+    /// Receive time of its first batch. Unit: microseconds since 1970.
+    pub first_received_micros: i64,
+}
+
+/// A segment that is sealed and not retired.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SealedSegment {
+    /// Its number.
+    pub number: u64,
+    /// Its table.
+    pub table: Arc<str>,
+    /// Records in it.
+    pub rows: u64,
+    /// Length of its bodies. Unit: bytes.
+    pub body_bytes: u64,
+    /// Receive time of its first batch. Unit: microseconds since 1970.
+    pub first_received_micros: i64,
+    /// The log file in which it begins.
+    pub start_file: u64,
+}
+
+impl OpenSegment {
+    /// What others may see of `contents`.
+    pub fn of(contents: &Contents) -> Self {
+        Self {
+            number: contents.number,
+            table: contents.table.clone(),
+            rows: contents.rows,
+            body_bytes: contents.body_bytes,
+            first_received_micros: contents.first_received_micros,
+        }
+    }
+}
+
+impl SealedSegment {
+    /// What others may see of `contents`.
+    pub fn of(contents: &Contents) -> Self {
+        Self {
+            number: contents.number,
+            table: contents.table.as_str().into(),
+            rows: contents.rows,
+            body_bytes: contents.body_bytes,
+            first_received_micros: contents.first_received_micros,
+            start_file: contents.start_inclusive.file,
+        }
+    }
+}
+
+impl JournalView {
+    /// The numbers of the segments of `table`, or of all tables, that are not in the lake yet.
+    pub fn unretired(&self, table: Option<&str>) -> Vec<u64> {
+        let wanted = |name: &str| table.is_none_or(|table| table == name);
+        let sealed = self.sealed.iter().filter(|segment| wanted(&segment.table)).map(|segment| segment.number);
+        let open = self.open.iter().filter(|segment| wanted(&segment.table)).map(|segment| segment.number);
+        sealed.chain(open).collect()
+    }
+
+    /// Rows that are not in the lake yet, of `table` or of all tables.
+    pub fn unretired_rows(&self, table: Option<&str>) -> u64 {
+        let wanted = |name: &str| table.is_none_or(|table| table == name);
+        let sealed = self.sealed.iter().filter(|segment| wanted(&segment.table)).map(|segment| segment.rows);
+        let open = self.open.iter().filter(|segment| wanted(&segment.table)).map(|segment| segment.rows);
+        sealed.chain(open).sum()
+    }
+
+    /// Receive time of the oldest row that is not in the lake yet. Unit: microseconds since 1970.
+    pub fn oldest_received_micros(&self) -> Option<i64> {
+        let sealed = self.sealed.iter().map(|segment| segment.first_received_micros);
+        let open = self.open.iter().map(|segment| segment.first_received_micros);
+        sealed.chain(open).min()
+    }
+}

@@ -1,0 +1,115 @@
+//! Every bound of the sidecar, named and derived.
+//!
+//! Owns: the numbers. Does not own: where they are enforced. No queue, buffer, file count or wait of this crate
+//! is without one of these.
+
+use std::time::Duration;
+
+/// A request body on the wire. Unit: bytes. Large enough for thousands of records a call, small enough that the
+/// bodies of [`IN_FLIGHT_BODY_BYTES_MAX`] fit a sidecar's memory. Past it: 413.
+pub const BODY_BYTES_MAX: usize = 8 << 20;
+
+/// Bodies that are being received, checked and journaled at one time. Unit: bytes. Past it a request waits for
+/// [`IN_FLIGHT_WAIT_MAX`], then 503.
+pub const IN_FLIGHT_BODY_BYTES_MAX: usize = 64 << 20;
+
+/// How long a request waits for room among the bodies in flight.
+pub const IN_FLIGHT_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// Connections at one time, both listeners together; the next ones wait in the kernel's queue.
+pub const CONNECTIONS_MAX: usize = 256;
+
+/// Time for a request's header lines. Slower: the connection is closed.
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Time for a request's body. Slower: 408.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// One record. Unit: bytes of its JSON text. Past it: 422.
+pub const RECORD_BYTES_MAX: usize = 1 << 20;
+
+/// Records in one request. Past it: 422.
+pub const RECORDS_MAX: usize = 100_000;
+
+/// Nesting of a body, the outermost bracket being the first level. Past it: 400. The encoder was seen to crash
+/// at 10,000 levels; 64 is far beyond what records hold.
+pub const DEPTH_MAX: usize = 64;
+
+/// Columns of one table. Past it: 422.
+pub const COLUMNS_MAX: usize = 1_000;
+
+/// How long `/ingest` and `/flush` wait for the lake before they answer 202, unless `?wait=` says otherwise.
+pub const LAKE_WAIT_DEFAULT: Duration = Duration::from_secs(30);
+
+/// The longest `?wait=`.
+pub const LAKE_WAIT_MAX: Duration = Duration::from_secs(300);
+
+/// How long a flush that `/ingest` asked for is held back so that calls that arrive together share a file.
+/// Unit: wall time. One call more than doubles no latency (an upload takes as long), and a closed loop of eight
+/// clients makes one file instead of eight.
+pub const INGEST_LINGER: Duration = Duration::from_millis(20);
+
+/// A log file of the journal. Unit: bytes. When it is reached the next file is begun; a smaller size would make
+/// more files, a larger one would hold disk longer after its segments are retired.
+pub const LOG_FILE_BYTES: u64 = 64 << 20;
+
+/// Disk that is reserved ahead in a log file, so that an append does not fail for lack of space halfway.
+/// Unit: bytes.
+pub const LOG_RESERVE_BYTES: u64 = 1 << 20;
+
+/// Share of the journal's volume that the journal may take, in percent. The rest is for the plans and seals that
+/// bring the backlog down, and keeps the volume's owner from evicting the pod.
+pub const JOURNAL_SHARE_PERCENT: u64 = 80;
+
+/// Frames that share one `fdatasync` at the most. Eight connections' worth of single records for each of
+/// [`CONNECTIONS_MAX`] would not fit more often than this.
+pub const COMMIT_GROUP_FRAMES_MAX: usize = 1_024;
+
+/// Commands that wait for the journal's thread. Every request has at most one, so this is never a second bound.
+pub const JOURNAL_QUEUE_MAX: usize = 1_024;
+
+/// The largest payload of a frame. Unit: bytes. A body and its description; a length beyond it is damage.
+pub const FRAME_PAYLOAD_BYTES_MAX: u32 = 80 << 20;
+
+/// Events that wait for the flush worker.
+pub const FLUSH_QUEUE_MAX: usize = 4_096;
+
+/// Segments that are on their way to the lake at one time. Each may have encoded files on the scratch volume,
+/// and one upload at a time.
+pub const DELIVERIES_MAX: usize = 4;
+
+/// Segments whose outcome is remembered for callers that ask late.
+pub const OUTCOMES_MAX: usize = 4_096;
+
+/// Jobs that wait for the encoder's thread; as many as there can be deliveries.
+pub const ENCODE_QUEUE_MAX: usize = DELIVERIES_MAX;
+
+/// Memory of the encoder's database. Unit: bytes. Sorting 128 MB of JSON was seen to need 190 MiB in all with this
+/// limit and one thread; what does not fit spills to the scratch volume.
+pub const ENCODE_MEMORY_BYTES: u64 = 100 << 20;
+
+/// The first wait after a failed attempt at the lake.
+pub const RETRY_FIRST: Duration = Duration::from_millis(200);
+
+/// The longest wait between two attempts at the lake: short enough that a repaired bucket is used at once,
+/// long enough that a hundred pods do not hammer a broken one.
+pub const RETRY_MAX: Duration = Duration::from_secs(15);
+
+/// The slowest upload that is waited for. Unit: bytes a second; a file of 128 MiB may take 128 s and
+/// [`UPLOAD_GRACE`].
+pub const UPLOAD_FLOOR_BYTES_PER_SECOND: u64 = 1 << 20;
+
+/// What an upload may take beside its floor rate.
+pub const UPLOAD_GRACE: Duration = Duration::from_secs(30);
+
+/// A request to the lake without a large body.
+pub const LAKE_REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// An object of the lake that is read into memory (a registry, a description). Unit: bytes.
+pub const LAKE_OBJECT_BYTES_MAX: u64 = 16 << 20;
+
+/// How long the end of the process waits for the buffered rows to reach the lake.
+pub const DRAIN_WAIT: Duration = Duration::from_secs(60);
+
+/// How long the end of the process waits for requests that are being answered.
+pub const CONNECTION_DRAIN_WAIT: Duration = Duration::from_secs(10);

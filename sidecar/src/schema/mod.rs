@@ -1,0 +1,17 @@
+//! What a table's columns are: their types, how they are found in records, what fits them.
+//!
+//! Owns: column types, the `Schema` value with its canonical bytes and fingerprint, inference, additive growth,
+//! the verdict on each row that meets another schema.
+//! Does not own: the bytes of records (`decode`), files (`encode`).
+
+pub mod fit;
+pub mod observe;
+pub mod registry;
+#[expect(clippy::module_inception, reason = "the folder is the subject, the file is its central value")]
+mod schema;
+mod types;
+
+pub use fit::{Fitted, Misfit, fit};
+pub use observe::{Observation, observe};
+pub use schema::{Error, Fingerprint, PARTITION_COLUMNS, Schema, is_column_name};
+pub use types::{Column, ColumnType};

@@ -1,0 +1,178 @@
+//! What records show of their columns, and what is refused.
+
+use super::*;
+use crate::decode::{Format, ScanLimits, VIOLATIONS_MAX, scan};
+
+fn known() -> Schema {
+    Schema::new(vec![
+        Column::new("id", ColumnType::Bigint),
+        Column::new("price", ColumnType::Double),
+        Column::new("ok", ColumnType::Boolean),
+        Column::new("name", ColumnType::Varchar),
+        Column::new("extra", ColumnType::Json),
+    ])
+    .expect("legal")
+}
+
+fn observe_lines(lines: &str, known: &Schema) -> Result<Observation, DecodeError> {
+    let scanned = scan(Format::Ndjson, lines.as_bytes(), &ScanLimits::DEFAULT).expect("legal lines");
+    observe(&scanned, known, NaiveDate::from_ymd_opt(2025, 12, 1).expect("a day"))
+}
+
+fn accepted(lines: &str) -> Observation {
+    observe_lines(lines, &known()).unwrap_or_else(|error| panic!("{lines}: {error}"))
+}
+
+/// Record and code of each violation.
+fn faults(lines: &str) -> Vec<(usize, &'static str)> {
+    let error = observe_lines(lines, &known()).expect_err(lines);
+    assert!(matches!(error, DecodeError::Illegal(_)));
+    error.violations().iter().map(|violation| (violation.index.expect("a record"), violation.code)).collect()
+}
+
+/// The type that is inferred for `x` from these values, in this order and in the reverse order.
+fn inferred(values: &[&str]) -> Option<ColumnType> {
+    let lines = |values: &mut dyn Iterator<Item = &&str>| {
+        values.map(|value| format!("{{\"x\":{value}}}")).collect::<Vec<_>>().join("\n")
+    };
+    let forward = accepted(&lines(&mut values.iter())).added;
+    let backward = accepted(&lines(&mut values.iter().rev())).added;
+    assert_eq!(forward, backward);
+    forward.first().map(|column| column.column_type)
+}
+
+#[test]
+fn a_column_is_present_when_a_record_has_a_value_in_it() {
+    let observation = accepted("{\"id\":1,\"price\":null}\n{\"name\":\"x\"}\n{}");
+    assert_eq!(observation, Observation { added: vec![], present: vec![true, false, false, true, false], rows: 3 });
+}
+
+#[test]
+fn new_columns_are_added_in_the_order_of_their_first_appearance() {
+    let observation = accepted("{\"z\":null,\"b\":true,\"id\":1}\n{\"a\":\"x\",\"b\":false,\"z\":1,\"n\":null}");
+    let added = [
+        Column::new("z", ColumnType::Bigint),
+        Column::new("b", ColumnType::Boolean),
+        Column::new("a", ColumnType::Varchar),
+    ];
+    assert_eq!(observation.added, added);
+    assert_eq!(observation.present_with_added(), [true, false, false, false, false, true, true, true]);
+}
+
+#[test]
+fn the_type_of_a_new_column_is_joined_over_the_batch() {
+    for (values, expected) in [
+        (&["1", "9223372036854775807"][..], Some(ColumnType::Bigint)),
+        (&["1", "null", "2.5"], Some(ColumnType::Double)),
+        (&["1e3"], Some(ColumnType::Double)),
+        (&["-0"], Some(ColumnType::Double)),
+        (&["9007199254740993", "2.5"], Some(ColumnType::Json)),
+        (&["9007199254740992", "2.5"], Some(ColumnType::Double)),
+        (&["true", "false"], Some(ColumnType::Boolean)),
+        (&["\"a\"", "\"\\n\"", "null"], Some(ColumnType::Varchar)),
+        (&["{}"], Some(ColumnType::Json)),
+        (&["[1]", "null"], Some(ColumnType::Json)),
+        (&["1", "\"1\""], Some(ColumnType::Json)),
+        (&["true", "1"], Some(ColumnType::Json)),
+        (&["true", "\"true\""], Some(ColumnType::Json)),
+        (&["null", "null"], None),
+    ] {
+        assert_eq!(inferred(values), expected, "{values:?}");
+    }
+}
+
+#[test]
+fn values_that_fit_their_column_are_accepted() {
+    for record in [
+        r#"{"id":-5,"price":1.5,"ok":true,"name":"","extra":1}"#,
+        r#"{"id":0,"price":9007199254740992,"ok":false,"name":"\u00e9","extra":[null]}"#,
+        r#"{"id":null,"price":null,"ok":null,"name":null,"extra":null}"#,
+        r#"{"extra":"text"}"#,
+        r#"{"extra":{"Year":1}}"#,
+    ] {
+        accepted(record);
+    }
+}
+
+#[test]
+fn values_that_do_not_fit_their_column_are_refused() {
+    for record in [
+        r#"{"id":"1"}"#,
+        r#"{"id":1.0}"#,
+        r#"{"id":-0}"#,
+        r#"{"id":true}"#,
+        r#"{"id":{}}"#,
+        r#"{"price":"1.5"}"#,
+        r#"{"price":9007199254740993}"#,
+        r#"{"ok":1}"#,
+        r#"{"ok":"true"}"#,
+        r#"{"name":1}"#,
+        r#"{"name":["a"]}"#,
+    ] {
+        assert_eq!(faults(record), [(0, "type-mismatch")], "{record}");
+    }
+}
+
+#[test]
+fn a_violation_names_record_field_and_types_but_no_value() {
+    let body = br#"{"table_name":"t","records":[{"id":1},{"id":"hunter2"}]}"#;
+    let scanned = scan(Format::Json, body, &ScanLimits::DEFAULT).expect("legal");
+    let date = NaiveDate::from_ymd_opt(2025, 12, 1).expect("a day");
+    let error = observe(&scanned, &known(), date).expect_err("a string");
+    let expected = Violation::new("/records/1/id", "type-mismatch", "column is bigint, value is a string").of_record(1);
+    assert_eq!(error.violations(), [expected]);
+}
+
+#[test]
+fn a_record_gives_one_violation_and_all_records_are_counted() {
+    assert_eq!(faults("{\"id\":\"x\",\"ok\":5}\n{\"id\":1}\n{\"a b\":1}"), [(0, "type-mismatch"), (2, "column-name")]);
+    let error = observe_lines(&"{\"id\":\"x\"}\n".repeat(500), &known()).expect_err("strings");
+    assert_eq!((error.violations().len(), error.total()), (VIOLATIONS_MAX, 500));
+}
+
+#[test]
+fn partition_keys_are_dropped_when_they_say_what_the_partition_says() {
+    let observation = accepted("{\"year\":2025,\"month\":12,\"day\":1,\"id\":1}\n{\"year\":null,\"day\":null}");
+    assert_eq!(observation.added, []);
+    for record in [r#"{"year":2024}"#, r#"{"month":"12"}"#, r#"{"month":12.0}"#, r#"{"day":2}"#, r#"{"day":[]}"#] {
+        assert_eq!(faults(record), [(0, "partition-column-mismatch")], "{record}");
+    }
+}
+
+#[test]
+fn names_that_differ_in_case_alone_are_refused() {
+    for lines in [r#"{"Id":1}"#, r#"{"NAME":null}"#, r#"{"Year":2025}"#, r#"{"DAY":null}"#, r#"{"fresh":1,"Fresh":1}"#]
+    {
+        assert_eq!(faults(lines), [(0, "column-case")], "{lines}");
+    }
+    assert_eq!(faults("{\"fresh\":1}\n{\"fresH\":2}"), [(1, "column-case")]);
+}
+
+#[test]
+fn names_that_are_no_identifiers_are_refused_even_without_a_value() {
+    let too_long = format!("{{\"{}\":1}}", "a".repeat(129));
+    for record in [r#"{"":1}"#, r#"{"a b":1}"#, r#"{"1a":1}"#, r#"{"a\"b":null}"#, r#"{"é":1}"#, too_long.as_str()] {
+        assert_eq!(faults(record), [(0, "column-name")], "{record}");
+    }
+}
+
+#[test]
+fn an_escaped_name_is_the_name_that_it_stands_for() {
+    let observation = accepted(r#"{"\u0069d":7}"#);
+    assert_eq!((observation.added.len(), observation.present[0]), (0, true));
+}
+
+#[test]
+fn a_batch_that_needs_too_many_columns_is_refused() {
+    let record = |count: usize| {
+        let members: Vec<String> = (0..count).map(|number| format!("\"c{number}\":1")).collect();
+        format!("{{{}}}", members.join(","))
+    };
+    assert_eq!(accepted(&record(995)).added.len(), 995);
+    let error = observe_lines(&record(996), &known()).expect_err("1,001 columns");
+    assert_eq!((error.violations()[0].code, error.total()), ("too-many-columns", 1));
+    // Each record few, all of them too many: what is kept of names is bounded as well.
+    let lines: Vec<String> = (0..5_000).map(|number| format!("{{\"c{number}\":null}}")).collect();
+    let error = observe_lines(&lines.join("\n"), &known()).expect_err("5,000 names");
+    assert_eq!((error.violations()[0].code, error.total()), ("too-many-columns", 1));
+}

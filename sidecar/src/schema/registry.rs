@@ -1,0 +1,443 @@
+//! One schema per table for every writer: each version an immutable object of the lake.
+//!
+//! Owns: what this process knows of each table's schema, the growth of the registered one by compare-and-swap.
+//! Upholds I9: a column that is registered keeps its type and its field id for ever.
+//! Does not own: the verdict on rows that do not fit (`fit`).
+//!
+//! ```text
+//! request ── admit ──> local schema (registered + what this process has seen)      never waits for the lake
+//! segment ── reconcile ──> registered schema, one version further if need be       waits for the lake
+//! ```
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use chrono::{DateTime, NaiveDate, Utc};
+use serde::{Deserialize, Serialize};
+use tracing::{info, warn};
+
+use crate::clock::SharedClock;
+use crate::decode::{DecodeError, Scanned};
+use crate::limits::COLUMNS_MAX;
+use crate::publish::error::StoreError;
+use crate::publish::key::Prefix;
+use crate::publish::store::{PutOutcome, Store};
+use crate::schema::{Column, ColumnType, Schema, observe};
+
+/// Field ids of the partition's columns, the same in every table.
+pub const YEAR_FIELD_ID: i32 = 1;
+/// See [`YEAR_FIELD_ID`].
+pub const MONTH_FIELD_ID: i32 = 2;
+/// See [`YEAR_FIELD_ID`].
+pub const DAY_FIELD_ID: i32 = 3;
+
+/// Field id of the first column of a table's own. Ids are given in order, and never twice.
+const FIRST_FIELD_ID: i32 = 4;
+
+/// The version of the object's shape.
+const FORMAT_VERSION: u32 = 1;
+
+/// A version of a table's schema, as every writer has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegisteredSchema {
+    /// The version, from 1. Version 0 has no columns and no object.
+    pub version: u32,
+    /// Names and types.
+    pub schema: Schema,
+    /// The field id of each column of `schema`.
+    pub field_ids: Vec<i32>,
+}
+
+/// The object of a version.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SchemaObject {
+    format_version: u32,
+    table: String,
+    version: u32,
+    columns: Vec<ColumnObject>,
+    created_at: DateTime<Utc>,
+    created_by: String,
+}
+
+/// A column in the object of a version.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ColumnObject {
+    name: String,
+    #[serde(rename = "type")]
+    column_type: ColumnType,
+    field_id: i32,
+}
+
+/// The registry cannot be read or moved on.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// The lake did not answer as it should.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An object of the registry is not what this build reads.
+    #[error("the schema object {key} cannot be used: {reason}")]
+    Object {
+        /// The object.
+        key: String,
+        /// Why.
+        reason: String,
+    },
+    /// Other writers were faster every time; trying again helps.
+    #[error("the schema of table {table} was changed by others in every one of {attempts} attempts")]
+    Contended {
+        /// The table.
+        table: String,
+        /// How often.
+        attempts: u32,
+    },
+}
+
+/// A request that fits its table.
+#[derive(Clone, Debug)]
+pub struct Admitted {
+    /// The schema that it is decoded with.
+    pub schema: Schema,
+    /// Which columns of it have a value in the request.
+    pub present: Vec<bool>,
+}
+
+/// What this process knows of every table's schema.
+#[derive(Debug)]
+pub struct Registry {
+    store: Store,
+    prefix: Prefix,
+    clock: SharedClock,
+    /// Named in the versions that this process makes.
+    writer: String,
+    tables: Mutex<HashMap<String, TableSchemas>>,
+}
+
+#[derive(Clone, Debug)]
+struct TableSchemas {
+    registered: Arc<RegisteredSchema>,
+    /// The registered columns and those that this process has seen beside them.
+    local: Schema,
+}
+
+/// Attempts to move a schema on before the caller is told.
+const ATTEMPTS_MAX: u32 = 16;
+
+impl Registry {
+    /// A registry that knows nothing yet.
+    pub fn new(store: Store, prefix: Prefix, clock: SharedClock, writer: String) -> Self {
+        Self { store, prefix, clock, writer, tables: Mutex::new(HashMap::new()) }
+    }
+
+    /// Checks a request against its table and takes in the columns that are new. Never waits for the lake.
+    ///
+    /// # Errors
+    /// A record does not fit; nothing was changed.
+    pub fn admit(&self, table: &str, scanned: &Scanned<'_>, date: NaiveDate) -> Result<Admitted, DecodeError> {
+        loop {
+            let known = self.tables().get(table).map_or_else(Schema::empty, |table| table.local.clone());
+            let observation = observe(scanned, &known, date)?;
+            if observation.added.is_empty() {
+                return Ok(Admitted { schema: known, present: observation.present });
+            }
+            let mut tables = self.tables();
+            let entry = tables.entry(table.to_owned()).or_insert_with(TableSchemas::unknown);
+            // Another request may have added columns since: then this one is looked at again.
+            if entry.local == known
+                && let Ok(grown) = known.with_columns_added(&observation.added)
+            {
+                entry.local = grown.clone();
+                return Ok(Admitted { schema: grown, present: observation.present_with_added() });
+            }
+        }
+    }
+
+    /// Takes in columns that an earlier process accepted, so that the next request meets the same types.
+    pub fn remember(&self, table: &str, observed: &[Column]) {
+        let mut tables = self.tables();
+        let entry = tables.entry(table.to_owned()).or_insert_with(TableSchemas::unknown);
+        entry.local = union(&entry.local, observed);
+    }
+
+    /// The local schema and the registered version of each table, for `/tables`.
+    pub fn known(&self) -> Vec<(String, Schema, u32)> {
+        let tables = self.tables();
+        tables.iter().map(|(name, table)| (name.clone(), table.local.clone(), table.registered.version)).collect()
+    }
+
+    /// Reads the newest version of every table that the lake has.
+    ///
+    /// # Errors
+    /// See [`RegistryError`]; what was read until then is kept.
+    pub async fn load_all(&self) -> Result<(), RegistryError> {
+        let folder = self.prefix.all_schemas();
+        let mut newest: HashMap<String, u32> = HashMap::new();
+        for key in self.store.list(&folder).await? {
+            if let Some((table, version)) = key.strip_prefix(&folder).and_then(table_and_version) {
+                let entry = newest.entry(table.to_owned()).or_default();
+                *entry = version.max(*entry);
+            }
+        }
+        for (table, version) in newest {
+            if let Some(registered) = self.read(&table, version).await? {
+                self.learn(&table, registered);
+            }
+        }
+        Ok(())
+    }
+
+    /// Version `version` of a table's schema, which a plan names.
+    ///
+    /// # Errors
+    /// See [`RegistryError`]; an absent version is one.
+    pub async fn version(&self, table: &str, version: u32) -> Result<Arc<RegisteredSchema>, RegistryError> {
+        if version == 0 {
+            return Ok(Arc::new(RegisteredSchema::unknown()));
+        }
+        match self.read(table, version).await? {
+            Some(registered) => Ok(Arc::new(registered)),
+            None => {
+                let key = self.prefix.schema(table, version);
+                Err(RegistryError::Object { key, reason: "it does not exist".to_owned() })
+            }
+        }
+    }
+
+    /// A registered schema that has a column for each name in `observed`, made if need be. Where another writer was
+    /// first with another type, that type stands and the caller's rows have to fit it.
+    ///
+    /// # Errors
+    /// See [`RegistryError`].
+    pub async fn reconcile(&self, table: &str, observed: &[Column]) -> Result<Arc<RegisteredSchema>, RegistryError> {
+        for attempt in 0..ATTEMPTS_MAX {
+            let registered = match self.registered(table) {
+                known if known.lacks(observed).is_empty() && known.version > 0 => return Ok(known),
+                known => self.newest_from(table, known).await?,
+            };
+            let lacking = registered.lacks(observed);
+            if lacking.is_empty() && registered.version > 0 {
+                return Ok(registered);
+            }
+            let next = registered.with_columns(&lacking);
+            let key = self.prefix.schema(table, next.version);
+            match self.store.put(&key, self.object_of(table, &next)).await? {
+                PutOutcome::Created => {
+                    info!(table, version = next.version, columns = lacking.len(), "registered schema");
+                    return Ok(self.learn(table, next));
+                }
+                PutOutcome::Exists => {
+                    // Writers that met here meet less often when they come back at different times.
+                    let wait = Duration::from_millis(rand::random_range(5..=20) << attempt.min(6));
+                    tokio::time::sleep(wait).await;
+                }
+            }
+        }
+        warn!(table, attempts = ATTEMPTS_MAX, "schema is contended");
+        Err(RegistryError::Contended { table: table.to_owned(), attempts: ATTEMPTS_MAX })
+    }
+
+    fn registered(&self, table: &str) -> Arc<RegisteredSchema> {
+        let tables = self.tables();
+        tables.get(table).map_or_else(|| Arc::new(RegisteredSchema::unknown()), |table| Arc::clone(&table.registered))
+    }
+
+    /// Follows the versions behind a known one to the newest. Versions have no gap, since each is made by a writer
+    /// that has read the one before.
+    async fn newest_from(
+        &self,
+        table: &str,
+        known: Arc<RegisteredSchema>,
+    ) -> Result<Arc<RegisteredSchema>, RegistryError> {
+        let mut newest = known;
+        while let Some(next) = self.read(table, newest.version + 1).await? {
+            newest = self.learn(table, next);
+        }
+        Ok(newest)
+    }
+
+    async fn read(&self, table: &str, version: u32) -> Result<Option<RegisteredSchema>, RegistryError> {
+        let key = self.prefix.schema(table, version);
+        let Some(content) = self.store.get(&key).await? else { return Ok(None) };
+        RegisteredSchema::from_object(&content, table, version)
+            .map(Some)
+            .map_err(|reason| RegistryError::Object { key, reason })
+    }
+
+    /// Takes in a registered version: its types win over what this process has seen.
+    fn learn(&self, table: &str, registered: RegisteredSchema) -> Arc<RegisteredSchema> {
+        let registered = Arc::new(registered);
+        let mut tables = self.tables();
+        let entry = tables.entry(table.to_owned()).or_insert_with(TableSchemas::unknown);
+        if registered.version >= entry.registered.version {
+            entry.local = union(&registered.schema, entry.local.columns());
+            entry.registered = Arc::clone(&registered);
+        }
+        registered
+    }
+
+    fn object_of(&self, table: &str, registered: &RegisteredSchema) -> Bytes {
+        let columns = registered.schema.columns().iter().zip(&registered.field_ids);
+        let object = SchemaObject {
+            format_version: FORMAT_VERSION,
+            table: table.to_owned(),
+            version: registered.version,
+            columns: columns
+                .map(|(column, field_id)| ColumnObject {
+                    name: column.name.clone(),
+                    column_type: column.column_type,
+                    field_id: *field_id,
+                })
+                .collect(),
+            created_at: self.clock.now(),
+            created_by: self.writer.clone(),
+        };
+        serde_json::to_vec_pretty(&object).expect("the object is plain data").into()
+    }
+
+    /// No call under this lock can leave a table half changed, so a panic elsewhere does not spoil it.
+    fn tables(&self) -> MutexGuard<'_, HashMap<String, TableSchemas>> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl TableSchemas {
+    fn unknown() -> Self {
+        Self { registered: Arc::new(RegisteredSchema::unknown()), local: Schema::empty() }
+    }
+}
+
+impl RegisteredSchema {
+    fn unknown() -> Self {
+        Self { version: 0, schema: Schema::empty(), field_ids: Vec::new() }
+    }
+
+    /// The columns of `observed` whose names this schema lacks, each name once, as far as they can be added: a name
+    /// that differs from another in its case alone cannot, nor can more than `COLUMNS_MAX`.
+    fn lacks(&self, observed: &[Column]) -> Vec<Column> {
+        let mut lacking: Vec<Column> = Vec::new();
+        for column in observed {
+            let is_new = self.schema.column_of_any_case(&column.name).is_none()
+                && !lacking.iter().any(|other| other.name.eq_ignore_ascii_case(&column.name));
+            if is_new && self.schema.len() + lacking.len() < COLUMNS_MAX {
+                lacking.push(column.clone());
+            }
+        }
+        lacking
+    }
+
+    /// The next version, with columns that [`Self::lacks`] gave.
+    fn with_columns(&self, lacking: &[Column]) -> Self {
+        let first = self.field_ids.iter().max().map_or(FIRST_FIELD_ID, |id| id + 1);
+        let field_ids = self.field_ids.iter().copied().chain((first..).take(lacking.len())).collect();
+        let schema = self.schema.with_columns_added(lacking).expect("each added column is new and legal");
+        Self { version: self.version + 1, schema, field_ids }
+    }
+
+    fn from_object(content: &[u8], table: &str, version: u32) -> Result<Self, String> {
+        let object: SchemaObject = serde_json::from_slice(content).map_err(|error| error.to_string())?;
+        if object.format_version != FORMAT_VERSION {
+            return Err(format!(
+                "its format version is {}, this sidecar reads {FORMAT_VERSION}",
+                object.format_version
+            ));
+        }
+        if object.table != table || object.version != version {
+            return Err(format!("it is version {} of table {}", object.version, object.table));
+        }
+        let field_ids = object.columns.iter().map(|column| column.field_id).collect();
+        let columns = object.columns.into_iter().map(|column| Column::new(column.name, column.column_type)).collect();
+        let schema = Schema::new(columns).map_err(|error| error.to_string())?;
+        Ok(Self { version, schema, field_ids })
+    }
+}
+
+/// The columns of `first`, and those of `others` that can stand beside them.
+fn union(first: &Schema, others: &[Column]) -> Schema {
+    others.iter().fold(first.clone(), |schema, column| match schema.column_of_any_case(&column.name) {
+        Some(_) => schema,
+        None => schema.with_columns_added(std::slice::from_ref(column)).unwrap_or(schema),
+    })
+}
+
+fn table_and_version(name: &str) -> Option<(&str, u32)> {
+    let (table, file) = name.split_once('/')?;
+    Some((table, file.strip_suffix(".json")?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::publish::directory::DirectoryStore;
+
+    fn registry(root: &std::path::Path, writer: &str) -> Registry {
+        let store = Store::Directory(DirectoryStore::new(root, "data/_lakeingest/unfinished".to_owned()));
+        let prefix = Prefix::new("data").expect("the default prefix is one");
+        Registry::new(store, prefix, SystemClock::shared(), writer.to_owned())
+    }
+
+    fn column(name: &str, column_type: ColumnType) -> Column {
+        Column::new(name, column_type)
+    }
+
+    /// Invariant I9: whoever is first decides a column's type, and it stays.
+    #[tokio::test]
+    async fn i9_the_first_writer_decides_a_columns_type_for_ever() {
+        let root = tempfile::tempdir().expect("a temporary folder can be made");
+        let (first, second) = (registry(root.path(), "first"), registry(root.path(), "second"));
+        let one = first.reconcile("events", &[column("x", ColumnType::Bigint)]).await.expect("the lake is there");
+        let observed = [column("x", ColumnType::Varchar), column("y", ColumnType::Double)];
+        let two = second.reconcile("events", &observed).await.expect("the lake is there");
+        assert_eq!(one.version, 1);
+        assert_eq!(two.version, 2);
+        assert_eq!(two.schema.columns(), [column("x", ColumnType::Bigint), column("y", ColumnType::Double)]);
+        assert_eq!(two.field_ids, [4, 5]);
+        let again = first.version("events", 1).await.expect("the version stays");
+        assert_eq!(again, one);
+    }
+
+    #[tokio::test]
+    async fn writers_that_meet_agree_on_one_schema() {
+        let root = tempfile::tempdir().expect("a temporary folder can be made");
+        let types = [ColumnType::Bigint, ColumnType::Varchar, ColumnType::Boolean, ColumnType::Double];
+        let writers = (0..8).map(|number| {
+            let registry = registry(root.path(), &number.to_string());
+            let observed = [column("shared", types[number % 4]), column(&format!("own_{number}"), ColumnType::Bigint)];
+            async move { registry.reconcile("events", &observed).await.expect("16 attempts are enough for 8 writers") }
+        });
+        let seen = futures::future::join_all(writers).await;
+        let newest = seen.iter().max_by_key(|schema| schema.version).expect("there are eight");
+        for schema in &seen {
+            let shared = schema.schema.position("shared").map(|position| schema.schema.columns()[position].clone());
+            let winner = newest.schema.position("shared").map(|position| newest.schema.columns()[position].clone());
+            assert_eq!(shared, winner);
+        }
+        assert_eq!(newest.schema.len(), 9);
+        assert_eq!(newest.field_ids, (4..13).collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn a_name_in_another_case_is_not_registered_beside_the_first() {
+        let root = tempfile::tempdir().expect("a temporary folder can be made");
+        let registry = registry(root.path(), "writer");
+        registry.reconcile("events", &[column("amount", ColumnType::Double)]).await.expect("the lake is there");
+        let twin =
+            registry.reconcile("events", &[column("Amount", ColumnType::Double)]).await.expect("the lake is there");
+        assert_eq!(twin.schema.columns(), [column("amount", ColumnType::Double)]);
+    }
+
+    #[test]
+    fn the_registered_type_wins_over_the_local_one() {
+        let root = tempfile::tempdir().expect("a temporary folder can be made");
+        let registry = registry(root.path(), "writer");
+        registry.remember("events", &[column("x", ColumnType::Varchar), column("y", ColumnType::Bigint)]);
+        let schema = Schema::new(vec![column("x", ColumnType::Bigint)]).expect("one column is legal");
+        registry.learn("events", RegisteredSchema { version: 1, schema, field_ids: vec![4] });
+        let (_, local, version) = registry.known().remove(0);
+        assert_eq!(local.columns(), [column("x", ColumnType::Bigint), column("y", ColumnType::Bigint)]);
+        assert_eq!(version, 1);
+    }
+}

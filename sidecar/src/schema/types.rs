@@ -1,0 +1,80 @@
+//! The types that a column can have.
+//!
+//! Owns: their names and which JSON value fits which type.
+//! Does not own: how a type is stored in a file (`encode`).
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::decode::{NodeKind, Value, integer_is_exact_in_f64, parse_integer};
+
+/// The one physical type of a column, for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ColumnType {
+    /// 64-bit signed integers.
+    Bigint,
+
+    /// IEEE 754 doubles, always finite; takes integers that are exact in them.
+    Double,
+
+    /// `true` and `false`.
+    Boolean,
+
+    /// UTF-8 text without NUL.
+    Varchar,
+
+    /// The text of any JSON value but null, exactly as received.
+    Json,
+}
+
+impl ColumnType {
+    /// The stable name, as in the canonical schema.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Bigint => "bigint",
+            Self::Double => "double",
+            Self::Boolean => "boolean",
+            Self::Varchar => "varchar",
+            Self::Json => "json",
+        }
+    }
+
+    /// Whether a column of this type can hold the value without loss; null fits every type.
+    #[inline]
+    pub fn fits(self, value: Value<'_>) -> bool {
+        match (self, value.kind()) {
+            (_, NodeKind::Null) | (Self::Json, _) => true,
+            (Self::Bigint, kind) => kind == NodeKind::Integer,
+            (Self::Double, NodeKind::Integer) => integer_is_exact_in_f64(parse_integer(value.raw())),
+            (Self::Double, kind) => kind == NodeKind::Double,
+            (Self::Boolean, kind) => matches!(kind, NodeKind::True | NodeKind::False),
+            (Self::Varchar, kind) => matches!(kind, NodeKind::String | NodeKind::EscapedString),
+        }
+    }
+}
+
+impl fmt::Display for ColumnType {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+/// A column of a table.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Column {
+    /// `[A-Za-z_][A-Za-z0-9_]{0,127}`, unique in its table whatever the case.
+    pub name: String,
+
+    /// What it holds.
+    #[serde(rename = "type")]
+    pub column_type: ColumnType,
+}
+
+impl Column {
+    /// A column; its name is checked when it enters a [`super::Schema`].
+    pub fn new(name: impl Into<String>, column_type: ColumnType) -> Self {
+        Self { name: name.into(), column_type }
+    }
+}

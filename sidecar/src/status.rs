@@ -1,0 +1,151 @@
+//! What is wrong, since when, and what has become of each table.
+//!
+//! Owns: the facts behind `/health`, `/tables` and `/readyz`. Does not own: their shape on the wire (`http`).
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use chrono::{DateTime, Utc};
+use tracing::{info, warn};
+
+use crate::clock::SharedClock;
+
+/// Why the sidecar is degraded. The names are stable.
+pub mod reasons {
+    /// The prefix belongs to another owner; nothing is published.
+    pub const PREFIX_IN_USE: &str = "PrefixInUse";
+    /// The endpoint does not honour create-only puts; nothing is published.
+    pub const CONDITIONAL_PUT_UNSUPPORTED: &str = "ConditionalPutUnsupported";
+    /// An object of the registry cannot be used or is contended.
+    pub const SCHEMA_REGISTRY: &str = "SchemaRegistry";
+    /// A segment cannot be encoded; it stays in the journal.
+    pub const ENCODE_FAILED: &str = "EncodeFailed";
+    /// Another object is at a segment's key; the segment stays in the journal.
+    pub const KEY_CONFLICT: &str = "KeyConflict";
+    /// Bytes of the journal were no frames and were set aside.
+    pub const JOURNAL_DAMAGED: &str = "JournalDamaged";
+    /// The journal is at its bound or its volume is full; requests are refused.
+    pub const JOURNAL_FULL: &str = "JournalFull";
+    /// A field of the configuration is not known to this version.
+    pub const UNKNOWN_CONFIGURATION: &str = "UnknownConfiguration";
+}
+
+/// Something that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reason {
+    /// Its stable name.
+    pub name: &'static str,
+    /// What is wrong, in words.
+    pub message: String,
+    /// Since when.
+    pub since: DateTime<Utc>,
+}
+
+/// What has become of a table since the process began.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TableStatus {
+    /// Rows in files of the table.
+    pub published_rows: u64,
+    /// Files of the table.
+    pub published_files: u64,
+    /// Records in its quarantine.
+    pub quarantined_rows: u64,
+    /// The newest failure of a delivery; none once a later one succeeds.
+    pub last_error: Option<String>,
+}
+
+/// The facts.
+#[derive(Debug)]
+pub struct Status {
+    clock: SharedClock,
+    draining: AtomicBool,
+    reasons: Mutex<BTreeMap<&'static str, Reason>>,
+    tables: Mutex<HashMap<String, TableStatus>>,
+}
+
+impl Status {
+    /// Nothing is wrong.
+    pub fn new(clock: SharedClock) -> Self {
+        Self {
+            clock,
+            draining: AtomicBool::new(false),
+            reasons: Mutex::new(BTreeMap::new()),
+            tables: Mutex::new(HashMap::new()),
+        }
+    }
+
+    /// Something is wrong. It is logged when it is new.
+    pub fn set(&self, name: &'static str, message: String) {
+        let now = self.clock.now();
+        let mut reasons = locked(&self.reasons);
+        match reasons.get_mut(name) {
+            Some(reason) => reason.message = message,
+            None => {
+                warn!(reason = name, error = message, "degraded");
+                reasons.insert(name, Reason { name, message, since: now });
+            }
+        }
+    }
+
+    /// Some things are well again. It is logged if they were not.
+    pub fn clear(&self, names: &[&'static str]) {
+        let mut reasons = locked(&self.reasons);
+        for name in names {
+            if let Some(reason) = reasons.remove(name) {
+                let seconds = (self.clock.now() - reason.since).num_seconds();
+                info!(reason = name, seconds, "recovered");
+            }
+        }
+    }
+
+    /// What is wrong.
+    pub fn reasons(&self) -> Vec<Reason> {
+        locked(&self.reasons).values().cloned().collect()
+    }
+
+    /// The process is about to end and takes no more records.
+    pub fn set_draining(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    /// Whether the process is about to end.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// Changes what has become of a table.
+    pub fn update_table(&self, table: &str, change: impl FnOnce(&mut TableStatus)) {
+        change(locked(&self.tables).entry(table.to_owned()).or_default());
+    }
+
+    /// What has become of each table.
+    pub fn tables(&self) -> HashMap<String, TableStatus> {
+        locked(&self.tables).clone()
+    }
+}
+
+/// No call under these locks leaves them half changed, so a panic elsewhere does not spoil them.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+
+    #[test]
+    fn a_reason_keeps_its_beginning_until_it_is_cleared() {
+        let clock = ManualClock::at(DateTime::UNIX_EPOCH);
+        let status = Status::new(clock.clone());
+        status.set(reasons::PREFIX_IN_USE, "first".to_owned());
+        clock.advance(std::time::Duration::from_secs(5));
+        status.set(reasons::PREFIX_IN_USE, "second".to_owned());
+        let seen = status.reasons();
+        assert_eq!(seen.len(), 1);
+        assert_eq!((seen[0].message.as_str(), seen[0].since), ("second", DateTime::UNIX_EPOCH));
+        status.clear(&[reasons::PREFIX_IN_USE]);
+        assert_eq!(status.reasons(), []);
+    }
+}
