@@ -38,6 +38,10 @@ pub const DEPTH_MAX: usize = 64;
 /// Columns of one table. Past it: 422.
 pub const COLUMNS_MAX: usize = 1_000;
 
+/// Tables that one process takes records for. Past it a request for another table gets 422. Each may have an open
+/// segment, and each segment becomes at least one file.
+pub const TABLES_MAX: usize = 1_000;
+
 /// How long `/ingest` and `/flush` wait for the lake before they answer 202, unless `?wait=` says otherwise.
 pub const LAKE_WAIT_DEFAULT: Duration = Duration::from_secs(30);
 

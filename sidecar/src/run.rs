@@ -51,7 +51,6 @@ pub async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
     let status = Arc::new(Status::new(Arc::clone(&clock)));
     report_unknown_fields(&settings, &status, &metrics);
 
-    let (store, location) = store_of(&settings)?;
     let identity = match std::env::var("POD_UID") {
         Ok(uid) if !uid.is_empty() => uid,
         _ => local_identity(&settings.journal)?,
@@ -66,6 +65,7 @@ pub async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
         tokio::task::spawn_blocking(move || Journal::open(&options, clock, metrics)).await??
     };
     let OpenedJournal { journal, segments, damaged, thread } = opened;
+    let (store, location) = store_of(&settings, &journal.id())?;
     if damaged > 0 {
         let folder = settings.journal.join("damaged");
         status.set(
@@ -89,7 +89,6 @@ pub async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
             settings.owner.clone(),
             Arc::clone(&registry),
             Arc::clone(&clock),
-            format!("{}-{:016x}", journal.id(), rand::random::<u64>()),
         ),
         store,
         prefix: settings.prefix.clone(),
@@ -131,6 +130,7 @@ pub async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
     let port = application.first().map(|listener| listener.local_addr()).transpose()?.map_or(0, |addr| addr.port());
     let health_port = health.first().map(|listener| listener.local_addr()).transpose()?.map_or(0, |addr| addr.port());
     let drained = draining.clone();
+    let (close, closed) = watch::channel(false);
     let (finish, finished) = watch::channel(false);
     let application = tokio::spawn(
         server::serve(application, application_router(state.clone()), drained, CONNECTION_DRAIN_WAIT)
@@ -144,7 +144,7 @@ pub async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
         .into_iter()
         .map(|segment| Delivery { contents: Arc::new(segment.contents), state: segment.state, is_recovered: true })
         .collect();
-    let worker = FlushWorker::new(Arc::clone(&context), policy, requests, draining, recovered);
+    let worker = FlushWorker::new(Arc::clone(&context), policy, requests, draining, closed, recovered);
     let mut worker = tokio::spawn(worker.run());
     let contact = tokio::spawn({
         let context = Arc::clone(&context);
@@ -179,9 +179,10 @@ pub async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
     info!("draining");
     drain.send_replace(true);
     let drained = async {
-        let end = worker.await.unwrap_or(WorkerEnd::Fatal);
+        // The flushes that those requests wait for go on meanwhile.
         let _ = application.await;
-        end
+        close.send_replace(true);
+        worker.await.unwrap_or(WorkerEnd::Fatal)
     };
     let end = tokio::select! {
         end = drained => Some(end),
@@ -223,10 +224,11 @@ fn report_unknown_fields(settings: &Settings, status: &Status, metrics: &Metrics
 }
 
 /// The lake, and what its keys are below.
-fn store_of(settings: &Settings) -> anyhow::Result<(Store, String)> {
+fn store_of(settings: &Settings, journal: &str) -> anyhow::Result<(Store, String)> {
     Ok(match &settings.lake {
         LakeLocation::Directory(directory) => {
-            let store = DirectoryStore::new(directory, settings.prefix.unfinished());
+            let store = DirectoryStore::new(directory, settings.prefix.unfinished(), journal);
+            store.remove_unfinished();
             (Store::Directory(store), format!("{}/", directory.display()))
         }
         LakeLocation::Bucket(options) => (Store::S3(S3Store::new(options)?), format!("s3://{}/", options.bucket)),

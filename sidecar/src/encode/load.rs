@@ -7,13 +7,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow_array::{
-    ArrayRef, Date32Array, Int32Array, Int64Array, RecordBatch, RecordBatchOptions, StringArray,
-    TimestampMicrosecondArray,
-};
+use arrow_array::{ArrayRef, Date32Array, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow_schema::{Field, Schema as ArrowSchema};
+use arrow_select::concat::concat_batches;
 use chrono::NaiveDate;
-use duckdb::Connection;
+use duckdb::{Appender, Connection};
 
 use crate::decode::{ScanLimits, Scanned, decode_columns, scan};
 use crate::encode::digest::RowDigest;
@@ -85,7 +83,7 @@ pub(super) fn load(
     contents: &Contents,
     registered: &RegisteredSchema,
 ) -> Result<Loaded, EncodeError> {
-    let table = Tables::create(connection, registered)?;
+    let mut tables = Tables::create(connection, registered)?;
     let mut reader = SegmentReader::open(journal, contents).map_err(EncodeError::Journal)?;
     let mut loaded = Loaded::default();
     let mut first_row = 0;
@@ -99,10 +97,11 @@ pub(super) fn load(
         let decoded = decode_columns(&scanned, known, &present).map_err(decode_error)?;
         let fitted = fit(&decoded, &registered.schema);
         let source = Source { batch: &batch, id: format!("{journal_id}-{sequence}"), sequence, first_row };
-        loaded.quarantine(&table, &scanned, &fitted.misfits, &source)?;
-        loaded.take(&table, fitted, registered, &source)?;
+        loaded.quarantine(&mut tables, &scanned, &fitted.misfits, &source)?;
+        loaded.take(&mut tables, fitted, registered, &source)?;
         first_row += u64::from(batch.rows);
     }
+    tables.finish()?;
     if first_row == contents.rows {
         Ok(loaded)
     } else {
@@ -118,10 +117,22 @@ struct Source<'a> {
     first_row: u64,
 }
 
-/// The encoder's two tables.
+/// The encoder's two tables, open for appending.
 struct Tables<'a> {
-    connection: &'a Connection,
+    main: TableAppender<'a>,
+    quarantine: TableAppender<'a>,
 }
+
+/// Rows on their way to a table. Those of small batches are put together first: the database takes
+/// [`APPEND_ROWS`] at the price of one.
+struct TableAppender<'a> {
+    appender: Appender<'a>,
+    gathered: Vec<RecordBatch>,
+    gathered_rows: usize,
+}
+
+/// Rows that are handed to the database at once: its own vector size.
+const APPEND_ROWS: usize = 2_048;
 
 impl<'a> Tables<'a> {
     fn create(connection: &'a Connection, registered: &RegisteredSchema) -> Result<Self, EncodeError> {
@@ -129,38 +140,58 @@ impl<'a> Tables<'a> {
         let own = own.map(|column| format!(", {} {}", quoted_name(&column.name), sql_type(column.column_type)));
         let (day, row) = (quoted_name(DAY_COLUMN), quoted_name(ROW_COLUMN));
         let quarantine = QUARANTINE_COLUMNS.iter().map(|(name, sql, _)| format!(", {} {sql}", quoted_name(name)));
+        let main = own.collect::<String>();
+        let quarantine = quarantine.collect::<String>();
         let statements = [
             drop_tables(),
-            format!(
-                "CREATE TEMP TABLE {} ({day} INTEGER, {row} BIGINT{})",
-                quoted_name(MAIN_TABLE),
-                own.collect::<String>()
-            ),
-            format!(
-                "CREATE TEMP TABLE {} ({row} BIGINT{})",
-                quoted_name(QUARANTINE_TABLE),
-                quarantine.collect::<String>()
-            ),
+            format!("CREATE TEMP TABLE {} ({day} INTEGER, {row} BIGINT{main})", quoted_name(MAIN_TABLE)),
+            format!("CREATE TEMP TABLE {} ({row} BIGINT{quarantine})", quoted_name(QUARANTINE_TABLE)),
         ];
         for statement in statements {
             connection.execute_batch(&statement).map_err(EncodeError::Load)?;
         }
-        Ok(Self { connection })
+        Ok(Self {
+            main: TableAppender::open(connection, MAIN_TABLE)?,
+            quarantine: TableAppender::open(connection, QUARANTINE_TABLE)?,
+        })
     }
 
-    fn append(&self, table: &str, columns: Vec<ArrayRef>) -> Result<(), EncodeError> {
+    /// Hands everything over.
+    fn finish(self) -> Result<(), EncodeError> {
+        self.main.finish()?;
+        self.quarantine.finish()
+    }
+}
+
+impl<'a> TableAppender<'a> {
+    fn open(connection: &'a Connection, table: &str) -> Result<Self, EncodeError> {
+        let appender = connection.appender(table).map_err(EncodeError::Load)?;
+        Ok(Self { appender, gathered: Vec::new(), gathered_rows: 0 })
+    }
+
+    fn append(&mut self, columns: Vec<ArrayRef>) -> Result<(), EncodeError> {
         let fields: Vec<Field> = columns
             .iter()
             .enumerate()
             .map(|(place, column)| Field::new(place.to_string(), column.data_type().clone(), true))
             .collect();
-        let rows = columns.first().map_or(0, |column| column.len());
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        let batch = RecordBatch::try_new_with_options(Arc::new(ArrowSchema::new(fields)), columns, &options)
-            .map_err(EncodeError::Arrow)?;
-        let mut appender = self.connection.appender(table).map_err(EncodeError::Load)?;
-        appender.append_record_batch(batch).map_err(EncodeError::Load)?;
-        appender.flush().map_err(EncodeError::Load)
+        let batch = RecordBatch::try_new(Arc::new(ArrowSchema::new(fields)), columns).map_err(EncodeError::Arrow)?;
+        self.gathered_rows += batch.num_rows();
+        self.gathered.push(batch);
+        if self.gathered_rows >= APPEND_ROWS { self.hand_over() } else { Ok(()) }
+    }
+
+    fn hand_over(&mut self) -> Result<(), EncodeError> {
+        let Some(first) = self.gathered.first() else { return Ok(()) };
+        let batch = concat_batches(&first.schema(), &self.gathered).map_err(EncodeError::Arrow)?;
+        self.gathered.clear();
+        self.gathered_rows = 0;
+        self.appender.append_record_batch(batch).map_err(EncodeError::Load)
+    }
+
+    fn finish(mut self) -> Result<(), EncodeError> {
+        self.hand_over()?;
+        self.appender.flush().map_err(EncodeError::Load)
     }
 }
 
@@ -172,7 +203,7 @@ pub(super) fn drop_tables() -> String {
 impl Loaded {
     fn take(
         &mut self,
-        tables: &Tables<'_>,
+        tables: &mut Tables<'_>,
         fitted: Fitted,
         registered: &RegisteredSchema,
         source: &Source<'_>,
@@ -193,12 +224,12 @@ impl Loaded {
             Arc::new(Int64Array::from_iter_values(places)),
         ];
         columns.extend(fitted.columns);
-        tables.append(MAIN_TABLE, columns)
+        tables.main.append(columns)
     }
 
     fn quarantine(
         &mut self,
-        tables: &Tables<'_>,
+        tables: &mut Tables<'_>,
         scanned: &Scanned<'_>,
         misfits: &[Misfit],
         source: &Source<'_>,
@@ -236,7 +267,7 @@ impl Loaded {
             text(&|misfit| misfit.detail.clone()),
             Arc::clone(&digested[2]),
         ];
-        tables.append(QUARANTINE_TABLE, columns)
+        tables.quarantine.append(columns)
     }
 }
 

@@ -43,8 +43,10 @@ pub struct FlushWorker {
     context: Arc<DeliveryContext>,
     tracker: FlushTracker,
     requests: mpsc::Receiver<FlushRequest>,
-    /// Becomes true when the process ends.
+    /// Becomes true when the process ends: what is open is sealed.
     draining: watch::Receiver<bool>,
+    /// Becomes true when no request is under way any more: nothing will be appended.
+    closed: watch::Receiver<bool>,
     waiting: VecDeque<Delivery>,
     under_way: JoinSet<Delivered>,
     stuck: usize,
@@ -60,6 +62,7 @@ impl FlushWorker {
         policy: FlushPolicy,
         requests: mpsc::Receiver<FlushRequest>,
         draining: watch::Receiver<bool>,
+        closed: watch::Receiver<bool>,
         recovered: Vec<Delivery>,
     ) -> Self {
         Self {
@@ -67,6 +70,7 @@ impl FlushWorker {
             tracker: FlushTracker::new(policy),
             requests,
             draining,
+            closed,
             waiting: recovered.into(),
             under_way: JoinSet::new(),
             stuck: 0,
@@ -85,7 +89,9 @@ impl FlushWorker {
                 return WorkerEnd::Fatal;
             }
             self.start_deliveries();
-            if *self.draining.borrow() && self.under_way.is_empty() && self.context.journal.view().open.is_empty() {
+            // Looked at before the journal: what was appended until then is in the view below.
+            let is_closed = *self.closed.borrow_and_update();
+            if is_closed && self.under_way.is_empty() && self.context.journal.view().open.is_empty() {
                 return if self.stuck == 0 { WorkerEnd::Drained } else { WorkerEnd::Stuck };
             }
             let now = self.now().monotonic;
@@ -104,6 +110,7 @@ impl FlushWorker {
                     Ok(Delivered::Fatal) | Err(_) => return WorkerEnd::Fatal,
                 },
                 _ = self.draining.changed(), if !is_draining => {}
+                _ = self.closed.changed(), if !is_closed => {}
                 () = tokio::time::sleep(wake) => {}
             }
         }

@@ -40,22 +40,13 @@ pub struct Contact {
     owner: Owner,
     registry: Arc<Registry>,
     clock: SharedClock,
-    /// Names the probe's object, so that instances do not meet.
-    probe_name: String,
     made: Mutex<bool>,
 }
 
 impl Contact {
     /// A contact that has not been made.
-    pub fn new(
-        store: Store,
-        prefix: Prefix,
-        owner: Owner,
-        registry: Arc<Registry>,
-        clock: SharedClock,
-        probe_name: String,
-    ) -> Self {
-        Self { store, prefix, owner, registry, clock, probe_name, made: Mutex::new(false) }
+    pub fn new(store: Store, prefix: Prefix, owner: Owner, registry: Arc<Registry>, clock: SharedClock) -> Self {
+        Self { store, prefix, owner, registry, clock, made: Mutex::new(false) }
     }
 
     /// Makes the contact, unless it has been made. Whoever calls meanwhile waits for the same attempt.
@@ -68,7 +59,7 @@ impl Contact {
             return Ok(());
         }
         claim(&self.store, &self.prefix, &self.owner, self.clock.now()).await?;
-        let Probe { create_only, checksum } = self.store.probe(&self.prefix.probe(&self.probe_name)).await?;
+        let Probe { create_only, checksum } = self.store.probe(&self.prefix.probe()).await?;
         if !create_only {
             return Err(ContactError::NotCreateOnly);
         }

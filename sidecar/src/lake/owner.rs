@@ -98,7 +98,8 @@ mod tests {
     #[tokio::test]
     async fn a_prefix_belongs_to_whoever_was_first() {
         let root = tempfile::tempdir().expect("a temporary folder can be made");
-        let store = Store::Directory(DirectoryStore::new(root.path(), "data/_lakeingest/unfinished".to_owned()));
+        let store =
+            Store::Directory(DirectoryStore::new(root.path(), "data/_lakeingest/unfinished".to_owned(), "writer"));
         let prefix = Prefix::new("data").expect("the default prefix is one");
         let owner = |name: &str| Owner { cluster_id: None, namespace: None, name: name.to_owned() };
         let claimed = |name: &'static str| {

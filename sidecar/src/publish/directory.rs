@@ -23,12 +23,23 @@ pub struct DirectoryStore {
     root: Arc<Path>,
     /// Folder below the root for files that are not whole yet; on the same file system, so that a rename is atomic.
     unfinished: Arc<str>,
+    /// What the names of this writer's unfinished files begin with; no other process has it.
+    writer: Arc<str>,
 }
 
 impl DirectoryStore {
-    /// The lake in `root`; `unfinished` is a key.
-    pub fn new(root: &Path, unfinished: String) -> Self {
-        Self { root: root.into(), unfinished: unfinished.into() }
+    /// The lake in `root`; `unfinished` is a key, `writer` a journal's id.
+    pub fn new(root: &Path, unfinished: String, writer: &str) -> Self {
+        Self { root: root.into(), unfinished: unfinished.into(), writer: writer.into() }
+    }
+
+    /// Removes what an earlier process of this writer left unfinished. What cannot be removed is in nobody's way.
+    pub fn remove_unfinished(&self) {
+        for entry in fs::read_dir(self.root.join(&*self.unfinished)).into_iter().flatten().flatten() {
+            if entry.file_name().to_str().is_some_and(|name| name.starts_with(&*self.writer)) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
     }
 
     /// Creates an object from a file.
@@ -115,7 +126,7 @@ impl DirectoryStore {
         }
         let unfinished_folder = self.root.join(&*self.unfinished);
         make_durable_directory(&self.root, &unfinished_folder)?;
-        let unfinished = unfinished_folder.join(format!("{:032x}", rand::random::<u128>()));
+        let unfinished = unfinished_folder.join(format!("{}-{:016x}", self.writer, rand::random::<u64>()));
         let outcome = write_whole(&unfinished, write).and_then(|()| {
             let folder = path.parent().unwrap_or(&self.root);
             make_durable_directory(&self.root, folder)?;
@@ -126,7 +137,7 @@ impl DirectoryStore {
             }
         });
         if !matches!(outcome, Ok(PutOutcome::Created)) {
-            // What is left here is no object; the next start removes what this cannot.
+            // What is left here is no object, and the next start tries again.
             let _ = fs::remove_file(&unfinished);
         }
         outcome
@@ -203,7 +214,7 @@ mod tests {
     #[tokio::test]
     async fn the_second_put_of_a_key_changes_nothing() {
         let root = tempfile::tempdir().expect("a temporary folder can be made");
-        let store = DirectoryStore::new(root.path(), "data/_lakeingest/unfinished".to_owned());
+        let store = DirectoryStore::new(root.path(), "data/_lakeingest/unfinished".to_owned(), "writer");
         let put = |content: &'static str| store.put("data/a/b.json", Bytes::from_static(content.as_bytes()));
         assert_eq!(put("first").await.expect("the folder can be written"), PutOutcome::Created);
         assert_eq!(put("second").await.expect("the folder can be written"), PutOutcome::Exists);
@@ -215,9 +226,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_this_writer_left_unfinished_is_removed_and_nothing_else() {
+        let root = tempfile::tempdir().expect("a temporary folder can be made");
+        let store = DirectoryStore::new(root.path(), "unfinished".to_owned(), "writer");
+        fs::create_dir(root.path().join("unfinished")).expect("the folder can be made");
+        for name in ["writer-1", "stranger-1"] {
+            fs::write(root.path().join("unfinished").join(name), b"half").expect("the file can be written");
+        }
+        store.remove_unfinished();
+        assert_eq!(store.list("unfinished/").await.expect("it can be read"), ["unfinished/stranger-1"]);
+    }
+
+    #[tokio::test]
     async fn a_key_that_leaves_the_lake_is_refused() {
         let root = tempfile::tempdir().expect("a temporary folder can be made");
-        let store = DirectoryStore::new(root.path(), "unfinished".to_owned());
+        let store = DirectoryStore::new(root.path(), "unfinished".to_owned(), "writer");
         assert!(store.get("../outside").await.is_err());
     }
 
@@ -225,7 +248,7 @@ mod tests {
     async fn a_lake_whose_directory_is_gone_is_missing_and_is_not_made_again() {
         let root = tempfile::tempdir().expect("a temporary folder can be made");
         let gone = root.path().join("gone");
-        let store = DirectoryStore::new(&gone, "unfinished".to_owned());
+        let store = DirectoryStore::new(&gone, "unfinished".to_owned(), "writer");
         let error = store.put("data/x.json", Bytes::new()).await.expect_err("there is no directory");
         assert_eq!(error.kind, StoreErrorKind::Missing);
         assert!(!gone.is_dir());

@@ -90,9 +90,9 @@ impl Prefix {
         format!("{}/_lakeingest/files/{table}/{segment}-{part}.json", self.0)
     }
 
-    /// Key under which an endpoint's promises are tried.
-    pub fn probe(&self, name: &str) -> String {
-        format!("{}/_lakeingest/probe/{name}", self.0)
+    /// The folder in which an endpoint's promises are tried.
+    pub fn probe(&self) -> String {
+        format!("{}/_lakeingest/probe", self.0)
     }
 
     /// The folder for files that are not whole yet, in a lake that is a directory.

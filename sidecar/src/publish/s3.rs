@@ -220,30 +220,23 @@ impl S3Store {
         keys.map_err(|error| StoreError::of_object_store("list", prefix, &error))
     }
 
-    /// Puts an object twice, and once with a checksum that is not its own.
+    /// Puts an object twice, and another with a checksum that is not its own. The objects are the same for every
+    /// writer and stay, so that nothing has to be deleted.
     pub(super) async fn probe(&self, key: &str) -> Result<Probe, StoreError> {
         let body = Bytes::from_static(b"lakeingest probe");
         let right: [u8; 32] = Sha256::digest(&body).into();
         let wrong: [u8; 32] = Sha256::digest(b"another body").into();
-        let size_bytes = body.len() as u64;
-        let put = |key: String, sha256: [u8; 32], body: Bytes| async move {
-            self.create(&key, HeaderMap::new(), &sha256, size_bytes, body.into(), LAKE_REQUEST_TIMEOUT).await
+        let put = |key: String, sha256: [u8; 32]| {
+            let (body, size_bytes) = (body.clone(), body.len() as u64);
+            async move { self.create(&key, HeaderMap::new(), &sha256, size_bytes, body.into(), LAKE_REQUEST_TIMEOUT).await }
         };
-        put(key.to_owned(), right, body.clone()).await?;
-        let create_only = put(key.to_owned(), right, body.clone()).await? == PutOutcome::Exists;
-        let lie = format!("{key}-checksum");
-        let checksum = match put(lie.clone(), wrong, body).await {
+        put(format!("{key}/create-only"), right).await?;
+        let create_only = put(format!("{key}/create-only"), right).await? == PutOutcome::Exists;
+        let checksum = match put(format!("{key}/wrong-checksum"), wrong).await {
             Ok(_) => false,
-            Err(error) if error.kind == StoreErrorKind::Unexpected || error.kind == StoreErrorKind::Denied => true,
-            Err(error) => return Err(error),
+            Err(error) if error.kind == StoreErrorKind::Unreachable => return Err(error),
+            Err(_) => true,
         };
-        for key in [key.to_owned(), lie] {
-            let removed = self.small.delete(&key.as_str().into()).await;
-            match removed {
-                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-                Err(error) => return Err(StoreError::of_object_store("delete", &key, &error)),
-            }
-        }
         Ok(Probe { create_only, checksum })
     }
 

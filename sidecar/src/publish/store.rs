@@ -128,7 +128,7 @@ impl Store {
         }
     }
 
-    /// Tries what the endpoint promises, under a key that nothing else uses.
+    /// Tries what the endpoint promises, in a folder that nothing else uses.
     ///
     /// # Errors
     /// The lake did not answer.

@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 use crate::clock::SharedClock;
-use crate::decode::{DecodeError, Scanned};
-use crate::limits::COLUMNS_MAX;
+use crate::decode::{DecodeError, Scanned, Violation};
+use crate::limits::{COLUMNS_MAX, TABLES_MAX};
 use crate::publish::error::StoreError;
 use crate::publish::key::Prefix;
 use crate::publish::store::{PutOutcome, Store};
@@ -140,10 +140,13 @@ impl Registry {
         loop {
             let known = self.tables().get(table).map_or_else(Schema::empty, |table| table.local.clone());
             let observation = observe(scanned, &known, date)?;
-            if observation.added.is_empty() {
+            if observation.added.is_empty() && !known.is_empty() {
                 return Ok(Admitted { schema: known, present: observation.present });
             }
             let mut tables = self.tables();
+            if tables.len() >= TABLES_MAX && !tables.contains_key(table) {
+                return Err(too_many_tables());
+            }
             let entry = tables.entry(table.to_owned()).or_insert_with(TableSchemas::unknown);
             // Another request may have added columns since: then this one is looked at again.
             if entry.local == known
@@ -354,6 +357,16 @@ impl RegisteredSchema {
     }
 }
 
+fn too_many_tables() -> DecodeError {
+    let violation = Violation {
+        index: None,
+        pointer: "/table_name".to_owned(),
+        code: "too-many-tables",
+        detail: format!("this sidecar already takes records for {TABLES_MAX} tables"),
+    };
+    DecodeError::Illegal(violation.into())
+}
+
 /// The columns of `first`, and those of `others` that can stand beside them.
 fn union(first: &Schema, others: &[Column]) -> Schema {
     others.iter().fold(first.clone(), |schema, column| match schema.column_of_any_case(&column.name) {
@@ -374,7 +387,7 @@ mod tests {
     use crate::publish::directory::DirectoryStore;
 
     fn registry(root: &std::path::Path, writer: &str) -> Registry {
-        let store = Store::Directory(DirectoryStore::new(root, "data/_lakeingest/unfinished".to_owned()));
+        let store = Store::Directory(DirectoryStore::new(root, "data/_lakeingest/unfinished".to_owned(), "writer"));
         let prefix = Prefix::new("data").expect("the default prefix is one");
         Registry::new(store, prefix, SystemClock::shared(), writer.to_owned())
     }

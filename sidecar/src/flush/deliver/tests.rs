@@ -47,18 +47,11 @@ impl World {
         let OpenedJournal { journal, segments, thread, .. } = opened.expect("the journal can be opened");
         let scratch = Scratch::open(&self.path("scratch"), 256 << 20).expect("the folder can be made");
         let prefix = Prefix::new("data").expect("the default prefix is one");
-        let store = Store::Directory(DirectoryStore::new(&self.path("lake"), prefix.unfinished()));
+        let store = Store::Directory(DirectoryStore::new(&self.path("lake"), prefix.unfinished(), "writer"));
         let registry = Arc::new(Registry::new(store.clone(), prefix.clone(), Arc::clone(&clock), "test".to_owned()));
         let owner = Owner { cluster_id: None, namespace: None, name: "local".to_owned() };
         let context = DeliveryContext {
-            contact: Contact::new(
-                store.clone(),
-                prefix.clone(),
-                owner,
-                Arc::clone(&registry),
-                Arc::clone(&clock),
-                "probe".to_owned(),
-            ),
+            contact: Contact::new(store.clone(), prefix.clone(), owner, Arc::clone(&registry), Arc::clone(&clock)),
             journal,
             store,
             prefix,
