@@ -79,8 +79,11 @@ pub const FRAME_PAYLOAD_BYTES_MAX: u32 = 80 << 20;
 pub const FLUSH_QUEUE_MAX: usize = 4_096;
 
 /// Segments that are on their way to the lake at one time. Each may have encoded files on the scratch volume,
-/// and one upload at a time.
+/// and [`PUTS_MAX`] uploads at a time.
 pub const DELIVERIES_MAX: usize = 4;
+
+/// Files of one segment that are put at one time. A backfill's segment has a file for each of its days.
+pub const PUTS_MAX: usize = 4;
 
 /// Segments whose outcome is remembered for callers that ask late.
 pub const OUTCOMES_MAX: usize = 4_096;

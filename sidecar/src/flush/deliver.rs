@@ -13,6 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::TryStreamExt;
 use sha2::{Digest, Sha256};
 use tracing::{debug, error, info};
 
@@ -28,9 +29,9 @@ use crate::journal::{Journal, hex};
 use crate::lake::contact::{Contact, ContactError};
 use crate::lake::description::{ColumnStatistics, Description, describe, is_described};
 use crate::lake::owner::OwnerError;
-use crate::limits::{RETRY_FIRST, RETRY_MAX};
+use crate::limits::{PUTS_MAX, RETRY_FIRST, RETRY_MAX};
 use crate::metrics::Metrics;
-use crate::publish::error::{StoreError, StoreErrorKind};
+use crate::publish::error::StoreErrorKind;
 use crate::publish::key::{Prefix, SegmentName};
 use crate::publish::store::{Store, Upload};
 use crate::publish::{PublishError, publish};
@@ -302,11 +303,13 @@ impl<'a> Run<'a> {
         if !self.all_local(&waiting).await {
             return self.encode_again(plan).await;
         }
-        for planned in waiting {
+        let puts = futures::stream::iter(waiting.into_iter().map(Ok::<_, PublishError>));
+        puts.try_for_each_concurrent(PUTS_MAX, |planned| async {
             let local = context.scratch.encoded_file(self.contents.number, planned.part);
             let upload = Upload { planned, segment: &self.segment, local: &local };
-            publish(&context.store, upload, plans, &context.encoder, &context.scratch.look()).await?;
-        }
+            publish(&context.store, upload, plans, &context.encoder, &context.scratch.look()).await
+        })
+        .await?;
         Ok(SegmentEvent::Published)
     }
 
@@ -353,14 +356,14 @@ impl<'a> Run<'a> {
 
     async fn describe(&mut self, plan: &Plan) -> Result<SegmentEvent, StepError> {
         let (context, table) = (self.context, &self.contents.table);
-        for planned in &plan.files {
+        let puts = futures::stream::iter(plan.files.iter().map(Ok::<_, PublishError>));
+        puts.try_for_each_concurrent(PUTS_MAX, |planned| async {
             let columns = self.statistics.get(&planned.part).cloned().unwrap_or_default();
-            let sealed_at = plan.seal.sealed_at;
-            let description = Description::of(planned, table, &self.segment, plan.schema_version, sealed_at, columns);
-            describe(&context.store, &context.prefix, &self.segment, &description)
-                .await
-                .map_err(|error: StoreError| PublishError::from(error))?;
-        }
+            let (version, sealed_at) = (plan.schema_version, plan.seal.sealed_at);
+            let description = Description::of(planned, table, &self.segment, version, sealed_at, columns);
+            Ok(describe(&context.store, &context.prefix, &self.segment, &description).await?)
+        })
+        .await?;
         Ok(SegmentEvent::Described)
     }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::journal::control::{FileRole, PlannedFile};
 use crate::publish::error::StoreError;
 use crate::publish::key::{Prefix, SegmentName};
-use crate::publish::store::{PutOutcome, Store};
+use crate::publish::store::Store;
 
 /// Statistics of a column of a file, as the encoder gave them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,11 +117,7 @@ pub async fn describe(
 ) -> Result<(), StoreError> {
     let key = prefix.description(&description.table, segment, description.part);
     let content = serde_json::to_vec_pretty(description).expect("a description is plain data");
-    match store.put(&key, content.into()).await? {
-        PutOutcome::Created => Ok(()),
-        // Looking at it makes it durable, whoever put it.
-        PutOutcome::Exists => store.head(&key).await.map(|_| ()),
-    }
+    store.put(&key, content.into()).await.map(|_| ())
 }
 
 /// Whether a file of a segment is described: then it is in the lake, or was and may have been compacted since, and

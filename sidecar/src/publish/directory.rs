@@ -3,10 +3,11 @@
 //! Owns: objects as files, created whole or not at all, durable before they count: the file and each folder above it
 //! are synced. Does not own: which objects.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
@@ -25,12 +26,18 @@ pub struct DirectoryStore {
     unfinished: Arc<str>,
     /// What the names of this writer's unfinished files begin with; no other process has it.
     writer: Arc<str>,
+    /// Folders whose names this process has made durable.
+    durable: Arc<Mutex<HashSet<PathBuf>>>,
 }
+
+/// Folders that are remembered as durable; past it all are forgotten and synced once more.
+const DURABLE_FOLDERS_MAX: usize = 10_000;
 
 impl DirectoryStore {
     /// The lake in `root`; `unfinished` is a key, `writer` a journal's id.
     pub fn new(root: &Path, unfinished: String, writer: &str) -> Self {
-        Self { root: root.into(), unfinished: unfinished.into(), writer: writer.into() }
+        let durable = Arc::default();
+        Self { root: root.into(), unfinished: unfinished.into(), writer: writer.into(), durable }
     }
 
     /// Removes what an earlier process of this writer left unfinished. What cannot be removed is in nobody's way.
@@ -60,15 +67,11 @@ impl DirectoryStore {
         blocking("put", key, move || store.create(&owned_key, |file| file.write_all(&content))).await
     }
 
-    /// Length and SHA-256 of an object, by reading it. What is found is made durable first, file and folders: it may
-    /// have been put by a process that ended before it could do so.
+    /// Length and SHA-256 of an object, by reading it.
     pub(super) async fn head(&self, key: &str) -> Result<Option<Found>, StoreError> {
-        let (path, root) = (self.path_of("head", key)?, Arc::clone(&self.root));
+        let path = self.path_of("head", key)?;
         blocking("head", key, move || match File::open(&path) {
             Ok(mut file) => {
-                file.sync_all()?;
-                let folders = path.ancestors().skip(1).take_while(|folder| folder.starts_with(&root));
-                folders.into_iter().try_for_each(fsync_directory)?;
                 let mut hasher = Sha256::new();
                 let size_bytes = io::copy(&mut file, &mut hasher)?;
                 Ok(Some(Found { size_bytes, sha256: Some(hex(&hasher.finalize())) }))
@@ -119,20 +122,20 @@ impl DirectoryStore {
     fn create(&self, key: &str, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<PutOutcome> {
         let path = self.root.join(key);
         if path.try_exists()? {
-            return Ok(PutOutcome::Exists);
+            return self.settle(&path);
         }
         if !self.root.is_dir() {
             return Err(io::Error::new(io::ErrorKind::NotFound, "the lake's directory does not exist"));
         }
         let unfinished_folder = self.root.join(&*self.unfinished);
-        make_durable_directory(&self.root, &unfinished_folder)?;
+        self.make_durable(&unfinished_folder)?;
         let unfinished = unfinished_folder.join(format!("{}-{:016x}", self.writer, rand::random::<u64>()));
         let outcome = write_whole(&unfinished, write).and_then(|()| {
             let folder = path.parent().unwrap_or(&self.root);
-            make_durable_directory(&self.root, folder)?;
+            self.make_durable(folder)?;
             match rename_if_absent(&unfinished, &path) {
                 Ok(()) => fsync_directory(folder).map(|()| PutOutcome::Created),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(PutOutcome::Exists),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.settle(&path),
                 Err(error) => Err(error),
             }
         });
@@ -141,6 +144,38 @@ impl DirectoryStore {
             let _ = fs::remove_file(&unfinished);
         }
         outcome
+    }
+
+    /// What is at the key may have been put by a process that ended before it was durable.
+    fn settle(&self, path: &Path) -> io::Result<PutOutcome> {
+        let folder = path.parent().unwrap_or(&self.root);
+        File::open(path)?.sync_all()?;
+        self.make_durable(folder)?;
+        fsync_directory(folder)?;
+        Ok(PutOutcome::Exists)
+    }
+
+    /// Makes a folder below the root and what is missing between, and makes the names durable: once in a process, also
+    /// of folders that it finds, since whoever made them may have ended before they were durable.
+    fn make_durable(&self, folder: &Path) -> io::Result<()> {
+        let known = || self.durable.lock().unwrap_or_else(PoisonError::into_inner);
+        if folder == &*self.root || known().contains(folder) {
+            return Ok(());
+        }
+        let parent = folder.parent().unwrap_or(&self.root);
+        self.make_durable(parent)?;
+        match fs::create_dir(folder) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+        fsync_directory(parent)?;
+        let mut known = known();
+        if known.len() >= DURABLE_FOLDERS_MAX {
+            known.clear();
+        }
+        known.insert(folder.to_owned());
+        Ok(())
     }
 
     fn path_of(&self, action: &'static str, key: &str) -> Result<PathBuf, StoreError> {
@@ -162,21 +197,6 @@ fn write_whole(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> 
 fn rename_if_absent(from: &Path, to: &Path) -> io::Result<()> {
     let here = rustix::fs::CWD;
     rustix::fs::renameat_with(here, from, here, to, rustix::fs::RenameFlags::NOREPLACE).map_err(io::Error::from)
-}
-
-/// Makes a folder below `root` and what is missing between, and makes the names durable.
-fn make_durable_directory(root: &Path, folder: &Path) -> io::Result<()> {
-    if folder == root || folder.is_dir() {
-        return Ok(());
-    }
-    let parent = folder.parent().unwrap_or(root);
-    make_durable_directory(root, parent)?;
-    match fs::create_dir(folder) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(error),
-    }
-    fsync_directory(parent)
 }
 
 fn collect_keys(folder: &Path, key: &str, keys: &mut Vec<String>) -> io::Result<()> {
