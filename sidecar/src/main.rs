@@ -2,13 +2,16 @@
 //!
 //! Owns: parsing, logging, the runtime. Does not own: anything that moves data (`lakeingest_sidecar::run`).
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use lakeingest_sidecar::config::{ServeArguments, Settings};
 use lakeingest_sidecar::{REVISION, error_chain, run};
-use tracing::error;
-use tracing_subscriber::EnvFilter;
+use tracing::{error, warn};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// JSON on localhost becomes Parquet in the lake, exactly once.
 #[derive(Debug, Parser)]
@@ -29,10 +32,25 @@ fn version() -> &'static str {
     VERSION.get_or_init(|| format!("{} (revision {REVISION}, {})", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH))
 }
 
+/// Logs to standard error, as much as `LAKEINGEST_LOG` says: a level, or `module=level` pairs with commas between.
+fn start_logging() {
+    let wanted = std::env::var("LAKEINGEST_LOG").ok();
+    let parsed = wanted.as_deref().map(str::parse::<Targets>);
+    let filter = match &parsed {
+        Some(Ok(filter)) => filter.clone(),
+        Some(Err(_)) | None => Targets::new().with_default(tracing::Level::INFO),
+    };
+    let to_terminal = std::io::stderr().is_terminal();
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(to_terminal);
+    tracing_subscriber::registry().with(lines).with(filter).init();
+    if let Some(Err(error)) = parsed {
+        warn!(error = %error, "LAKEINGEST_LOG cannot be used; logging at info");
+    }
+}
+
 fn main() -> ExitCode {
     let Arguments { verb: Verb::Serve(arguments) } = Arguments::parse();
-    let filter = EnvFilter::try_from_env("LAKEINGEST_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    start_logging();
     let settings = match Settings::load(&arguments) {
         Ok(settings) => settings,
         Err(error) => {
