@@ -25,6 +25,13 @@ pub const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time for a request's body. Slower: 408.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Rest of a body that is read and forgotten when a request is answered before its body was read, so that a client
+/// that sends before it listens gets the answer. Unit: bytes. Past it the connection is closed.
+pub const UNREAD_BODY_BYTES_MAX: usize = 8 * BODY_BYTES_MAX;
+
+/// How long such a rest is read. Shorter than [`CONNECTION_DRAIN_WAIT`], so that it delays no end of the process.
+pub const UNREAD_BODY_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// One record. Unit: bytes of its JSON text. Past it: 422.
 pub const RECORD_BYTES_MAX: usize = 1 << 20;
 

@@ -12,6 +12,7 @@ mod query;
 mod report;
 pub mod server;
 pub mod state;
+mod unread;
 
 pub use body::InFlight;
 
@@ -30,12 +31,13 @@ pub fn application_router(state: AppState) -> Router {
         .route("/ingest", post(ingest::batch))
         .route("/ingest/stream", post(ingest::stream))
         .route("/flush", post(flush::flush));
-    finished(with_reports(router), state).layer(middleware::from_fn(guard::only_this_host))
+    let guarded = finished(with_reports(router), state).layer(middleware::from_fn(guard::only_this_host));
+    guarded.layer(middleware::from_fn(unread::read_the_rest))
 }
 
 /// The routes of the port for probes and metrics: nothing that writes, and nothing that another pod may not know.
 pub fn health_router(state: AppState) -> Router {
-    finished(with_reports(Router::new()), state)
+    finished(with_reports(Router::new()), state).layer(middleware::from_fn(unread::read_the_rest))
 }
 
 fn with_reports(router: Router<AppState>) -> Router<AppState> {

@@ -1,0 +1,21 @@
+//! What the tests share that start real processes: the sidecar, an S3 server, independent readers.
+//!
+//! Owns: places to run in, the calls that most tests make, the ledger of what was sent, the judgement of the lake.
+//! Does not own: servers and readers as such (`xtask`); the tests themselves, which are in `tests/tests`.
+//!
+//! ```text
+//! site (folders, start, restart) ──> calls, wire (requests) ──> ledger (what was promised)
+//!                                                                  │
+//!                           lake (what readers find) ──> oracle <──┘
+//! ```
+//!
+//! Nothing here returns an error: what goes wrong is a failed test, and panics with what was seen.
+
+pub mod site;
+
+pub mod calls;
+pub mod wire;
+
+pub mod lake;
+pub mod ledger;
+pub mod oracle;

@@ -1,0 +1,146 @@
+//! The judgement: every promise of the ledger against all that independent readers find in the lake.
+//!
+//! Owns: what "exactly once" means here. Does not own: how records got there.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::lake::{Lake, Row};
+use crate::ledger::{Entry, Fate, Key, Ledger, key_of};
+
+/// Violations that a failed judgement lists.
+const LISTED_MAX: usize = 10;
+
+/// What was found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Records that were promised and are stored.
+    pub acknowledged: usize,
+    /// Records of unknown fate that are stored.
+    pub unknown_stored: usize,
+    /// Records of unknown fate that are not stored.
+    pub unknown_absent: usize,
+    /// Records that were refused, none of which is stored.
+    pub refused: usize,
+    /// Stored records that are in a quarantine.
+    pub quarantined: usize,
+}
+
+/// Reads the whole lake. Holds when every acknowledged record is there exactly once, no refused one is, one of unknown
+/// fate at most once, nothing else is, every value is what was sent, and every file is described as it is.
+///
+/// # Panics
+/// When it does not hold, with what was found.
+pub fn verify(ledger: &Ledger, lake: &Lake) -> Tally {
+    let entries = ledger.entries();
+    let mut violations = Vec::new();
+    let mut tables: Vec<&str> = entries.values().map(|entry| entry.table.as_str()).collect();
+    tables.sort_unstable();
+    tables.dedup();
+    let mut copies: BTreeMap<Key, usize> = BTreeMap::new();
+    let mut tally = Tally::default();
+    for table in tables {
+        for row in lake.table(table) {
+            let key = key_of(&Value::Object(row.clone().into_iter().collect()));
+            *copies.entry(key).or_default() += 1;
+            match entries.get(&key) {
+                Some(entry) if entry.table == table => violations.extend(difference(entry, &row)),
+                _ => violations.push(format!("{key:?} of {table} was never sent")),
+            }
+        }
+        for row in lake.quarantine(table) {
+            tally.quarantined += 1;
+            let record = row["record"].as_str().and_then(|text| serde_json::from_str(text).ok());
+            let record: Value = record.unwrap_or_else(|| panic!("a quarantined record is JSON: {row:?}"));
+            let key = key_of(&record);
+            *copies.entry(key).or_default() += 1;
+            if !entries.get(&key).is_some_and(|entry| entry.table == table && entry.record == record) {
+                violations.push(format!("{key:?} in the quarantine of {table} was not sent so"));
+            }
+        }
+    }
+    for (key, entry) in &*entries {
+        match (entry.fate, copies.get(key).copied().unwrap_or(0)) {
+            (Fate::Acknowledged, 1) => tally.acknowledged += 1,
+            (Fate::Unknown, 1) => tally.unknown_stored += 1,
+            (Fate::Unknown, 0) => tally.unknown_absent += 1,
+            (Fate::Refused, 0) => tally.refused += 1,
+            (fate, count) => violations.push(format!("{key:?} of {}: {fate:?}, stored {count} times", entry.table)),
+        }
+    }
+    violations.extend(undescribed(lake));
+    let sent = entries.len();
+    // A judgement that fails leaves the ledger usable.
+    drop(entries);
+    let shown = violations.iter().take(LISTED_MAX).map(String::as_str).collect::<Vec<_>>().join("\n  ");
+    assert!(violations.is_empty(), "{} violations of {sent} records:\n  {shown}", violations.len());
+    tally
+}
+
+/// What is different between a record and its row.
+fn difference(entry: &Entry, row: &Row) -> Option<String> {
+    let record = entry.record.as_object().expect("a record is an object");
+    let is_same = |(name, stored): (&String, &Value)| match record.get(name) {
+        Some(sent) => same(sent, stored),
+        None => stored.is_null() || matches!(name.as_str(), "year" | "month" | "day"),
+    };
+    let all_there = record.iter().all(|(name, sent)| sent.is_null() || row.contains_key(name));
+    if all_there && row.iter().all(is_same) {
+        return None;
+    }
+    Some(format!("sent {} and stored {row:?}", entry.record))
+}
+
+/// Whether a stored value is the sent one: a column of JSON holds the text of what was sent.
+fn same(sent: &Value, stored: &Value) -> bool {
+    match (sent, stored) {
+        (Value::Object(_) | Value::Array(_), Value::String(text)) => {
+            let sent_text = sent.to_string();
+            *text == sent_text
+        }
+        (Value::Number(sent), Value::Number(stored)) => match (sent.as_i64(), stored.as_i64()) {
+            (Some(sent), Some(stored)) => sent == stored,
+            _ => sent.as_f64() == stored.as_f64(),
+        },
+        _ => sent == stored,
+    }
+}
+
+/// What is wrong between the data files and their descriptions.
+fn undescribed(lake: &Lake) -> Vec<String> {
+    let objects = lake.objects();
+    let is_file = |key: &&String| key.ends_with(".parquet");
+    if !objects.iter().any(|key| is_file(&key)) {
+        return Vec::new();
+    }
+    let location = lake.location();
+    let described = lake.query(&format!(
+        "SELECT key, rows FROM read_json('{location}/data/_lakeingest/files/*/*.json', \
+         columns = {{key: 'VARCHAR', rows: 'BIGINT'}})"
+    ));
+    let found =
+        lake.query(&format!("SELECT file_name, num_rows FROM parquet_file_metadata('{location}/data/**/*.parquet')"));
+    let mut violations = Vec::new();
+    let mut rows_by_key: BTreeMap<String, &Value> = BTreeMap::new();
+    for row in &described.rows {
+        let key = row[0].as_str().expect("a description names its file").to_owned();
+        if rows_by_key.insert(key.clone(), &row[1]).is_some() {
+            violations.push(format!("{key} is described twice"));
+        }
+    }
+    let mut files = 0;
+    for row in &found.rows {
+        files += 1;
+        let path = row[0].as_str().expect("a file has a name");
+        let key = path.strip_prefix(location).unwrap_or(path).trim_start_matches('/');
+        match rows_by_key.remove(key) {
+            Some(rows) if *rows == row[1] => {}
+            Some(rows) => violations.push(format!("{key} has {} rows and is described with {rows}", row[1])),
+            None => violations.push(format!("{key} is not described")),
+        }
+    }
+    violations.extend(rows_by_key.keys().map(|key| format!("{key} is described and not there")));
+    assert_eq!(files, objects.iter().filter(is_file).count(), "every file can be opened");
+    violations
+}

@@ -1,0 +1,236 @@
+//! When rows go to the lake, the orderly end, and the journal's bound.
+
+use lakeingest_tests::calls::{
+    body, flush, health, ingest, metric, post, reasons, stream, table_status, wait_for_health, wait_for_reason,
+    wait_until_delivered,
+};
+use lakeingest_tests::ledger::{Fate, Ledger, Shape, record};
+use lakeingest_tests::oracle::verify;
+use lakeingest_tests::site::{Site, wait_for_end};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use xtask::servers::Sidecar;
+use xtask::wait::{self, Look};
+
+fn sealed(sidecar: &Sidecar, reason: &str) -> String {
+    metric(sidecar, &format!("lakeingest_sidecar_segments_sealed_total{{reason=\"{reason}\"}}")).to_string()
+}
+
+fn wait_for_published_rows(sidecar: &Sidecar, table: &str, rows: u64) {
+    wait::until("the rows to be published", || {
+        let seen = table_status(sidecar, table);
+        Ok(if seen["published_rows"] == rows { Look::Ready(()) } else { Look::NotYet(seen.to_string()) })
+    })
+    .expect("they are published");
+}
+
+#[test]
+fn rows_go_to_the_lake_at_their_count() {
+    let site = Site::local().with_config("flush: {maxRows: 10, maxAge: 1h}\n");
+    let sidecar = site.start();
+    for n in 0..9 {
+        stream(&sidecar, "events", &json!({"n": n}));
+    }
+    assert_eq!(table_status(&sidecar, "events")["buffered_rows"], 9);
+    stream(&sidecar, "events", &json!({"n": 9}));
+    wait_for_published_rows(&sidecar, "events", 10);
+    assert_eq!(sealed(&sidecar, "rows"), "1");
+    assert_eq!(site.lake().table("events").len(), 10);
+}
+
+#[test]
+fn rows_go_to_the_lake_at_their_bytes() {
+    let site = Site::local().with_config("flush: {maxBytes: 64Ki, maxAge: 1h}\n");
+    let sidecar = site.start();
+    stream(&sidecar, "events", &json!({"text": "x".repeat(40 << 10)}));
+    assert_eq!(table_status(&sidecar, "events")["buffered_rows"], 1);
+    stream(&sidecar, "events", &json!({"text": "y".repeat(40 << 10)}));
+    wait_for_published_rows(&sidecar, "events", 2);
+    assert_eq!(sealed(&sidecar, "bytes"), "1");
+    assert_eq!(site.lake().table("events").len(), 2);
+}
+
+#[test]
+fn rows_go_to_the_lake_at_their_age() {
+    let site = Site::local().with_config("flush: {maxAge: 1s}\n");
+    let sidecar = site.start();
+    stream(&sidecar, "events", &json!({"n": 1}));
+    assert_eq!(table_status(&sidecar, "events")["published_rows"], 0);
+    wait_for_published_rows(&sidecar, "events", 1);
+    assert_eq!(sealed(&sidecar, "age"), "1");
+    assert_eq!(site.lake().table("events").len(), 1);
+}
+
+#[test]
+fn ingest_takes_what_was_streamed_to_its_table_with_it_and_no_other_table() {
+    let site = Site::local();
+    let sidecar = site.start();
+    stream(&sidecar, "events", &json!({"n": 1}));
+    stream(&sidecar, "others", &json!({"n": 1}));
+    let answer = ingest(&sidecar, "events", &[json!({"n": 2})]);
+    assert_eq!(answer["rows"], 1);
+    assert_eq!(site.lake().table("events").len(), 2);
+    assert_eq!(site.lake().files("others"), Vec::<String>::new());
+    assert_eq!(health(&sidecar)["backlog"]["rows"], 1);
+}
+
+#[test]
+fn calls_that_arrive_together_share_a_file() {
+    let site = Site::local();
+    let sidecar = site.start();
+    ingest(&sidecar, "events", &[json!({"n": 0})]);
+    std::thread::scope(|scope| {
+        for n in 1..=16 {
+            let sidecar = &sidecar;
+            scope.spawn(move || ingest(sidecar, "events", &[json!({"n": n})]));
+        }
+    });
+    assert_eq!(site.lake().table("events").len(), 17);
+    let files = site.lake().files("events").len();
+    assert!(files < 17, "{files} files for 17 calls");
+}
+
+#[test]
+fn sigterm_brings_everything_into_the_lake_and_ends_well() {
+    let site = Site::local();
+    let sidecar = site.start();
+    let ledger = Ledger::default();
+    for sequence in 0..50 {
+        ledger.stream(&sidecar, ["events", "orders"][usize::from(sequence % 2 == 0)], record(1, sequence));
+    }
+    assert_eq!(sidecar.stop().expect("it ends in time").code(), Some(0));
+    assert_eq!(verify(&ledger, site.lake()).acknowledged, 50);
+    drop(sidecar);
+    // The journal is empty: the next start finds nothing to do.
+    let sidecar = site.start();
+    assert_eq!(health(&sidecar)["backlog"], json!({"segments": 0, "rows": 0, "bytes": 0, "oldest_seconds": 0}));
+    assert!(!site.log().contains("recovered segment"));
+    assert_eq!(verify(&ledger, site.lake()).acknowledged, 50);
+}
+
+#[test]
+fn sigterm_under_load_answers_every_request_and_keeps_every_promise() {
+    let site = Site::local();
+    let sidecar = site.start();
+    let ledger = Ledger::default();
+    std::thread::scope(|scope| {
+        for producer in 0..4 {
+            let (ledger, sidecar) = (&ledger, &sidecar);
+            scope.spawn(move || {
+                for sequence in 0.. {
+                    let path = if sequence % 10 == 0 { "/ingest" } else { "/ingest/stream" };
+                    match ledger.send(sidecar, path, "events", Shape::Record, &[record(producer, sequence)]) {
+                        // It does not listen any more.
+                        Err(_) => return,
+                        Ok(answer) if matches!(answer.status, 200 | 202) => {}
+                        Ok(answer) => {
+                            assert_eq!(answer.status, 503, "{}", answer.text());
+                            assert_eq!(body(&answer)["type"], "urn:lakeingest:problem:draining");
+                            assert!(answer.header("retry-after").is_some());
+                            return;
+                        }
+                    }
+                }
+            });
+        }
+        wait_for_health(&sidecar, "some load", |_| (ledger.count(Fate::Acknowledged) > 100).then_some(()));
+        assert_eq!(sidecar.stop().expect("it ends in time").code(), Some(0));
+    });
+    let tally = verify(&ledger, site.lake());
+    assert_eq!(tally.acknowledged, ledger.count(Fate::Acknowledged));
+}
+
+#[test]
+fn sigterm_with_the_lake_away_ends_with_75_and_the_next_start_delivers_once() {
+    let site = Site::local();
+    let sidecar = site.start();
+    let ledger = Ledger::default();
+    ledger.send(&sidecar, "/ingest", "events", Shape::Record, &[record(1, 0)]).expect("the lake is there");
+    for sequence in 1..20 {
+        ledger.stream(&sidecar, "events", record(1, sequence));
+    }
+    site.take_lake_away();
+    sidecar.server().signal(Signal::TERM).expect("it can be signalled");
+    // It waits for the lake, and says so; a second signal ends the wait.
+    wait_for_health(&sidecar, "the drain that cannot end", |health| {
+        (health["status"] == "draining" && health["reasons"] != json!([])).then_some(())
+    });
+    assert_eq!(sidecar.get_health("/livez").expect("it answers").status, 200);
+    assert_eq!(sidecar.get_health("/readyz").expect("it answers").status, 503);
+    sidecar.server().signal(Signal::TERM).expect("it can be signalled");
+    assert_eq!(wait_for_end(&sidecar).code(), Some(75));
+    assert!(site.log().contains("ended with rows in the journal"));
+    drop(sidecar);
+
+    site.bring_lake_back();
+    let sidecar = site.start();
+    wait_until_delivered(&sidecar);
+    assert_eq!(verify(&ledger, site.lake()).acknowledged, 20);
+}
+
+#[test]
+fn a_full_journal_refuses_with_retry_after_until_the_lake_takes_more() {
+    let site = Site::local().with_config("{flush: {maxAge: 1s}, buffer: {sizeLimit: 32Mi}}\n");
+    let sidecar = site.start();
+    ingest(&sidecar, "events", &[json!({"n": 0})]);
+    site.take_lake_away();
+    let text = "x".repeat(1_000_000);
+    let body_of = |first: u64| -> Value {
+        let records: Vec<Value> = (first..first + 5).map(|n| json!({"n": n, "text": text})).collect();
+        json!({"table_name": "events", "records": records})
+    };
+    let (mut accepted, mut sent) = (0, 1);
+    let refused = loop {
+        let answer = post(&sidecar, "/ingest/stream", &body_of(sent));
+        if answer.status != 202 {
+            break answer;
+        }
+        accepted += 5;
+        sent += 5;
+        assert!(sent < 100, "32 MiB of disk have taken {accepted} MB");
+    };
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    assert_eq!(body(&refused)["type"], "urn:lakeingest:problem:journal-full");
+    assert_eq!(body(&refused)["outcome"], "refused");
+    assert!(refused.header("retry-after").and_then(|value| value.parse::<u32>().ok()) > Some(0));
+    assert!((15..=25).contains(&accepted), "{accepted} MB of 25.6 MiB were taken");
+    assert!(reasons(&sidecar).contains(&"JournalFull".to_owned()));
+    let seen = health(&sidecar);
+    assert!(seen["journal"]["bytes"].as_u64() <= seen["journal"]["cap_bytes"].as_u64(), "{seen}");
+    // I8: full is not dead and not unready.
+    for path in ["/livez", "/readyz"] {
+        assert_eq!(sidecar.get_health(path).expect("it answers").status, 200, "{path}");
+    }
+
+    site.bring_lake_back();
+    wait::until("room in the journal", || {
+        let answer = post(&sidecar, "/ingest/stream", &body_of(1_000));
+        Ok(if answer.status == 202 { Look::Ready(()) } else { Look::NotYet(answer.text()) })
+    })
+    .expect("the lake takes what was buffered");
+    flush(&sidecar);
+    wait_until_delivered(&sidecar);
+    let found = site.lake().query(&format!(
+        "SELECT count(*), count(DISTINCT n) FROM read_parquet('{}/data/events/**/*.parquet', union_by_name = true)",
+        site.lake().location()
+    ));
+    let expected = json!(1 + accepted + 5);
+    assert_eq!(found.rows, [[expected.clone(), expected]]);
+}
+
+#[test]
+fn a_lake_that_goes_away_is_told_and_used_again_at_once() {
+    let site = Site::local();
+    let sidecar = site.start();
+    ingest(&sidecar, "events", &[json!({"n": 1})]);
+    site.take_lake_away();
+    let answer = post(&sidecar, "/ingest?wait=0", &json!({"table_name": "events", "records": [{"n": 2}]}));
+    assert_eq!(answer.status, 202, "{}", answer.text());
+    let message = wait_for_reason(&sidecar, "BucketMissing");
+    assert!(message.contains("does not exist"), "{message}");
+    // What was made in its place would hide that it is away.
+    assert!(!site.lake_folder().is_dir());
+    site.bring_lake_back();
+    wait_until_delivered(&sidecar);
+    assert_eq!(site.lake().table("events").len(), 2);
+}

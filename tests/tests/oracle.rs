@@ -1,0 +1,78 @@
+//! The judgement itself is judged: a lake that is wrong must not pass.
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use lakeingest_tests::calls::{flush, post};
+use lakeingest_tests::ledger::{Entry, Fate, Ledger, Shape, record};
+use lakeingest_tests::oracle::verify;
+use lakeingest_tests::site::Site;
+use serde_json::json;
+
+/// A lake with five acknowledged records and one that was refused.
+fn honest() -> (Site, Ledger) {
+    let site = Site::local();
+    let sidecar = site.start();
+    let ledger = Ledger::default();
+    for sequence in 0..5 {
+        ledger.stream(&sidecar, "events", record(1, sequence));
+    }
+    let mut bad = record(1, 5);
+    bad["no column"] = json!(1);
+    let refused = ledger.send(&sidecar, "/ingest", "events", Shape::Record, &[bad]).expect("it answers");
+    assert_eq!(refused.status, 422);
+    flush(&sidecar);
+    drop(sidecar);
+    (site, ledger)
+}
+
+/// The words with which the judgement fails.
+fn verdict(site: &Site, ledger: &Ledger) -> String {
+    let outcome = catch_unwind(AssertUnwindSafe(|| verify(ledger, site.lake())));
+    let panic = outcome.expect_err("the lake is wrong and has passed");
+    panic.downcast_ref::<String>().cloned().expect("it fails with words")
+}
+
+#[test]
+fn an_honest_lake_passes() {
+    let (site, ledger) = honest();
+    let tally = verify(&ledger, site.lake());
+    assert_eq!((tally.acknowledged, tally.refused, tally.unknown_absent), (5, 1, 0));
+}
+
+#[test]
+fn what_is_lost_changed_invented_or_refused_and_stored_is_found() {
+    let (site, ledger) = honest();
+    let set = |sequence: u64, change: fn(&mut Entry)| {
+        change(ledger.entries().get_mut(&(1, sequence)).expect("it was sent"));
+    };
+    set(5, |refused| refused.fate = Fate::Acknowledged);
+    assert!(verdict(&site, &ledger).contains("stored 0 times"));
+    set(5, |refused| refused.fate = Fate::Refused);
+    set(0, |stored| stored.fate = Fate::Refused);
+    assert!(verdict(&site, &ledger).contains("Refused, stored 1 times"));
+    set(0, |stored| stored.fate = Fate::Unknown);
+    assert_eq!(verify(&ledger, site.lake()).unknown_stored, 1);
+    set(0, |stored| stored.record["amount"] = json!(0.0));
+    assert!(verdict(&site, &ledger).contains("sent"));
+    ledger.entries().remove(&(1, 0));
+    assert!(verdict(&site, &ledger).contains("was never sent"));
+}
+
+#[test]
+fn a_file_that_is_there_twice_or_not_described_is_found() {
+    let (site, ledger) = honest();
+    let file = site.lake_folder().join(&site.lake().files("events")[0]);
+    fs::copy(&file, file.with_file_name("copy.parquet")).expect("it can be copied");
+    let words = verdict(&site, &ledger);
+    assert!(words.contains("stored 2 times") && words.contains("violations"), "{words}");
+    fs::remove_file(file.with_file_name("copy.parquet")).expect("it is there");
+
+    let descriptions = site.lake_folder().join("data/_lakeingest/files/events");
+    fs::remove_dir_all(&descriptions).expect("it is there");
+    fs::create_dir_all(&descriptions).expect("it can be made");
+    let sidecar = site.start();
+    let answer = post(&sidecar, "/ingest", &json!({"table_name": "others", "record": {"producer": 9, "sequence": 9}}));
+    assert_eq!(answer.status, 200);
+    assert!(verdict(&site, &ledger).contains("is not described"));
+}
