@@ -39,6 +39,11 @@ impl Cache {
         Ok(Self { root })
     }
 
+    /// The folder itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// A folder of the cache that needs no installing.
     ///
     /// # Errors

@@ -41,7 +41,28 @@ pub(crate) fn bound_to_parent(program: &OsStr, death_signal: &str) -> Result<Com
     prerequisites::require(Path::new(program))?;
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", death_signal, "--"]).arg(program);
+    forget_our_own_cargo(&mut command);
     Ok(command)
+}
+
+/// Takes away what `cargo run` has set for us.
+///
+/// Build scripts look at these variables: with them a build from here and a build by hand would each time undo the
+/// other's work, from `ring` to the sidecar.
+fn forget_our_own_cargo(command: &mut Command) {
+    for (name, value) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        let is_of_package = text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_");
+        // Set by `.cargo/config.toml`, which the next cargo reads as well; another value is the user's own.
+        let is_of_configuration = match &*text {
+            "DUCKDB_LIB_DIR" => Path::new(&value) == crate::workspace::libduckdb_link(),
+            "DUCKDB_NO_PKG_CONFIG" => value == "1",
+            _ => false,
+        };
+        if is_of_package || is_of_configuration {
+            command.env_remove(name);
+        }
+    }
 }
 
 /// `cargo` in the root of the workspace, of the toolchain that runs us.
@@ -65,7 +86,15 @@ pub fn display(command: &Command) -> String {
         Some(end) if words[0] == "setpriv" => &words[end + 1..],
         _ => &words[..],
     };
-    shown.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
+    shown.iter().map(|word| quoted(&abridged(word))).collect::<Vec<_>>().join(" ")
+}
+
+/// A word of many lines, such as a program, by its first line.
+fn abridged(word: &str) -> String {
+    match word.trim_end().split_once('\n') {
+        Some((first, _)) => format!("{first} ..."),
+        None => word.to_owned(),
+    }
 }
 
 fn quoted(word: &str) -> String {
@@ -133,7 +162,7 @@ pub fn run_quiet(label: &str, mut command: Command) -> Result<String> {
 /// Runs a command with `input` on its standard input; gives its standard output.
 ///
 /// # Errors
-/// When it cannot be started or fails (the error repeats the end of its standard error).
+/// When it cannot be started, fails (the error repeats the end of its standard error), or is interrupted.
 pub fn run_with_input(mut command: Command, input: &[u8]) -> Result<Vec<u8>> {
     let line = display(&command);
     let mut child = command
@@ -146,6 +175,8 @@ pub fn run_with_input(mut command: Command, input: &[u8]) -> Result<Vec<u8>> {
     let written = stdin.write_all(input);
     drop(stdin);
     let output = child.wait_with_output().with_context(|| format!("failed to wait for `{line}`"))?;
+    // The terminal's Ctrl-C reaches the command too: that is no failure of its own.
+    interrupt::check()?;
     if !output.status.success() {
         let errors = String::from_utf8_lossy(&output.stderr);
         bail!("failed to run `{line}`: {}\n{}", output.status, last_lines(&errors, LAST_WORDS_LINES));
@@ -243,5 +274,23 @@ mod tests {
         let mut shell = command("sh").expect("sh is there");
         shell.args(["-c", "echo it's"]);
         assert_eq!(display(&shell), r"sh -c 'echo it'\''s'");
+    }
+
+    #[test]
+    fn a_program_on_a_command_line_is_shown_by_its_first_line() {
+        let mut shell = command("sh").expect("sh is there");
+        shell.args(["-c", "echo one\necho two\n", "last"]);
+        assert_eq!(display(&shell), "sh -c 'echo one ...' last");
+    }
+
+    #[test]
+    fn a_command_does_not_inherit_what_cargo_says_of_this_crate() {
+        let mut environment = command("env").expect("env is there");
+        // Cargo sets it for every test that it runs.
+        assert!(std::env::var_os("CARGO_PKG_NAME").is_some());
+        environment.arg("--null");
+        let output = run_with_input(environment, &[]).expect("env works");
+        let names = String::from_utf8_lossy(&output);
+        assert!(!names.contains("CARGO_PKG_") && !names.contains("CARGO_MANIFEST_"), "{names}");
     }
 }

@@ -1,6 +1,6 @@
 //! The flights of 2013 as JSON records, a day at a time.
 //!
-//! Owns: what of the CSV is a number and what is text, and the request bodies.
+//! Owns: what of the CSV is a number and what is text, and the request bodies of demo and bench.
 //! Does not own: sending them (see `load`).
 
 use std::path::Path;
@@ -10,10 +10,13 @@ use csv::StringRecord;
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 
 /// Rows of the whole year.
-pub(super) const YEAR_ROWS: u64 = 336_776;
+pub(crate) const YEAR_ROWS: u64 = 336_776;
 
 /// Days of the year, each of which has flights.
-pub(super) const YEAR_DAYS: usize = 365;
+pub(crate) const YEAR_DAYS: usize = 365;
+
+/// The columns that a partition has of its own: year, month and day.
+const DATE_COLUMNS: usize = 3;
 
 /// Columns that are text; all others are whole numbers.
 const TEXT_COLUMNS: [&str; 5] = ["carrier", "tailnum", "origin", "dest", "time_hour"];
@@ -23,24 +26,24 @@ const ABSENT: [&str; 2] = ["", "NA"];
 
 /// A year of flights.
 #[derive(Debug)]
-pub(super) struct Flights {
+pub(crate) struct Flights {
     columns: Vec<String>,
     /// In the order of the CSV.
-    pub(super) days: Vec<Day>,
+    pub(crate) days: Vec<Day>,
 }
 
 /// The flights of one day.
 #[derive(Debug)]
-pub(super) struct Day {
+pub(crate) struct Day {
     /// `YYYY-MM-DD`.
-    pub(super) date: String,
+    pub(crate) date: String,
     /// One for each flight.
-    pub(super) rows: Vec<StringRecord>,
+    pub(crate) rows: Vec<StringRecord>,
 }
 
 impl Flights {
     /// Reads the CSV, whose first columns are year, month and day.
-    pub(super) fn read(path: &Path) -> Result<Self> {
+    pub(crate) fn read(path: &Path) -> Result<Self> {
         let mut reader = csv::Reader::from_path(path).with_context(|| format!("failed to open {}", path.display()))?;
         let columns: Vec<_> =
             reader.headers().context("failed to read the header")?.iter().map(str::to_owned).collect();
@@ -61,19 +64,31 @@ impl Flights {
     }
 
     /// Rows of all days.
-    pub(super) fn rows(&self) -> u64 {
+    pub(crate) fn rows(&self) -> u64 {
         self.days.iter().map(|day| day.rows.len() as u64).sum()
     }
 
     /// The body of one `POST /ingest`: a day's flights, to be stored under that day.
-    pub(super) fn backfill_body(&self, day: &Day) -> Result<Vec<u8>> {
-        let records = Records { columns: &self.columns, rows: &day.rows };
+    pub(crate) fn backfill_body(&self, day: &Day) -> Result<Vec<u8>> {
+        let records = Records { columns: &self.columns, rows: &day.rows, skipped_columns: 0 };
         let body = Backfill { table_name: "flights", partition_date: &day.date, records };
         serde_json::to_vec(&body).context("failed to write a day as JSON")
     }
 
+    /// The bodies of `count` `POST /ingest/stream` with `rows_each` flights each, all different.
+    /// They are stored under the day on which they are sent, so they go without their own date.
+    pub(crate) fn stream_bodies(&self, table_name: &str, rows_each: usize, count: usize) -> Result<Vec<Vec<u8>>> {
+        let rows: Vec<StringRecord> =
+            self.days.iter().flat_map(|day| &day.rows).take(rows_each * count).cloned().collect();
+        let bodies = rows.chunks_exact(rows_each).map(|rows| {
+            let records = Records { columns: &self.columns, rows, skipped_columns: DATE_COLUMNS };
+            serde_json::to_vec(&Stream { table_name, records }).context("failed to write flights as JSON")
+        });
+        bodies.collect()
+    }
+
     /// The bodies of `count` `POST /ingest/stream`, a departure each.
-    pub(super) fn departure_bodies(&self, count: usize) -> Vec<Vec<u8>> {
+    pub(crate) fn departure_bodies(&self, count: usize) -> Vec<Vec<u8>> {
         let value = |row: &StringRecord, name: &str| {
             let index = self.columns.iter().position(|column| column == name);
             json_value(name, index.and_then(|index| row.get(index)).unwrap_or_default())
@@ -101,17 +116,24 @@ struct Backfill<'a> {
     records: Records<'a>,
 }
 
+#[derive(serde::Serialize)]
+struct Stream<'a> {
+    table_name: &'a str,
+    records: Records<'a>,
+}
+
 /// Rows as JSON objects, written straight from the CSV in its order of columns.
 struct Records<'a> {
     columns: &'a [String],
     rows: &'a [StringRecord],
+    skipped_columns: usize,
 }
 
 impl Serialize for Records<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut records = serializer.serialize_seq(Some(self.rows.len()))?;
         for row in self.rows {
-            records.serialize_element(&Record { columns: self.columns, row })?;
+            records.serialize_element(&Record { columns: self.columns, row, skipped_columns: self.skipped_columns })?;
         }
         records.end()
     }
@@ -120,12 +142,13 @@ impl Serialize for Records<'_> {
 struct Record<'a> {
     columns: &'a [String],
     row: &'a StringRecord,
+    skipped_columns: usize,
 }
 
 impl Serialize for Record<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut record = serializer.serialize_map(Some(self.columns.len()))?;
-        for (column, value) in self.columns.iter().zip(self.row) {
+        let mut record = serializer.serialize_map(Some(self.columns.len() - self.skipped_columns))?;
+        for (column, value) in self.columns.iter().zip(self.row).skip(self.skipped_columns) {
             record.serialize_entry(column, &json_value(column, value))?;
         }
         record.end()
@@ -170,6 +193,16 @@ mod tests {
             r#"{"year":2013,"month":1,"day":1,"dep_time":null,"carrier":"9E","tailnum":null}]}"#,
         );
         assert_eq!(String::from_utf8(body).expect("JSON is UTF-8"), expected);
+    }
+
+    #[test]
+    fn streamed_flights_are_whole_bodies_without_a_date() {
+        let bodies = two_days().stream_bodies("live", 2, 9).expect("they can be written");
+        let expected = concat!(
+            r#"{"table_name":"live","records":[{"dep_time":517,"carrier":"UA","tailnum":"12"},"#,
+            r#"{"dep_time":null,"carrier":"9E","tailnum":null}]}"#,
+        );
+        assert_eq!(bodies, [expected.as_bytes()], "the third flight alone fills no body");
     }
 
     #[test]

@@ -4,13 +4,14 @@
 //! Does not own: what the product does; it knows the sidecar by its command line and its HTTP contract alone.
 //!
 //! ```text
-//! versions ──> cache ──> tools ──> servers, readers ──> demo, test_run, check
-//!              interrupt, stopwatch, wait, commands, process, ports: what these stand on
+//! versions ──> cache ──> tools ──> servers, readers ──> flights, load ──> demo, bench, test_run, check
+//!              interrupt, stopwatch, wait, commands, process, ports, numbers: what these stand on
 //! ```
 
 pub mod workspace;
 
 pub mod interrupt;
+mod numbers;
 pub mod stopwatch;
 pub mod wait;
 
@@ -26,6 +27,10 @@ pub mod versions;
 pub mod readers;
 pub mod servers;
 
+mod flights;
+mod load;
+
+pub mod bench;
 pub mod check;
 pub mod demo;
 pub mod setup;

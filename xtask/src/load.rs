@@ -1,143 +1,189 @@
-//! The load of the demo: many requests, four at a time, with the progress shown.
+//! Load on the sidecar: many requests on several connections, each acknowledged in full or the load has failed.
 //!
-//! Owns: the threads that send, what counts as an acknowledgement, the time it took.
+//! Owns: the threads that send, what counts as an acknowledgement, the time it took, the progress that is shown.
 //! Does not own: what is sent (see `flights`).
 
+use std::borrow::Cow;
+use std::fmt::Write;
 use std::io::IsTerminal;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use serde::Deserialize;
 
 use crate::interrupt;
-use crate::servers::{Response, Sidecar};
+use crate::numbers::{Latencies, counted, grouped, per_second};
+use crate::servers::{Response, Sidecar, http};
 use crate::stopwatch::Stopwatch;
+use crate::wait::Look;
 
-/// Requests under way at once.
-const CONCURRENCY: usize = 4;
+/// What is sent, and how.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sending<'a> {
+    pub(crate) path: &'a str,
+    /// Each with one request at a time.
+    pub(crate) connections: usize,
+    pub(crate) limit: Limit,
+    /// What acknowledges: 200 in the lake, 202 in the journal.
+    pub(crate) status: u16,
+}
+
+/// When a load is over.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Limit {
+    /// After this many requests.
+    Requests(usize),
+    /// When this has passed; requests under way are waited for.
+    Time(Duration),
+}
+
+/// One request's body.
+#[derive(Debug)]
+pub(crate) struct Body<'a> {
+    pub(crate) rows: u64,
+    pub(crate) json: Cow<'a, [u8]>,
+}
 
 /// What a load came to.
 #[derive(Debug)]
-pub(super) struct Load {
-    pub(super) rows: u64,
-    pub(super) seconds: f64,
-    /// One for each request, from the shortest to the longest.
-    pub(super) latencies: Vec<Duration>,
+pub(crate) struct Load {
+    /// All acknowledged.
+    pub(crate) rows: u64,
+    pub(crate) seconds: f64,
+    /// One for each request.
+    pub(crate) latencies: Latencies,
 }
 
 impl Load {
-    pub(super) fn rows_per_second(&self) -> f64 {
-        #[expect(clippy::cast_precision_loss, reason = "a rate to be read by people")]
-        let rows = self.rows as f64;
-        rows / self.seconds
-    }
-
-    /// The latency that `percent` of the requests did not exceed. Unit: milliseconds.
-    pub(super) fn latency_ms(&self, percent: usize) -> f64 {
-        let last = self.latencies.len().saturating_sub(1);
-        self.latencies.get(last * percent / 100).copied().unwrap_or_default().as_secs_f64() * 1_000.0
+    /// With a comma between its thousands.
+    pub(crate) fn rows_per_second(&self) -> String {
+        per_second(self.rows, self.seconds)
     }
 }
 
-/// The part of an acknowledgement that the demo looks at.
+/// The part of an acknowledgement that is looked at.
 #[derive(Deserialize)]
 struct Acknowledgement {
-    rows: Option<u64>,
-    quarantined: Option<u64>,
+    rows: u64,
+    quarantined: u64,
 }
 
-/// Sends `count` bodies to `path`; `body` gives each with its number of rows.
+/// Sends until the limit is reached; `body` makes each request's body from its number, counted from 0.
 ///
 /// # Errors
 /// When a request is not acknowledged with all its rows, or on Ctrl-C.
-pub(super) fn send_all(
+pub(crate) fn send<'a>(
     sidecar: &Sidecar,
-    path: &str,
-    count: usize,
-    total_rows: u64,
-    body: impl Fn(usize) -> Result<(u64, Vec<u8>)> + Sync,
+    sending: Sending<'_>,
+    progress: &Progress,
+    body: impl Fn(usize) -> Result<Body<'a>> + Sync,
 ) -> Result<Load> {
+    let url = format!("{}{}", sidecar.url(), sending.path);
     let next = AtomicUsize::new(0);
-    let latencies = Mutex::new(Vec::with_capacity(count));
-    let progress = Progress::start(total_rows);
+    let failed = AtomicBool::new(false);
     let stopwatch = Stopwatch::start();
-    let work = || -> Result<()> {
+    let is_over = |index: usize| match sending.limit {
+        Limit::Requests(count) => index >= count,
+        Limit::Time(limit) => stopwatch.elapsed() >= limit,
+    };
+    let work = || -> Result<(u64, Vec<Duration>)> {
+        let agent = http::agent();
+        let (mut acknowledged_rows, mut latencies) = (0, Vec::new());
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
-            if index >= count {
-                return Ok(());
+            // Once one has failed, the others have no reason to go on.
+            if is_over(index) || failed.load(Ordering::Relaxed) {
+                return Ok((acknowledged_rows, latencies));
             }
             interrupt::check()?;
-            let (rows, body) = body(index)?;
+            let Body { rows, json } = body(index)?;
             let request = Stopwatch::start();
-            let answer = sidecar.post(path, Some("application/json"), body)?;
-            let latency = request.elapsed();
-            ensure_acknowledged(&answer, rows)?;
-            latencies.lock().expect("no holder of this lock panics").push(latency);
+            let answer = http::send(&agent, "POST", &url, &[("content-type", "application/json")], Some(&json))?;
+            latencies.push(request.elapsed());
+            ensure_acknowledged(&answer, sending.status, rows)?;
+            acknowledged_rows += rows;
             progress.add(rows);
         }
     };
-    let outcome: Result<()> = std::thread::scope(|scope| {
-        let stopping_work = || {
-            let outcome = work();
-            if outcome.is_err() {
-                // The others have no reason to go on.
-                next.store(count, Ordering::Relaxed);
-            }
-            outcome
-        };
-        let workers: Vec<_> = (0..CONCURRENCY).map(|_| scope.spawn(stopping_work)).collect();
-        let outcomes = workers.into_iter().map(|worker| worker.join().expect("a worker does not panic"));
-        // Every worker is waited for before the first error is told.
-        outcomes.collect::<Vec<_>>().into_iter().collect()
+    let outcomes: Vec<Result<(u64, Vec<Duration>)>> = std::thread::scope(|scope| {
+        let work = || work().inspect_err(|_| failed.store(true, Ordering::Relaxed));
+        let workers: Vec<_> = (0..sending.connections).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().map(|worker| worker.join().expect("a worker does not panic")).collect()
     });
     let seconds = stopwatch.seconds();
     progress.finish();
-    outcome?;
-    let mut latencies = latencies.into_inner().expect("no holder of this lock panics");
-    latencies.sort_unstable();
-    Ok(Load { rows: total_rows, seconds, latencies })
+    let (mut rows, mut latencies) = (0, Vec::new());
+    for outcome in outcomes {
+        let (acknowledged_rows, of_worker) = outcome?;
+        rows += acknowledged_rows;
+        latencies.extend(of_worker);
+    }
+    Ok(Load { rows, seconds, latencies: Latencies::new(latencies) })
 }
 
-fn ensure_acknowledged(answer: &Response, rows: u64) -> Result<()> {
-    if !matches!(answer.status, 200 | 202) {
-        bail!("failed to have {rows} rows taken: status {}: {}", answer.status, answer.text());
+/// Has everything that was acknowledged brought into the lake, and waits for it.
+/// Gives the number of files that this made.
+///
+/// # Errors
+/// When it is not there in time, or the sidecar ends.
+pub(crate) fn flush(sidecar: &Sidecar) -> Result<usize> {
+    let answer = sidecar.server().wait_until("the flush to be complete", || {
+        let answer = sidecar.post("/flush", Some("application/json"), "{}")?;
+        Ok(if answer.status == 200 { Look::Ready(answer) } else { Look::NotYet(answer.text()) })
+    })?;
+    let flushed: serde_json::Value = answer.json()?;
+    Ok(flushed["files"].as_array().map_or(0, Vec::len))
+}
+
+fn ensure_acknowledged(answer: &Response, status: u16, rows: u64) -> Result<()> {
+    if answer.status != status {
+        bail!("failed to have {} taken: status {}: {}", counted(rows, "row"), answer.status, answer.text());
     }
     let acknowledgement: Acknowledgement = answer.json()?;
-    if acknowledgement.rows.is_some_and(|taken| taken != rows) || acknowledgement.quarantined.unwrap_or(0) != 0 {
-        bail!("failed to have all {rows} rows taken: {}", answer.text());
+    if acknowledgement.rows != rows || acknowledgement.quarantined != 0 {
+        bail!("failed to have all of {} taken: {}", counted(rows, "row"), answer.text());
     }
     Ok(())
 }
 
-/// A bar on a terminal; a line for every tenth elsewhere.
-struct Progress {
+/// A bar on a terminal; a line for every quarter elsewhere.
+pub(crate) struct Progress {
     bar: ProgressBar,
-    is_terminal: bool,
+    rows: AtomicU64,
+    total_rows: u64,
+    tells_quarters: bool,
 }
 
 impl Progress {
-    fn start(total_rows: u64) -> Self {
+    /// Shows how far `total_rows` are.
+    pub(crate) fn start(total_rows: u64) -> Self {
         let is_terminal = std::io::stderr().is_terminal();
         let bar = if is_terminal { ProgressBar::new(total_rows) } else { ProgressBar::hidden() };
-        bar.set_length(total_rows);
+        let rate = |state: &ProgressState, text: &mut dyn Write| {
+            // The bar has no use for an error of its own text.
+            let _ = text.write_str(&per_second(state.pos(), state.elapsed().as_secs_f64().max(0.001)));
+        };
         bar.set_style(
-            ProgressStyle::with_template("  {bar:40} {human_pos} of {human_len} rows, {per_sec:.0}, {eta} left")
-                .expect("the template is constant and valid"),
+            ProgressStyle::with_template("  {bar:24} {human_pos} of {human_len}, {rate} per second, {eta} left")
+                .expect("the template is constant and valid")
+                .with_key("rate", rate),
         );
-        Self { bar, is_terminal }
+        Self { bar, rows: AtomicU64::new(0), total_rows, tells_quarters: !is_terminal }
+    }
+
+    /// Shows nothing.
+    pub(crate) fn hidden() -> Self {
+        Self { bar: ProgressBar::hidden(), rows: AtomicU64::new(0), total_rows: 1, tells_quarters: false }
     }
 
     fn add(&self, rows: u64) {
-        let before = self.bar.position();
+        let before = self.rows.fetch_add(rows, Ordering::Relaxed);
         self.bar.inc(rows);
-        let total = self.bar.length().unwrap_or(1).max(1);
-        let (tenth_before, tenth) = (before * 10 / total, (before + rows) * 10 / total);
-        if !self.is_terminal && tenth > tenth_before {
-            eprintln!("  {} of {total} rows", before + rows);
+        let quarter = |rows: u64| rows * 4 / self.total_rows;
+        if self.tells_quarters && quarter(before + rows) > quarter(before) {
+            eprintln!("  {} of {}", grouped(before + rows), counted(self.total_rows, "row"));
         }
     }
 
@@ -156,19 +202,11 @@ mod tests {
 
     #[test]
     fn only_an_answer_for_all_rows_is_an_acknowledgement() {
-        assert!(ensure_acknowledged(&answer(200, r#"{"rows": 3, "quarantined": 0}"#), 3).is_ok());
-        assert!(ensure_acknowledged(&answer(202, r#"{"buffered_rows": 9}"#), 1).is_ok());
-        assert!(ensure_acknowledged(&answer(200, r#"{"rows": 2, "quarantined": 0}"#), 3).is_err());
-        assert!(ensure_acknowledged(&answer(200, r#"{"rows": 3, "quarantined": 1}"#), 3).is_err());
-        assert!(ensure_acknowledged(&answer(503, "{}"), 3).is_err());
-    }
-
-    #[test]
-    fn percentiles_are_taken_from_the_sorted_latencies() {
-        let latencies = (1..=101).map(Duration::from_millis).collect();
-        let load = Load { rows: 101, seconds: 2.0, latencies };
-        assert!((load.latency_ms(50) - 51.0).abs() < 1e-9);
-        assert!((load.latency_ms(99) - 100.0).abs() < 1e-9);
-        assert!((load.rows_per_second() - 50.5).abs() < 1e-9);
+        let whole = r#"{"rows": 3, "quarantined": 0}"#;
+        assert!(ensure_acknowledged(&answer(200, whole), 200, 3).is_ok());
+        assert!(ensure_acknowledged(&answer(202, whole), 200, 3).is_err(), "not in the lake yet");
+        assert!(ensure_acknowledged(&answer(200, r#"{"rows": 2, "quarantined": 0}"#), 200, 3).is_err());
+        assert!(ensure_acknowledged(&answer(200, r#"{"rows": 3, "quarantined": 1}"#), 200, 3).is_err());
+        assert!(ensure_acknowledged(&answer(503, "{}"), 200, 3).is_err());
     }
 }

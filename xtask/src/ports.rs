@@ -10,7 +10,8 @@
 use std::collections::hash_map::RandomState;
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher};
-use std::net::{Ipv4Addr, TcpListener};
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
 
 use anyhow::{Context, Result, bail};
 
@@ -69,9 +70,18 @@ impl PortBlock {
     }
 }
 
-/// Whether a server could listen on this port of the loopback address now.
+/// Whether a server could listen on this port of both loopback addresses now.
 pub fn is_free(port: u16) -> bool {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+    listen(port).is_ok()
+}
+
+/// Listens for a moment on both loopback addresses; a machine without IPv6 has only the first.
+fn listen(port: u16) -> std::io::Result<()> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+    match TcpListener::bind((Ipv6Addr::LOCALHOST, port)) {
+        Err(error) if error.kind() == ErrorKind::AddrInUse => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Makes sure that a port that was asked for can be had.
@@ -79,12 +89,9 @@ pub fn is_free(port: u16) -> bool {
 /// # Errors
 /// When something listens on it.
 pub fn require_free(port: u16) -> Result<()> {
-    match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(error).with_context(|| {
-            format!("failed to use port {port} of 127.0.0.1; see who has it with: ss -ltnp 'sport = :{port}'")
-        }),
-    }
+    listen(port).with_context(|| {
+        format!("failed to use port {port} of localhost; see who has it with: ss -ltnp 'sport = :{port}'")
+    })
 }
 
 #[cfg(test)]
@@ -96,6 +103,14 @@ mod tests {
         let first = PortBlock::claim().expect("a block is free");
         let second = PortBlock::claim().expect("another block is free");
         assert_ne!(first.port(0), second.port(0));
+    }
+
+    #[test]
+    fn a_port_that_is_taken_on_one_address_is_not_free() {
+        let listener = TcpListener::bind((Ipv6Addr::LOCALHOST, 0))
+            .or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
+            .expect("some port is free");
+        assert!(!is_free(listener.local_addr().expect("it listens").port()));
     }
 
     #[test]

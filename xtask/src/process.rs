@@ -18,11 +18,11 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::commands::{bound_to_parent, display, last_lines};
 use crate::stopwatch::Stopwatch;
-use crate::wait;
+use crate::wait::{self, Look, TimedOut};
 
 /// How long a server may take to end after SIGTERM before it is killed.
-/// The sidecar delivers its tail first, for which it gives itself 30 s.
-const STOP_PATIENCE: Duration = Duration::from_secs(45);
+/// The sidecar answers and delivers what it holds first, for which it gives itself 60 s.
+const STOP_PATIENCE: Duration = Duration::from_secs(75);
 
 /// Lines of the log that an error repeats.
 const LOG_TAIL_LINES: usize = 30;
@@ -108,6 +108,18 @@ impl Server {
             None => Ok(()),
             Some(status) => Err(self.explain(&format!("{} has ended: {status}", self.name))),
         }
+    }
+
+    /// As [`wait::until`], for something that this server does: its end is noticed at once.
+    ///
+    /// # Errors
+    /// When the server ends or time runs out, with its command line and the last lines of its log; or as `look`.
+    pub fn wait_until<T>(&self, what: &str, mut look: impl FnMut() -> Result<Look<T>>) -> Result<T> {
+        wait::until(what, || {
+            self.ensure_running()?;
+            look()
+        })
+        .map_err(|error| if error.is::<TimedOut>() { self.explain(&format!("{error:#}")) } else { error })
     }
 
     /// An error about this server, with its command line and the last lines of its log.
@@ -206,7 +218,6 @@ fn launch(command: Command) -> Result<Child> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wait::Look;
 
     fn shell(folder: &Path, script: &str) -> Server {
         Server::start(ServerCommand {

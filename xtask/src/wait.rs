@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use crate::interrupt;
 use crate::stopwatch::Stopwatch;
@@ -15,7 +15,24 @@ use crate::stopwatch::Stopwatch;
 pub const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Pause between two looks: short against what is waited for, long against the cost of a look.
-const PAUSE: Duration = Duration::from_millis(20);
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// The error of a wait that ran out of time.
+#[derive(Debug)]
+pub struct TimedOut {
+    what: String,
+    limit: Duration,
+    last_seen: String,
+}
+
+impl std::fmt::Display for TimedOut {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { what, limit, last_seen } = self;
+        write!(formatter, "failed to see {what} within {} s; last seen: {last_seen}", limit.as_secs())
+    }
+}
+
+impl std::error::Error for TimedOut {}
 
 /// What one look found.
 #[derive(Debug)]
@@ -29,7 +46,7 @@ pub enum Look<T> {
 /// Looks until it is so, for at most [`TIMEOUT`].
 ///
 /// # Errors
-/// When time runs out (with what was last seen), when `look` fails (it can never become so), or on Ctrl-C.
+/// When time runs out ([`TimedOut`]), when `look` fails (it can never become so), or on Ctrl-C.
 pub fn until<T>(what: &str, look: impl FnMut() -> Result<Look<T>>) -> Result<T> {
     until_within(TIMEOUT, what, look)
 }
@@ -44,8 +61,8 @@ pub fn until_within<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Re
         interrupt::check()?;
         match look()? {
             Look::Ready(value) => return Ok(value),
-            Look::NotYet(seen) if stopwatch.elapsed() >= limit => {
-                bail!("failed to see {what} within {} s; last seen: {seen}", limit.as_secs())
+            Look::NotYet(last_seen) if stopwatch.elapsed() >= limit => {
+                return Err(TimedOut { what: what.to_owned(), limit, last_seen }.into());
             }
             Look::NotYet(_) => pause(),
         }
@@ -61,6 +78,7 @@ pub(crate) fn pause() {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use anyhow::bail;
 
     #[test]
     fn a_look_that_becomes_ready_gives_its_value() {

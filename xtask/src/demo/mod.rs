@@ -3,8 +3,6 @@
 //! Owns: the steps, in the order in which a newcomer would take them, and the checks on what comes out.
 //! Does not own: the sidecar's behaviour; a demo that does not give the right rows fails.
 
-mod flights;
-mod load;
 mod report;
 
 use std::path::PathBuf;
@@ -12,13 +10,16 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
+use crate::cache::Cache;
 use crate::commands::{command, display, run_with_input};
-use crate::demo::flights::{Flights, YEAR_DAYS, YEAR_ROWS};
-use crate::demo::report::{LakeFile, grouped};
+use crate::demo::report::LakeFile;
+use crate::flights::{Flights, YEAR_DAYS, YEAR_ROWS};
+use crate::load::{self, Body, Limit, Progress, Sending};
+use crate::numbers::{counted, grouped};
 use crate::readers::{Rows, chdb_rows, clickhouse_source, duckdb_rows, duckdb_source};
 use crate::servers::{S3Access, Sidecar, SidecarOptions, Weed, WeedOptions};
 use crate::stopwatch::Stopwatch;
-use crate::wait::{self, Look};
+use crate::wait;
 use crate::{interrupt, ports, prerequisites, test_run, tools};
 
 /// The port that applications know.
@@ -30,6 +31,9 @@ const HEALTH_PORT: u16 = 8002;
 /// The first request of everybody's first day, as the documentation has it.
 const FIRST_BODY: &str =
     r#"{"table_name": "events", "records": [{"user_id": 123, "action": "purchase", "amount": 99.99}]}"#;
+
+/// Requests under way at once.
+const CONNECTIONS: usize = 4;
 
 /// Records that are streamed one by one.
 const STREAMED_RECORDS: usize = 5_000;
@@ -61,6 +65,7 @@ pub fn run(options: &DemoOptions) -> Result<()> {
     if options.s3 {
         tools::weed()?;
     }
+    println!("  libduckdb, readers and data are in {}", Cache::open()?.root().display());
     heading("Building the sidecar");
     test_run::build_sidecar()?;
 
@@ -150,7 +155,7 @@ impl Stage {
                 count == [[serde_json::json!(expected)]],
                 "failed to find {expected} rows in {table}: a reader counts {count:?}"
             );
-            println!("  {table}: {} rows, as many as were acknowledged", grouped(expected));
+            println!("  {table}: {}, as many as were acknowledged", counted(expected, "row"));
         }
         Ok(())
     }
@@ -218,19 +223,20 @@ fn backfill(stage: &Stage, flights: &Flights) -> Result<()> {
         flights.days.len()
     );
     let cpu_seconds_before = stage.sidecar.cpu_seconds()?;
-    let load = load::send_all(&stage.sidecar, "/ingest", YEAR_DAYS, YEAR_ROWS, |index| {
+    let sending = Sending { path: "/ingest", connections: CONNECTIONS, limit: Limit::Requests(YEAR_DAYS), status: 200 };
+    let load = load::send(&stage.sidecar, sending, &Progress::start(YEAR_ROWS), |index| {
         let day = &flights.days[index];
-        Ok((day.rows.len() as u64, flights.backfill_body(day)?))
+        Ok(Body { rows: day.rows.len() as u64, json: flights.backfill_body(day)?.into() })
     })?;
     println!(
-        "  {} rows in {:.1} s: {:.0} rows per second, each in the lake when its request was answered",
+        "  {} rows in {:.1} s: {} per second, each in the lake when its request was answered",
         grouped(load.rows),
         load.seconds,
         load.rows_per_second()
     );
     println!(
         "  a request took {:.0} ms (median); the sidecar used {:.1} s of processor time and holds {} MiB",
-        load.latency_ms(50),
+        load.latencies.ms(50),
         stage.sidecar.cpu_seconds()? - cpu_seconds_before,
         stage.sidecar.rss_bytes()? / (1024 * 1024)
     );
@@ -239,29 +245,27 @@ fn backfill(stage: &Stage, flights: &Flights) -> Result<()> {
 
 fn stream(stage: &Stage, flights: &Flights) -> Result<()> {
     let bodies = flights.departure_bodies(STREAMED_RECORDS);
-    let load = load::send_all(&stage.sidecar, "/ingest/stream", bodies.len(), bodies.len() as u64, |index| {
-        Ok((1, bodies[index].clone()))
+    let limit = Limit::Requests(bodies.len());
+    let sending = Sending { path: "/ingest/stream", connections: CONNECTIONS, limit, status: 202 };
+    let load = load::send(&stage.sidecar, sending, &Progress::start(bodies.len() as u64), |index| {
+        Ok(Body { rows: 1, json: bodies[index].as_slice().into() })
     })?;
     println!(
-        "  {} records in {:.1} s: {:.0} per second, each on the disk when it was answered ({:.1} ms median, {:.1} ms p99)",
+        "  {} records in {:.1} s: {} per second, each on the disk when its request was answered ({:.1} ms median, \
+         {:.1} ms p99)",
         grouped(load.rows),
         load.seconds,
         load.rows_per_second(),
-        load.latency_ms(50),
-        load.latency_ms(99)
+        load.latencies.ms(50),
+        load.latencies.ms(99)
     );
     Ok(())
 }
 
 fn flush(stage: &Stage) -> Result<()> {
-    let answer = wait::until("the flush to be complete", || {
-        stage.sidecar.server().ensure_running()?;
-        let answer = stage.sidecar.post("/flush", Some("application/json"), "{}")?;
-        Ok(if answer.status == 200 { Look::Ready(answer) } else { Look::NotYet(answer.text()) })
-    })?;
-    let flushed: serde_json::Value = answer.json()?;
-    let files = flushed["files"].as_array().map_or(0, Vec::len);
-    println!("  done; files written by it: {files}");
+    let stopwatch = Stopwatch::start();
+    let files = load::flush(&stage.sidecar)?;
+    println!("  {} written, in {:.1} s", counted(files as u64, "file"), stopwatch.seconds());
     Ok(())
 }
 

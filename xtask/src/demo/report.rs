@@ -8,20 +8,8 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
+use crate::numbers::grouped;
 use crate::readers::Rows;
-
-/// A number with a comma between its thousands.
-pub(super) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut grouped = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
-}
 
 /// Result rows as a table: text to the left, numbers to the right.
 pub(super) fn table(rows: &Rows) -> String {
@@ -117,11 +105,6 @@ fn counts<'a>(files: impl Iterator<Item = &'a LakeFile>) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
-
-    #[test]
-    fn thousands_are_set_apart() {
-        assert_eq!([0, 999, 1_000, 336_776].map(grouped), ["0", "999", "1,000", "336,776"]);
-    }
 
     #[test]
     fn numbers_stand_to_the_right_and_text_to_the_left() {

@@ -26,6 +26,8 @@ def plain(value):
 def connect(s3):
     connection = duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
     connection.execute("SET TimeZone = 'UTC'")
+    # Its bar, for a statement that lasts, would go to the standard output.
+    connection.execute("SET enable_progress_bar = false")
     if s3 is None:
         return connection
     import duckdb_extension_httpfs

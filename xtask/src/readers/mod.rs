@@ -4,6 +4,7 @@
 //! Does not own: the sidecar's own DuckDB; nothing here shares code or a process with it.
 
 use anyhow::{Context, Result};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -76,11 +77,16 @@ pub fn duckdb_source(lake: &str, glob: &str) -> String {
 }
 
 fn ask(program: &str, question: &Question<'_>) -> Result<Rows> {
+    run_program(program, question).with_context(|| format!("failed to query: {}", question.sql))
+}
+
+/// Runs a program in the readers' Python: JSON in on its standard input, JSON out on its standard output.
+pub(crate) fn run_program<T: DeserializeOwned>(program: &str, input: &impl Serialize) -> Result<T> {
     let mut python = command(tools::readers()?)?;
     // Nothing of the user's own Python may change what the reader is.
     python.args(["-I", "-c", program]);
-    let input = serde_json::to_vec(question).context("failed to write the question")?;
-    let output = run_with_input(python, &input).with_context(|| format!("failed to query: {}", question.sql))?;
+    let input = serde_json::to_vec(input).context("failed to write the reader's input")?;
+    let output = run_with_input(python, &input)?;
     serde_json::from_slice(&output)
         .with_context(|| format!("failed to read the reader's answer: {}", String::from_utf8_lossy(&output)))
 }

@@ -15,6 +15,13 @@ const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Longest that one request may take: the sidecar answers an `/ingest` within 30 s, the rest is for a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
+/// How long a connection that is not used is kept: a little less than the sidecar keeps it (5 s), so that no request
+/// is sent on one that is just being closed.
+const IDLE_TIME_MAX: Duration = Duration::from_secs(4);
+
+/// Connections that are kept: one for each thread that shares a client.
+const IDLE_CONNECTIONS_MAX: usize = 64;
+
 /// An answer.
 #[derive(Debug, Clone)]
 pub struct Response {
@@ -54,6 +61,9 @@ pub(crate) fn agent() -> Agent {
         .timeout_global(Some(TIMEOUT))
         .max_redirects(0)
         .proxy(None)
+        .max_idle_age(IDLE_TIME_MAX)
+        .max_idle_connections(IDLE_CONNECTIONS_MAX)
+        .max_idle_connections_per_host(IDLE_CONNECTIONS_MAX)
         .build()
         .new_agent()
 }

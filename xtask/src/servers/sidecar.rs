@@ -14,7 +14,7 @@ use ureq::Agent;
 use crate::ports::{self, PortBlock};
 use crate::process::{Server, ServerCommand};
 use crate::servers::http::{self, Response};
-use crate::wait::{self, Look};
+use crate::wait::Look;
 use crate::workspace;
 
 /// How the sidecar is started.
@@ -94,15 +94,13 @@ impl Sidecar {
     pub fn start(options: SidecarOptions) -> Result<Self> {
         let sidecar = Self::spawn(options)?;
         let ready = sidecar.health_url("/readyz");
-        wait::until("the sidecar to be ready", || {
-            sidecar.server.ensure_running()?;
+        sidecar.server.wait_until("the sidecar to be ready", || {
             match http::send(&sidecar.agent, "GET", &ready, &[], None) {
                 Ok(answer) if answer.status == 200 => Ok(Look::Ready(())),
                 Ok(answer) => Ok(Look::NotYet(format!("GET {ready}: status {}: {}", answer.status, answer.text()))),
                 Err(error) => Ok(Look::NotYet(format!("{error:#}"))),
             }
-        })
-        .map_err(|error| sidecar.server.explain(&format!("{error:#}")))?;
+        })?;
         Ok(sidecar)
     }
 
@@ -214,12 +212,24 @@ impl Sidecar {
     /// # Errors
     /// When it has ended.
     pub fn rss_bytes(&self) -> Result<u64> {
-        let status = self.proc_file("status")?;
-        let kibibytes = status
+        self.status_bytes("VmRSS:")
+    }
+
+    /// The most memory that it has held since its start. Unit: bytes.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn peak_rss_bytes(&self) -> Result<u64> {
+        self.status_bytes("VmHWM:")
+    }
+
+    fn status_bytes(&self, field: &str) -> Result<u64> {
+        let kibibytes = self
+            .proc_file("status")?
             .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .find_map(|line| line.strip_prefix(field))
             .and_then(|value| value.trim().trim_end_matches(" kB").parse::<u64>().ok())
-            .context("failed to find VmRSS in the process's status")?;
+            .with_context(|| format!("failed to find {field} in the process's status"))?;
         Ok(kibibytes * 1024)
     }
 

@@ -14,7 +14,7 @@ use crate::ports::{self, GRPC_OFFSET, PortBlock};
 use crate::process::{Server, ServerCommand};
 use crate::servers::http;
 use crate::tools;
-use crate::wait::{self, Look};
+use crate::wait::Look;
 
 /// The identity that the server knows; nobody else can read or write.
 const ACCESS_KEY: &str = "lakekey";
@@ -147,8 +147,7 @@ impl Weed {
         let agent = http::agent();
         let filer = self.block.port(FILER);
         let bucket = format!("http://127.0.0.1:{filer}/buckets/{}?metadata=true", self.access.bucket);
-        wait::until("the S3 server to answer", || {
-            self.server.ensure_running()?;
+        self.server.wait_until("the S3 server to answer", || {
             for (url, expected_status) in [(bucket.as_str(), 200), (self.access.endpoint.as_str(), 403)] {
                 match http::send(&agent, "GET", url, &[], None) {
                     Ok(answer) if answer.status == expected_status => {}
@@ -158,7 +157,6 @@ impl Weed {
             }
             Ok(Look::Ready(()))
         })
-        .map_err(|error| self.server.explain(&format!("{error:#}")))
     }
 }
 
