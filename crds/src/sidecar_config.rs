@@ -34,9 +34,6 @@ pub struct SidecarConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Storage {
-    /// The bucket of the lake; the command line's `--lake` wins.
-    pub bucket: Option<String>,
-
     /// The folder of the bucket under which tables lie, without slashes at its ends. Default `data`.
     pub prefix: String,
 
@@ -69,7 +66,7 @@ pub struct Flush {
     /// Bytes of request bodies of one table that are flushed together. Range 64Ki to 1Gi; default 128Mi.
     pub max_bytes: Quantity,
 
-    /// Age of a table's oldest buffered row at which it is flushed, by the wall clock. Range 1s to 1h; default 60s.
+    /// Age of a table's oldest buffered row at which it is flushed, by the monotonic clock. Range 1s to 1h; default 60s.
     pub max_age: Seconds,
 }
 
@@ -88,7 +85,7 @@ pub struct Buffer {
 
 impl Default for Storage {
     fn default() -> Self {
-        Self { bucket: None, prefix: "data".to_owned(), region: None, s3: S3::default() }
+        Self { prefix: "data".to_owned(), region: None, s3: S3::default() }
     }
 }
 
@@ -139,9 +136,6 @@ impl SidecarConfig {
             "storage.prefix",
             "must be one or more names of letters, digits, '-', '_' and '.' joined by '/', not beginning with '.' or '_'".to_owned(),
         );
-        if let Some(bucket) = &self.storage.bucket {
-            check(is_bucket(bucket), "storage.bucket", bucket_rule());
-        }
         let Flush { max_rows, max_bytes, max_age } = &self.flush;
         check((1..=10_000_000).contains(max_rows), "flush.maxRows", format!("is {max_rows}; must be 1 to 10000000"));
         check(
@@ -214,14 +208,13 @@ mod tests {
     #[test]
     fn every_violation_is_reported_with_its_field() {
         let fields = violations_of(
-            "{formatVersion: 2, storage: {prefix: _data, bucket: Upper}, flush: {maxRows: 0, maxBytes: 2Gi, maxAge: 5ms}, buffer: {sizeLimit: 1Mi, scratchSizeLimit: 1Mi}}",
+            "{formatVersion: 2, storage: {prefix: _data}, flush: {maxRows: 0, maxBytes: 2Gi, maxAge: 5ms}, buffer: {sizeLimit: 1Mi, scratchSizeLimit: 1Mi}}",
         );
         assert_eq!(
             fields,
             [
                 "formatVersion",
                 "storage.prefix",
-                "storage.bucket",
                 "flush.maxRows",
                 "flush.maxBytes",
                 "flush.maxAge",

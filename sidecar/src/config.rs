@@ -15,7 +15,7 @@ use crate::publish::s3::S3Options;
 /// `lakeingest-sidecar serve`.
 #[derive(Args, Clone, Debug)]
 pub struct ServeArguments {
-    /// Where the lake is: a directory that exists, or s3://<bucket>
+    /// Where the lake is: a directory that exists, or s3://BUCKET
     #[arg(long, value_name = "DIRECTORY | s3://BUCKET")]
     pub lake: String,
 
@@ -159,7 +159,7 @@ fn read(path: &Path) -> Result<(SidecarConfig, Vec<String>), ConfigError> {
 fn location(lake: &str, config: &SidecarConfig) -> Result<LakeLocation, String> {
     let Some(bucket) = lake.strip_prefix("s3://") else {
         if lake.contains("://") {
-            return Err(format!("--lake: \"{lake}\" is neither a directory nor s3://<bucket>"));
+            return Err(format!("--lake: \"{lake}\" is neither a directory nor s3://BUCKET"));
         }
         let directory = PathBuf::from(lake);
         return match directory.canonicalize() {

@@ -1,22 +1,25 @@
 //! A request's way from its bytes to the journal.
 //!
-//! Owns: the order: scan, admit, append; what is refused and in which words. Upholds I1.
+//! Owns: the order: scan, admit, append, and back when the journal refuses; what is refused and in which words; how
+//! many bodies are checked at once. Upholds I1.
 //! Does not own: the wire (`http`), the checks themselves (`decode`, `schema`), the disk (`journal`).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::NaiveDate;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::clock::{SharedClock, day_of_micros};
 use crate::decode::{DecodeError, Format, ScanLimits, Violation, check_table_name, scan};
 use crate::journal::batch::Batch;
 use crate::journal::error::AppendError;
 use crate::journal::{Appended, Journal};
-use crate::limits::{DEPTH_MAX, RECORD_BYTES_MAX, RECORDS_MAX};
+use crate::limits::{CHECKS_MAX, IN_FLIGHT_WAIT_MAX};
 use crate::metrics::Metrics;
 use crate::schema::Schema;
-use crate::schema::registry::Registry;
+use crate::schema::registry::{Claim, Registry};
 use crate::status::{Status, reasons};
 
 /// What a client sent.
@@ -57,6 +60,9 @@ pub enum IntakeError {
     /// The process ends. Nothing was appended.
     #[error("the sidecar is draining")]
     Draining,
+    /// Other bodies are being checked. Nothing was appended.
+    #[error("{} long bodies are being checked", CHECKS_MAX)]
+    Busy,
     /// A bug. Nothing was appended.
     #[error("the request could not be checked")]
     Internal,
@@ -70,19 +76,20 @@ pub struct Intake {
     status: Arc<Status>,
     metrics: Arc<Metrics>,
     clock: SharedClock,
+    /// A permit for each long body that may be checked.
+    checks: Arc<Semaphore>,
+}
+
+/// A submission that was checked and is not journaled yet.
+struct Checked {
+    batch: Batch,
+    schema: Schema,
+    claim: Claim,
 }
 
 /// A body that is checked where it arrives; a longer one is checked on a thread where it delays nobody.
 /// Unit: bytes. At 400 MB/s this takes a sixth of a millisecond.
 const CHECK_INLINE_BYTES: usize = 64 << 10;
-
-/// Bounds of a body.
-const SCAN_LIMITS: ScanLimits = ScanLimits {
-    depth_max: DEPTH_MAX,
-    record_bytes_max: RECORD_BYTES_MAX,
-    records_max: RECORDS_MAX,
-    ..ScanLimits::DEFAULT
-};
 
 impl Intake {
     /// A way in.
@@ -93,7 +100,7 @@ impl Intake {
         metrics: Arc<Metrics>,
         clock: SharedClock,
     ) -> Self {
-        Self { registry, journal, status, metrics, clock }
+        Self { registry, journal, status, metrics, clock, checks: Arc::new(Semaphore::new(CHECKS_MAX)) }
     }
 
     /// Checks a submission and journals it; answers when it would survive a power cut.
@@ -104,21 +111,23 @@ impl Intake {
         if self.status.is_draining() {
             return Err(IntakeError::Draining);
         }
-        let (batch, schema) = if submission.body.len() <= CHECK_INLINE_BYTES {
+        let Checked { batch, schema, claim } = if submission.body.len() <= CHECK_INLINE_BYTES {
             self.check(submission)?
         } else {
-            let intake = Arc::clone(self);
-            let checked = tokio::task::spawn_blocking(move || intake.check(submission)).await;
-            checked.unwrap_or(Err(IntakeError::Internal))?
+            self.check_aside(submission).await?
         };
         let (table, rows, partition_date) = (batch.table.clone(), batch.rows, batch.partition_date);
         match self.journal.append(batch, schema).await {
             Ok(appended) => {
+                self.registry.keep(&table, claim);
                 self.metrics.acknowledged_rows.inc_by(u64::from(rows));
                 self.status.clear(&[reasons::JOURNAL_FULL]);
                 Ok(Accepted { table, rows, partition_date, appended })
             }
             Err(error) => {
+                if error.is_refused() {
+                    self.registry.retract(&table, claim);
+                }
                 if let AppendError::Full { .. } | AppendError::NoSpace = error {
                     self.status.set(reasons::JOURNAL_FULL, error.to_string());
                 }
@@ -127,11 +136,23 @@ impl Intake {
         }
     }
 
+    /// Checks a long body on a thread where it delays nobody, when it is its turn.
+    async fn check_aside(self: &Arc<Self>, submission: Submission) -> Result<Checked, IntakeError> {
+        let turn = turn(&self.checks, IN_FLIGHT_WAIT_MAX).await?;
+        let intake = Arc::clone(self);
+        let checked = tokio::task::spawn_blocking(move || {
+            // Held to the end of the check even when its client goes away.
+            let _turn = turn;
+            intake.check(submission)
+        });
+        checked.await.unwrap_or(Err(IntakeError::Internal))
+    }
+
     /// Checks a submission, and takes in the columns that are new.
-    fn check(&self, submission: Submission) -> Result<(Batch, Schema), IntakeError> {
+    fn check(&self, submission: Submission) -> Result<Checked, IntakeError> {
         let Submission { format, table_name, partition_date, body } = submission;
         let received_micros = self.clock.now().timestamp_micros();
-        let scanned = scan(format, &body, &SCAN_LIMITS)?;
+        let scanned = scan(format, &body, &ScanLimits::DEFAULT)?;
         let table = agreed("/table_name", "table_name", table_name.as_deref(), scanned.table_name())?
             .ok_or_else(|| illegal(missing_table(format)))?
             .to_owned();
@@ -151,8 +172,14 @@ impl Intake {
             present: admitted.present,
             body: body.clone(),
         };
-        Ok((batch, admitted.schema))
+        Ok(Checked { batch, schema: admitted.schema, claim: admitted.claim })
     }
+}
+
+/// Waits for one of the permits.
+async fn turn(checks: &Arc<Semaphore>, wait: Duration) -> Result<OwnedSemaphorePermit, IntakeError> {
+    let turn = tokio::time::timeout(wait, Arc::clone(checks).acquire_owned()).await;
+    turn.map_err(|_| IntakeError::Busy)?.map_err(|_| IntakeError::Internal)
 }
 
 /// What the query and the body say together of one thing.
@@ -184,3 +211,6 @@ fn missing_table(format: Format) -> Violation {
     };
     Violation { index: None, pointer: "/table_name".to_owned(), code: "missing-field", detail: detail.to_owned() }
 }
+
+#[cfg(test)]
+mod tests;

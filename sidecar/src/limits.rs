@@ -9,14 +9,15 @@ use std::time::Duration;
 /// bodies of [`IN_FLIGHT_BODY_BYTES_MAX`] fit a sidecar's memory. Past it: 413.
 pub const BODY_BYTES_MAX: usize = 8 << 20;
 
-/// Bodies that are being received, checked and journaled at one time. Unit: bytes. Past it a request waits for
-/// [`IN_FLIGHT_WAIT_MAX`], then 503.
+/// Bodies that are being received, checked and journaled at one time. Unit: bytes that have arrived. Past it a request
+/// waits for [`IN_FLIGHT_WAIT_MAX`], then 503. [`BODY_BYTES_MAX`] of it are for one body alone that found no other room.
 pub const IN_FLIGHT_BODY_BYTES_MAX: usize = 64 << 20;
 
-/// How long a request waits for room among the bodies in flight.
+/// How long a request waits for room among the bodies in flight each time it needs more, and for its turn to be checked.
 pub const IN_FLIGHT_WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// Connections at one time, both listeners together; the next ones wait in the kernel's queue.
+/// Connections of one port at one time; the next ones wait in the kernel's queue. Each port has its own, so that
+/// applications never keep a probe out.
 pub const CONNECTIONS_MAX: usize = 256;
 
 /// Time for a request's header lines. Slower: the connection is closed.
@@ -38,6 +39,20 @@ pub const RECORD_BYTES_MAX: usize = 1 << 20;
 /// Records in one request. Past it: 422.
 pub const RECORDS_MAX: usize = 100_000;
 
+/// Keys and values of one body. Past it: 422. Each takes 16 bytes on the scanner's tape, 128 MiB together: 100,000
+/// records of 40 fields, which is more than a body of common size holds.
+pub const VALUES_MAX: usize = 8 << 20;
+
+/// Records of one request times the columns that have a value in it. Past it: 422. A column is decoded with a place for
+/// each record, so that a body of one wide record and many empty ones would grow a thousandfold: this many values of
+/// 8 bytes are 64 MiB. As many as [`RECORDS_MAX`] records of 83 columns.
+pub const CELLS_MAX: usize = 8 << 20;
+
+/// Long bodies that are checked at one time. Past it a request waits for [`IN_FLIGHT_WAIT_MAX`], then 503. A small pod
+/// has two cores, so more would not be faster; the tapes of a dense body take 16 times its bytes ([`VALUES_MAX`]), 256
+/// MiB for two of them.
+pub const CHECKS_MAX: usize = 2;
+
 /// Nesting of a body, the outermost bracket being the first level. Past it: 400. The encoder was seen to crash
 /// at 10,000 levels; 64 is far beyond what records hold.
 pub const DEPTH_MAX: usize = 64;
@@ -45,8 +60,8 @@ pub const DEPTH_MAX: usize = 64;
 /// Columns of one table. Past it: 422.
 pub const COLUMNS_MAX: usize = 1_000;
 
-/// Tables that one process takes records for. Past it a request for another table gets 422. Each may have an open
-/// segment, and each segment becomes at least one file.
+/// Tables that one process takes records for; those that it knows from the lake alone do not count. Past it a request
+/// for another table gets 422. Each may have an open segment, and each segment becomes at least one file.
 pub const TABLES_MAX: usize = 1_000;
 
 /// How long `/ingest` and `/flush` wait for the lake before they answer 202, unless `?wait=` says otherwise.
@@ -71,6 +86,12 @@ pub const LOG_RESERVE_BYTES: u64 = 1 << 20;
 /// Share of the journal's volume that the journal may take, in percent. The rest is for the plans and seals that
 /// bring the backlog down, and keeps the volume's owner from evicting the pod.
 pub const JOURNAL_SHARE_PERCENT: u64 = 80;
+
+/// Disk that the journal holds in a file of its own and gives up when the volume is full, so that what is buffered
+/// can still be sealed, planned and retired. Unit: bytes. A plan is at most about a megabyte (its quarantined records,
+/// 10,000 lines of some 100 bytes), and [`DELIVERIES_MAX`] are written at one time; seals, retirements and the head of
+/// a log file take less than a kilobyte each. With [`JOURNAL_SHARE_PERCENT`] it fits the smallest volume, 32 MiB.
+pub const JOURNAL_RESERVE_BYTES: u64 = 4 << 20;
 
 /// Frames that share one `fdatasync` at the most. Eight connections' worth of single records for each of
 /// [`CONNECTIONS_MAX`] would not fit more often than this.
@@ -98,9 +119,36 @@ pub const OUTCOMES_MAX: usize = 4_096;
 /// Jobs that wait for the encoder's thread; as many as there can be deliveries.
 pub const ENCODE_QUEUE_MAX: usize = DELIVERIES_MAX;
 
-/// Memory of the encoder's database. Unit: bytes. Sorting 128 MB of JSON was seen to need 190 MiB in all with this
-/// limit and one thread; what does not fit spills to the scratch volume.
+/// Memory of the encoder's database for a table without columns. Unit: bytes. What does not fit spills to the scratch
+/// volume. Segments of 128 MiB with a few columns were seen to need no more.
 pub const ENCODE_MEMORY_BYTES: u64 = 100 << 20;
+
+/// Memory of the encoder's database for each column of a table. Unit: bytes. The database holds a block of 256 KiB
+/// for each column while rows are appended and another when they are read, and its Parquet writer a page and a
+/// dictionary: a table of 1,000 columns was seen to fail at half of this.
+pub const ENCODE_COLUMN_BYTES: u64 = 768 << 10;
+
+/// Rows times columns with a value in a segment. Unit: values; past it the segment is sealed. 16 Mi values of 8 bytes
+/// are 128 MiB, as much as `flush.maxBytes` lets through by its default.
+pub const SEGMENT_CELLS_MAX: u64 = 16 << 20;
+
+/// Days in a segment, each of which becomes a file; past it the segment is sealed. Requests under way at that moment
+/// may bring one more each.
+pub const SEGMENT_PARTITIONS_MAX: usize = 64;
+
+/// What a row group of a file is built from, before compression. Unit: bytes. The writer holds a row group in memory
+/// more than once; readers want a row group to be worth a request.
+pub const ROW_GROUP_BYTES: u64 = 8 << 20;
+
+/// Rows of a row group at the most: the engines' own default.
+pub const ROW_GROUP_ROWS_MAX: u64 = 122_880;
+
+/// Sealed segments that may wait for the lake before a segment is sealed only because it is full. An outage then
+/// makes few large segments instead of many small ones.
+pub const BACKLOG_SEGMENTS_MAX: usize = 64;
+
+/// Reasons that `/health` lists.
+pub const REASONS_MAX: usize = 256;
 
 /// The first wait after a failed attempt at the lake.
 pub const RETRY_FIRST: Duration = Duration::from_millis(200);

@@ -23,7 +23,7 @@ use crate::flush::worker::{FlushWorker, WorkerEnd};
 use crate::http::state::AppState;
 use crate::http::{InFlight, application_router, health_router, server};
 use crate::intake::Intake;
-use crate::journal::{Journal, JournalOptions, OpenedJournal, local_identity};
+use crate::journal::{Journal, JournalOptions, OpenedJournal};
 use crate::lake::contact::Contact;
 use crate::limits::{CONNECTION_DRAIN_WAIT, DRAIN_WAIT, FLUSH_QUEUE_MAX};
 use crate::metrics::Metrics;
@@ -51,14 +51,9 @@ pub async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
     let status = Arc::new(Status::new(Arc::clone(&clock)));
     report_unknown_fields(&settings, &status, &metrics);
 
-    let identity = match std::env::var("POD_UID") {
-        Ok(uid) if !uid.is_empty() => uid,
-        _ => local_identity(&settings.journal)?,
-    };
     let options = JournalOptions {
         directory: settings.journal.clone(),
         size_limit_bytes: settings.config.buffer.size_limit.bytes(),
-        identity,
     };
     let opened = {
         let (clock, metrics) = (Arc::clone(&clock), Arc::clone(&metrics));
@@ -140,10 +135,8 @@ pub async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
         server::serve(health, health_router(state), finished, CONNECTION_DRAIN_WAIT).instrument(info_span!("health")),
     );
     let policy = policy_of(&settings);
-    let recovered = segments
-        .into_iter()
-        .map(|segment| Delivery { contents: Arc::new(segment.contents), state: segment.state, is_recovered: true })
-        .collect();
+    let recovered =
+        segments.into_iter().map(|segment| Delivery::new(Arc::new(segment.contents), segment.state)).collect();
     let worker = FlushWorker::new(Arc::clone(&context), policy, requests, draining, closed, recovered);
     let mut worker = tokio::spawn(worker.run());
     let contact = tokio::spawn({

@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 use tracing::{info, warn};
 
 use crate::clock::SharedClock;
+use crate::limits::REASONS_MAX;
 
 /// Why the sidecar is degraded. The names are stable.
 pub mod reasons {
@@ -36,6 +37,8 @@ pub mod reasons {
 pub struct Reason {
     /// Its stable name.
     pub name: &'static str,
+    /// What it is about: a table, a segment; empty for the whole sidecar.
+    pub scope: String,
     /// What is wrong, in words.
     pub message: String,
     /// Since when.
@@ -60,7 +63,7 @@ pub struct TableStatus {
 pub struct Status {
     clock: SharedClock,
     draining: AtomicBool,
-    reasons: Mutex<BTreeMap<&'static str, Reason>>,
+    reasons: Mutex<BTreeMap<(&'static str, String), Reason>>,
     tables: Mutex<HashMap<String, TableStatus>>,
 }
 
@@ -75,26 +78,43 @@ impl Status {
         }
     }
 
-    /// Something is wrong. It is logged when it is new.
+    /// Something is wrong with the whole sidecar. It is logged when it is new.
     pub fn set(&self, name: &'static str, message: String) {
+        self.set_for(name, "", message);
+    }
+
+    /// Something is wrong with a table or a segment. It is logged when it is new.
+    pub fn set_for(&self, name: &'static str, scope: &str, message: String) {
         let now = self.clock.now();
         let mut reasons = locked(&self.reasons);
-        match reasons.get_mut(name) {
+        let is_full = reasons.len() >= REASONS_MAX;
+        match reasons.get_mut(&(name, scope.to_owned())) {
             Some(reason) => reason.message = message,
             None => {
-                warn!(reason = name, error = message, "degraded");
-                reasons.insert(name, Reason { name, message, since: now });
+                warn!(reason = name, scope, error = message, "degraded");
+                if !is_full {
+                    let scope = scope.to_owned();
+                    reasons.insert((name, scope.clone()), Reason { name, scope, message, since: now });
+                }
             }
         }
     }
 
-    /// Some things are well again. It is logged if they were not.
+    /// Some things are well again with the whole sidecar. It is logged if they were not.
     pub fn clear(&self, names: &[&'static str]) {
+        self.clear_for(names, "");
+    }
+
+    /// Some things are well again with a table. It is logged if they were not.
+    pub fn clear_for(&self, names: &[&'static str], scope: &str) {
         let mut reasons = locked(&self.reasons);
+        if reasons.is_empty() {
+            return;
+        }
         for name in names {
-            if let Some(reason) = reasons.remove(name) {
+            if let Some(reason) = reasons.remove(&(*name, scope.to_owned())) {
                 let seconds = (self.clock.now() - reason.since).num_seconds();
-                info!(reason = name, seconds, "recovered");
+                info!(reason = name, scope, seconds, "recovered");
             }
         }
     }
@@ -147,5 +167,15 @@ mod tests {
         assert_eq!((seen[0].message.as_str(), seen[0].since), ("second", DateTime::UNIX_EPOCH));
         status.clear(&[reasons::PREFIX_IN_USE]);
         assert_eq!(status.reasons(), []);
+    }
+
+    #[test]
+    fn one_table_that_is_well_clears_no_other() {
+        let status = Status::new(ManualClock::at(DateTime::UNIX_EPOCH));
+        status.set_for(reasons::ENCODE_FAILED, "a", "x".to_owned());
+        status.set_for(reasons::ENCODE_FAILED, "b", "x".to_owned());
+        status.clear_for(&[reasons::ENCODE_FAILED], "b");
+        let scopes: Vec<String> = status.reasons().into_iter().map(|reason| reason.scope).collect();
+        assert_eq!(scopes, ["a"]);
     }
 }

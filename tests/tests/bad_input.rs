@@ -256,6 +256,8 @@ fn record_cases() -> Vec<Case> {
 fn byte_cases() -> Vec<Case> {
     let control = r#"{"table_name": "controls", "records": [{"n": 1}]}"#;
     let invalid = [br#"{"table_name": "controls", "records": [{"name": ""#.as_slice(), b"\xc3\x28", b"\"}]}"].concat();
+    let wide: Vec<String> = (0..900).map(|number| format!(r#""c{number}": 1"#)).collect();
+    let sparse = format!("{{{}}}\n{}", wide.join(","), "{}\n".repeat(99_999));
     let oversized = json!({"table_name": "controls", "records": [{"name": "x".repeat(8 * MEBIBYTE)}]}).to_string();
     vec![
         Case::json("invalid UTF-8", invalid, 400).with("invalid-utf-8", None, ""),
@@ -302,6 +304,7 @@ fn byte_cases() -> Vec<Case> {
         ),
         Case::lines("NDJSON with a value that does not fit", format!("{{\"n\": 1}}\n{{\"n\": \"{CANARY}\"}}"), 422)
             .with("type-mismatch", Some(1), "/n"),
+        Case::lines("one wide record and many empty ones", sparse, 422).with("too-many-cells", None, ""),
         Case::lines("NDJSON without a line", "\n\n", 422).with("no-records", None, ""),
         Case::json("a flush of an illegal table", r#"{"table_name": "../x"}"#, 422).at("/flush"),
         Case::json("a flush with an unknown field", format!(r#"{{"table": "{CANARY}"}}"#), 422).at("/flush"),

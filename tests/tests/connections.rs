@@ -21,6 +21,24 @@ fn a_client_that_does_not_finish_its_header_is_cut() {
 }
 
 #[test]
+fn uploads_that_announce_much_and_send_nothing_take_no_room_from_others() {
+    let site = Site::local();
+    let sidecar = site.start();
+    // Twice what may be in flight.
+    let _silent: Vec<_> = (0..16)
+        .map(|_| {
+            let mut connection = Connection::open(sidecar.port());
+            connection.send("POST /ingest HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n");
+            connection.send(format!("Content-Length: {}\r\n\r\n", 8 << 20));
+            // The sidecar asks for the body once it has begun to wait for it.
+            assert!(connection.read_answer().starts_with("HTTP/1.1 100 "), "the body is asked for");
+            connection
+        })
+        .collect();
+    stream(&sidecar, "events", &json!({"n": 1}));
+}
+
+#[test]
 fn a_connection_that_is_cut_in_a_body_leaves_nothing() {
     let site = Site::local();
     let sidecar = site.start();

@@ -30,8 +30,8 @@ pub fn run(options: &TestOptions) -> Result<()> {
     tools::readers()?;
     tools::flights()?;
 
-    eprintln!("Building the sidecar ...");
-    build_sidecar()?;
+    eprintln!("Building everything ...");
+    build_everything()?;
 
     // Before the others, so that the closing line of the run tells of the bulk of the tests.
     if options.filter.is_empty() && has_doctests()? {
@@ -45,7 +45,15 @@ pub fn run(options: &TestOptions) -> Result<()> {
     run_shown(tests)
 }
 
-/// Builds the sidecar's binary, with cargo's own progress.
+/// Builds every program and every test in one go: cargo gives the crates that they share one set of features then, so
+/// that the sidecar which the tests start is built from what they are built from, once.
+fn build_everything() -> Result<()> {
+    let mut build = cargo()?;
+    build.args(["build", "--release", "--locked", "--workspace", "--bins", "--tests"]);
+    run_shown(build)
+}
+
+/// Builds the sidecar's binary alone, with cargo's own progress.
 ///
 /// # Errors
 /// When it does not build.

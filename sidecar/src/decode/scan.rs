@@ -45,8 +45,7 @@ impl ScanLimits {
         records_max: limits::RECORDS_MAX,
         // A record may name every column and the three of the partition.
         keys_max: limits::COLUMNS_MAX + 3,
-        // 128 MiB of tape: 100,000 records of 40 fields, which is more than a body of common size holds.
-        values_max: 8 << 20,
+        values_max: limits::VALUES_MAX,
     };
 
     /// For a body that was accepted before: its bounds then may have been wider than today's.

@@ -15,12 +15,13 @@ use sha2::{Digest, Sha256};
 
 use crate::encode::EncodeJob;
 use crate::encode::error::EncodeError;
-use crate::encode::load::{DAY_COLUMN, Loaded, MAIN_TABLE, QUARANTINE_COLUMNS, QUARANTINE_TABLE, ROW_COLUMN, sql_type};
+use crate::encode::load::{DAY_COLUMN, Loaded, MAIN_TABLE, QUARANTINE_COLUMNS, QUARANTINE_TABLE, sql_type};
 use crate::encode::session::{Scratch, quoted, quoted_name};
 use crate::journal::batch::days_since_1970;
 use crate::journal::control::{FileRole, PlannedFile};
 use crate::journal::hex;
 use crate::lake::description::ColumnStatistics;
+use crate::limits::{ROW_GROUP_BYTES, ROW_GROUP_ROWS_MAX};
 use crate::schema::registry::{DAY_FIELD_ID, MONTH_FIELD_ID, YEAR_FIELD_ID};
 
 /// A file that lies on the scratch volume, synced.
@@ -69,7 +70,7 @@ pub(super) fn write_files(
             partition_date: *date,
             rows: *rows,
             row_digest: digest.to_string(),
-            columns: main_columns(job, *date),
+            columns: main_columns(job, &loaded.columns, *date),
             from: format!("{} WHERE {} = {}", quoted_name(MAIN_TABLE), quoted_name(DAY_COLUMN), days_since_1970(*date)),
         });
     }
@@ -92,11 +93,16 @@ pub(super) fn write_files(
     Ok(files)
 }
 
-fn main_columns(job: &EncodeJob, date: chrono::NaiveDate) -> Vec<FileColumn> {
+/// Every column of the table, in every file; those that were not loaded are null.
+fn main_columns(job: &EncodeJob, loaded: &[usize], date: chrono::NaiveDate) -> Vec<FileColumn> {
     let registered = &job.registered;
-    let own = registered.schema.columns().iter().zip(&registered.field_ids).map(|(column, field_id)| FileColumn {
+    let columns = registered.schema.columns().iter().zip(&registered.field_ids).enumerate();
+    let own = columns.map(|(place, (column, field_id))| FileColumn {
         name: column.name.clone(),
-        expression: quoted_name(&column.name),
+        expression: match loaded.contains(&place) {
+            true => quoted_name(&column.name),
+            false => format!("NULL::{}", sql_type(column.column_type)),
+        },
         type_name: sql_type(column.column_type),
         field_id: *field_id,
     });
@@ -160,6 +166,8 @@ fn write_file(
     Ok(EncodedFile { planned, columns: statistics(spec, &columns) })
 }
 
+/// There is no ORDER BY: the tables were filled in the order of arrival by one thread, and one thread reads them with
+/// `preserve_insertion_order`, so that order is total already, and sorting would hold the segment in memory once more.
 fn copy_statement(path: &Path, job: &EncodeJob, spec: &FileSpec) -> String {
     let joined = |texts: Vec<String>| texts.join(", ");
     let columns = spec.columns.iter();
@@ -168,15 +176,27 @@ fn copy_statement(path: &Path, job: &EncodeJob, spec: &FileSpec) -> String {
     let words = file_words(&job.segment.to_string(), spec.part, spec.rows, &spec.row_digest);
     let words = words.iter().map(|(key, value)| format!("{}: {}", quoted(key), quoted(value)));
     format!(
-        "COPY (SELECT {} FROM {} ORDER BY {}) TO {} (FORMAT parquet, COMPRESSION zstd, FIELD_IDS {{{}}}, KV_METADATA {{{}}}, RETURN_STATS)",
+        "COPY (SELECT {} FROM {}) TO {} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {}, FIELD_IDS {{{}}}, KV_METADATA {{{}}}, RETURN_STATS)",
         joined(select.collect()),
         spec.from,
-        quoted_name(ROW_COLUMN),
         quoted(&path.to_string_lossy()),
+        row_group_rows(job),
         joined(field_ids.collect()),
         joined(words.collect()),
     )
 }
+
+/// Rows of a row group: as many as make [`ROW_GROUP_BYTES`], by the segment's own bodies and what every column costs
+/// whether it has a value or not. A multiple of the database's vector.
+fn row_group_rows(job: &EncodeJob) -> u64 {
+    let body_bytes = job.contents.body_bytes / job.contents.rows.max(1);
+    let row_bytes = body_bytes + 16 * (1 + job.registered.schema.len() as u64);
+    let vectors = ROW_GROUP_BYTES / row_bytes.max(1) / VECTOR_ROWS;
+    (vectors * VECTOR_ROWS).clamp(VECTOR_ROWS, ROW_GROUP_ROWS_MAX)
+}
+
+/// Rows of the database's vectors.
+const VECTOR_ROWS: u64 = 2_048;
 
 /// What a file says of itself, in its footer.
 fn file_words(segment: &str, part: u32, rows: u64, row_digest: &str) -> [(&'static str, String); 4] {

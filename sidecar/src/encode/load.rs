@@ -13,7 +13,7 @@ use arrow_select::concat::concat_batches;
 use chrono::NaiveDate;
 use duckdb::{Appender, Connection};
 
-use crate::decode::{ScanLimits, Scanned, decode_columns, scan};
+use crate::decode::{DecodedBatch, DecodedColumn, ScanLimits, Scanned, decode_columns, scan};
 use crate::encode::digest::RowDigest;
 use crate::encode::error::EncodeError;
 use crate::encode::session::quoted_name;
@@ -33,9 +33,6 @@ pub(super) const QUARANTINE_TABLE: &str = "#quarantine";
 /// Column of [`MAIN_TABLE`]: the partition's date as days since 1970.
 pub(super) const DAY_COLUMN: &str = "#day";
 
-/// Column of both tables: the row's place in the segment.
-pub(super) const ROW_COLUMN: &str = "#row";
-
 /// The columns of a quarantine file with their SQL types and field ids. They never change their order; new ones come
 /// at the end.
 pub(super) const QUARANTINE_COLUMNS: [(&str, &str, i32); 8] = [
@@ -52,6 +49,9 @@ pub(super) const QUARANTINE_COLUMNS: [(&str, &str, i32); 8] = [
 /// What was loaded.
 #[derive(Debug, Default)]
 pub(super) struct Loaded {
+    /// Places in the registered schema of the columns that [`MAIN_TABLE`] has: those with a value in the segment. The
+    /// others are null in every row.
+    pub(super) columns: Vec<usize>,
     /// Rows and digest of each partition.
     pub(super) partitions: BTreeMap<NaiveDate, (u64, RowDigest)>,
     /// Rows of each batch that do not fit, by the batch's sequence.
@@ -83,10 +83,10 @@ pub(super) fn load(
     contents: &Contents,
     registered: &RegisteredSchema,
 ) -> Result<Loaded, EncodeError> {
-    let mut tables = Tables::create(connection, registered)?;
+    let mut loaded = Loaded { columns: columns_with_values(contents, registered), ..Loaded::default() };
+    let mut tables = Tables::create(connection, registered, &loaded.columns)?;
     let mut reader = SegmentReader::open(journal, contents).map_err(EncodeError::Journal)?;
-    let mut loaded = Loaded::default();
-    let mut first_row = 0;
+    let mut rows = 0;
     while let Some((sequence, batch)) = reader.next_batch().map_err(EncodeError::Journal)? {
         let known = contents.schemas.get(&batch.schema);
         let known = known.ok_or(EncodeError::UnknownSchema { segment: contents.number, sequence })?;
@@ -95,26 +95,29 @@ pub(super) fn load(
         let mut present = batch.present.clone();
         present.resize(known.len(), false);
         let decoded = decode_columns(&scanned, known, &present).map_err(decode_error)?;
-        let fitted = fit(&decoded, &registered.schema);
-        let source = Source { batch: &batch, id: format!("{journal_id}-{sequence}"), sequence, first_row };
-        loaded.quarantine(&mut tables, &scanned, &fitted.misfits, &source)?;
-        loaded.take(&mut tables, fitted, registered, &source)?;
-        first_row += u64::from(batch.rows);
+        let source = Source { batch: &batch, id: format!("{journal_id}-{sequence}"), sequence };
+        for first in (0..decoded.rows).step_by(APPEND_ROWS) {
+            // A table's every column is made for these rows alone, whatever the batch has.
+            let mut fitted = fit(&slice_of(&decoded, first), &registered.schema);
+            fitted.move_rows(u32::try_from(first).expect("a batch counts its rows in 32 bits"));
+            loaded.quarantine(&mut tables, &scanned, &fitted.misfits, &source)?;
+            loaded.take(&mut tables, fitted, registered, &source)?;
+        }
+        rows += u64::from(batch.rows);
     }
     tables.finish()?;
-    if first_row == contents.rows {
+    if rows == contents.rows {
         Ok(loaded)
     } else {
-        Err(EncodeError::RowCount { segment: contents.number, expected: contents.rows, found: first_row })
+        Err(EncodeError::RowCount { segment: contents.number, expected: contents.rows, found: rows })
     }
 }
 
-/// A batch and its place in the segment.
+/// A batch and what it is called.
 struct Source<'a> {
     batch: &'a Batch,
     id: String,
     sequence: u64,
-    first_row: u64,
 }
 
 /// The encoder's two tables, open for appending.
@@ -135,17 +138,21 @@ struct TableAppender<'a> {
 const APPEND_ROWS: usize = 2_048;
 
 impl<'a> Tables<'a> {
-    fn create(connection: &'a Connection, registered: &RegisteredSchema) -> Result<Self, EncodeError> {
-        let own = registered.schema.columns().iter();
+    fn create(
+        connection: &'a Connection,
+        registered: &RegisteredSchema,
+        columns: &[usize],
+    ) -> Result<Self, EncodeError> {
+        let own = columns.iter().map(|place| &registered.schema.columns()[*place]);
         let own = own.map(|column| format!(", {} {}", quoted_name(&column.name), sql_type(column.column_type)));
-        let (day, row) = (quoted_name(DAY_COLUMN), quoted_name(ROW_COLUMN));
-        let quarantine = QUARANTINE_COLUMNS.iter().map(|(name, sql, _)| format!(", {} {sql}", quoted_name(name)));
+        let day = quoted_name(DAY_COLUMN);
+        let quarantine = QUARANTINE_COLUMNS.iter().map(|(name, sql, _)| format!("{} {sql}", quoted_name(name)));
         let main = own.collect::<String>();
-        let quarantine = quarantine.collect::<String>();
+        let quarantine = quarantine.collect::<Vec<_>>().join(", ");
         let statements = [
             drop_tables(),
-            format!("CREATE TEMP TABLE {} ({day} INTEGER, {row} BIGINT{main})", quoted_name(MAIN_TABLE)),
-            format!("CREATE TEMP TABLE {} ({row} BIGINT{quarantine})", quoted_name(QUARANTINE_TABLE)),
+            format!("CREATE TEMP TABLE {} ({day} INTEGER{main})", quoted_name(MAIN_TABLE)),
+            format!("CREATE TEMP TABLE {} ({quarantine})", quoted_name(QUARANTINE_TABLE)),
         ];
         for statement in statements {
             connection.execute_batch(&statement).map_err(EncodeError::Load)?;
@@ -195,6 +202,20 @@ impl<'a> TableAppender<'a> {
     }
 }
 
+/// Places in the registered schema of the columns that have a value in the segment.
+fn columns_with_values(contents: &Contents, registered: &RegisteredSchema) -> Vec<usize> {
+    let columns = registered.schema.columns().iter().enumerate();
+    let has_values = |name: &str| contents.observed.iter().any(|observed| observed.name == name);
+    columns.filter(|(_, column)| has_values(&column.name)).map(|(place, _)| place).collect()
+}
+
+/// Some rows of a batch, from `first` on.
+fn slice_of(batch: &DecodedBatch, first: usize) -> DecodedBatch {
+    let rows = APPEND_ROWS.min(batch.rows - first);
+    let slice = |column: &DecodedColumn| DecodedColumn { array: column.array.slice(first, rows), ..column.clone() };
+    DecodedBatch { rows, columns: batch.columns.iter().map(slice).collect() }
+}
+
 /// The statements that take the encoder's tables away.
 pub(super) fn drop_tables() -> String {
     [MAIN_TABLE, QUARANTINE_TABLE].iter().map(|name| format!("DROP TABLE IF EXISTS {};", quoted_name(name))).collect()
@@ -214,16 +235,14 @@ impl Loaded {
         let days = days_since_1970(source.batch.partition_date);
         let (rows, digest) = self.partitions.entry(source.batch.partition_date).or_default();
         *rows += fitted.kept.len() as u64;
-        match fitted.columns.is_empty() {
+        let values: Vec<ArrayRef> = self.columns.iter().map(|place| Arc::clone(&fitted.columns[*place])).collect();
+        let field_ids: Vec<i32> = self.columns.iter().map(|place| registered.field_ids[*place]).collect();
+        match values.is_empty() {
             true => digest.add_empty(days, fitted.kept.len()),
-            false => digest.add(days, &registered.field_ids, &fitted.columns),
+            false => digest.add(days, &field_ids, &values),
         }
-        let places = fitted.kept.iter().map(|row| place(source.first_row, *row));
-        let mut columns: Vec<ArrayRef> = vec![
-            Arc::new(Int32Array::from(vec![days; fitted.kept.len()])),
-            Arc::new(Int64Array::from_iter_values(places)),
-        ];
-        columns.extend(fitted.columns);
+        let mut columns: Vec<ArrayRef> = vec![Arc::new(Int32Array::from(vec![days; fitted.kept.len()]))];
+        columns.extend(values);
         tables.main.append(columns)
     }
 
@@ -234,8 +253,8 @@ impl Loaded {
         misfits: &[Misfit],
         source: &Source<'_>,
     ) -> Result<(), EncodeError> {
-        let Source { batch, id, sequence, first_row } = source;
-        let (sequence, first_row) = (*sequence, *first_row);
+        let Source { batch, id, sequence } = source;
+        let sequence = *sequence;
         if misfits.is_empty() {
             return Ok(());
         }
@@ -257,7 +276,6 @@ impl Loaded {
         self.quarantine_digest.add(days, &[4, 5, 11], &digested);
         let received = TimestampMicrosecondArray::from(vec![batch.received_micros; misfits.len()]);
         let columns: Vec<ArrayRef> = vec![
-            Arc::new(Int64Array::from_iter_values(misfits.iter().map(|misfit| place(first_row, misfit.row)))),
             Arc::clone(&digested[0]),
             Arc::new(Int64Array::from_iter_values(misfits.iter().map(|misfit| i64::from(misfit.row)))),
             Arc::new(received.with_timezone("UTC")),
@@ -269,9 +287,4 @@ impl Loaded {
         ];
         tables.quarantine.append(columns)
     }
-}
-
-/// A row's place in its segment, as a database has it.
-fn place(first_row: u64, row: u32) -> i64 {
-    i64::try_from(first_row + u64::from(row)).expect("a segment has fewer rows than a journal has bytes")
 }

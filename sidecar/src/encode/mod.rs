@@ -4,7 +4,7 @@
 //! the same keys, verdicts and rows) and I5. Does not own: the network, when.
 //!
 //! ```text
-//! journal ── load: scan, decode, fit ──> tables ── copy: COPY … ORDER BY the row's place ──> scratch/encoded/*.parquet
+//! journal ── load: scan, decode, fit ──> tables ── copy: COPY in the order of arrival ──> scratch/encoded/*.parquet
 //! ```
 
 mod copy;
@@ -29,7 +29,7 @@ use crate::publish::Identify;
 use crate::publish::key::{Prefix, SegmentName};
 use crate::schema::registry::RegisteredSchema;
 use error::EncodeError;
-use session::Scratch;
+use session::{Scratch, Session};
 
 /// A segment to encode.
 #[derive(Clone, Debug)]
@@ -81,11 +81,11 @@ impl Encoder {
         let (ready, opened) = std::sync::mpsc::sync_channel(1);
         std::thread::Builder::new()
             .name("encoder".to_owned())
-            .spawn(move || match session::open(&scratch) {
-                Ok(connection) => {
+            .spawn(move || match Session::open(&scratch) {
+                Ok(session) => {
                     // The caller waits for exactly this answer.
                     let _ = ready.send(Ok(()));
-                    run(&connection, &scratch, queue);
+                    run(session, &scratch, queue);
                 }
                 Err(error) => drop(ready.send(Err(EncodeError::Open(error)))),
             })
@@ -114,33 +114,37 @@ impl Identify for Encoder {
 }
 
 /// Serves jobs until every handle is gone. A panic ends the thread, and with it the process (`EncodeError::Gone`).
-fn run(connection: &Connection, scratch: &Scratch, mut queue: mpsc::Receiver<Job>) {
+fn run(mut session: Session, scratch: &Scratch, mut queue: mpsc::Receiver<Job>) {
+    let mut has_failed = false;
     while let Some(job) = queue.blocking_recv() {
         match job {
-            // Whoever asked may be gone; the files are found by the next attempt.
-            Job::Encode(job, reply) => drop(reply.send(encode(connection, scratch, &job))),
+            Job::Encode(job, reply) => {
+                let columns = job.registered.schema.len();
+                let encoded = session.prepare(scratch, columns, has_failed).map_err(EncodeError::Open);
+                let encoded = encoded.and_then(|()| encode(&session.connection, scratch, &job));
+                has_failed = encoded.is_err();
+                // Whoever asked may be gone; the files are found by the next attempt.
+                drop(reply.send(encoded));
+            }
             Job::Identify(path, planned, segment, reply) => {
-                let _ = reply.send(copy::says_it_is(connection, &path, &planned, &segment));
+                let _ = reply.send(copy::says_it_is(&session.connection, &path, &planned, &segment));
             }
         }
     }
 }
 
 fn encode(connection: &Connection, scratch: &Scratch, job: &EncodeJob) -> Result<Encoded, EncodeError> {
-    let encoded =
-        load::load(connection, &job.journal, &job.segment.journal, &job.contents, &job.registered).and_then(|loaded| {
-            let files = copy::write_files(connection, scratch, job, &loaded)?;
-            let plan = Plan {
-                seal: job.seal.clone(),
-                schema_version: job.registered.version,
-                files: files.iter().map(|file| file.planned.clone()).collect(),
-                quarantined: loaded.quarantined,
-                quarantined_rows: loaded.quarantined_rows,
-            };
-            Ok(Encoded { plan, files, quarantined_by_batch: loaded.quarantined_by_batch })
-        });
+    let loaded = load::load(connection, &job.journal, &job.segment.journal, &job.contents, &job.registered)?;
+    let files = copy::write_files(connection, scratch, job, &loaded)?;
     connection.execute_batch(&load::drop_tables()).map_err(EncodeError::Load)?;
-    encoded
+    let plan = Plan {
+        seal: job.seal.clone(),
+        schema_version: job.registered.version,
+        files: files.iter().map(|file| file.planned.clone()).collect(),
+        quarantined: loaded.quarantined,
+        quarantined_rows: loaded.quarantined_rows,
+    };
+    Ok(Encoded { plan, files, quarantined_by_batch: loaded.quarantined_by_batch })
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use duckdb::Connection;
 
-use crate::limits::ENCODE_MEMORY_BYTES;
+use crate::limits::{ENCODE_COLUMN_BYTES, ENCODE_MEMORY_BYTES};
 
 /// Where the encoder may write.
 #[derive(Clone, Debug)]
@@ -82,32 +82,68 @@ pub fn quoted_name(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// Opens the database in memory and takes away what encoding does not need: the network, extensions, files outside
-/// of the scratch folder, and the right to change these settings.
-///
-/// # Errors
-/// The library refuses a setting.
-pub fn open(scratch: &Scratch) -> duckdb::Result<Connection> {
-    let connection = Connection::open_in_memory()?;
-    let folder = |path: &Path| quoted(&path.to_string_lossy());
-    let settings = [
-        format!("SET temp_directory = {}", folder(&scratch.spill())),
-        format!("SET max_temp_directory_size = '{}B'", scratch.spill_bytes),
-        format!("SET memory_limit = '{ENCODE_MEMORY_BYTES}B'"),
-        "SET threads = 1".to_owned(),
-        "SET preserve_insertion_order = true".to_owned(),
-        "SET TimeZone = 'UTC'".to_owned(),
-        "SET autoinstall_known_extensions = false".to_owned(),
-        "SET autoload_known_extensions = false".to_owned(),
-        format!("SET allowed_directories = [{}, {}]", folder(&scratch.encoded()), folder(&scratch.look())),
-        "SET enable_external_access = false".to_owned(),
-        "SET lock_configuration = true".to_owned(),
-    ];
-    for setting in settings {
-        connection.execute_batch(&setting)?;
-    }
-    Ok(connection)
+/// The encoder's database.
+#[derive(Debug)]
+pub struct Session {
+    /// Its connection.
+    pub connection: Connection,
+    memory_bytes: u64,
 }
+
+/// What a segment of a table with so many columns may take. Unit: bytes.
+fn memory_for(columns: usize) -> u64 {
+    ENCODE_MEMORY_BYTES + ENCODE_COLUMN_BYTES * columns as u64
+}
+
+impl Session {
+    /// Opens the database for tables of a few columns.
+    ///
+    /// # Errors
+    /// The library refuses a setting.
+    pub fn open(scratch: &Scratch) -> duckdb::Result<Self> {
+        Self::with_memory(scratch, memory_for(NARROW_COLUMNS))
+    }
+
+    /// Makes the database fit for a table: a wide one needs more memory, and a failure may have left it unusable. Its
+    /// settings are locked, so another is opened then.
+    ///
+    /// # Errors
+    /// The library refuses a setting.
+    pub fn prepare(&mut self, scratch: &Scratch, columns: usize, has_failed: bool) -> duckdb::Result<()> {
+        let needed = memory_for(columns.max(NARROW_COLUMNS));
+        if has_failed || needed > self.memory_bytes || needed * 2 < self.memory_bytes {
+            *self = Self::with_memory(scratch, needed)?;
+        }
+        Ok(())
+    }
+
+    /// Opens the database in memory and takes away what encoding does not need: the network, extensions, files outside
+    /// of the scratch folder, and the right to change these settings.
+    fn with_memory(scratch: &Scratch, memory_bytes: u64) -> duckdb::Result<Self> {
+        let connection = Connection::open_in_memory()?;
+        let folder = |path: &Path| quoted(&path.to_string_lossy());
+        let settings = [
+            format!("SET temp_directory = {}", folder(&scratch.spill())),
+            format!("SET max_temp_directory_size = '{}B'", scratch.spill_bytes),
+            format!("SET memory_limit = '{memory_bytes}B'"),
+            "SET threads = 1".to_owned(),
+            "SET preserve_insertion_order = true".to_owned(),
+            "SET TimeZone = 'UTC'".to_owned(),
+            "SET autoinstall_known_extensions = false".to_owned(),
+            "SET autoload_known_extensions = false".to_owned(),
+            format!("SET allowed_directories = [{}, {}]", folder(&scratch.encoded()), folder(&scratch.look())),
+            "SET enable_external_access = false".to_owned(),
+            "SET lock_configuration = true".to_owned(),
+        ];
+        for setting in settings {
+            connection.execute_batch(&setting)?;
+        }
+        Ok(Self { connection, memory_bytes })
+    }
+}
+
+/// Columns up to which tables share one database.
+const NARROW_COLUMNS: usize = 40;
 
 #[cfg(test)]
 mod tests {
@@ -117,7 +153,7 @@ mod tests {
     fn the_database_reaches_nothing_but_its_scratch_folder() {
         let root = tempfile::tempdir().expect("a temporary folder can be made");
         let scratch = Scratch::open(root.path(), 64 << 20).expect("the folder can be made");
-        let connection = open(&scratch).expect("the settings are known");
+        let connection = Session::open(&scratch).expect("the settings are known").connection;
         let inside = quoted(&scratch.encoded_file(1, 0).to_string_lossy());
         connection.execute_batch(&format!("COPY (SELECT 1 AS a) TO {inside} (FORMAT parquet)")).expect("it is allowed");
         let outside = quoted(&root.path().join("outside.parquet").to_string_lossy());

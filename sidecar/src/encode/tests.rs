@@ -27,7 +27,7 @@ impl Fixture {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let directory = folder.path().join("journal");
-        let options = JournalOptions { directory, size_limit_bytes: 1 << 30, identity: "pod".to_owned() };
+        let options = JournalOptions { directory, size_limit_bytes: 1 << 30 };
         let opened = Journal::open(&options, SystemClock::shared(), Arc::new(Metrics::default()));
         let journal = opened.expect("the journal can be opened").journal;
         let scratch = Scratch::open(&folder.path().join("it's scratch"), 256 << 20).expect("the folder can be made");
@@ -179,6 +179,56 @@ async fn a_file_says_what_it_is_and_another_does_not() {
     let no_parquet = fixture.scratch.look().join("x");
     std::fs::write(&no_parquet, b"no parquet").expect("the file can be written");
     assert!(!fixture.encoder.is(&no_parquet, planned, &segment).await);
+}
+
+/// Segments at the bounds at which they are sealed: many rows, long rows, and rows of ever more columns, each of them with
+/// a value in every one.
+#[tokio::test]
+async fn a_segment_at_its_bounds_is_encoded_narrow_and_wide() {
+    // About 128 MiB of bodies each, the default of `flush.maxBytes`; the first is as many rows as `flush.maxRows`.
+    let cases = [(1, 500_000, 8), (2, 30_000, 2_000), (64, 120_000, 0), (250, 32_000, 0), (1_000, 8_000, 0)];
+    for (columns, rows, text_bytes) in cases {
+        let fixture = Fixture::new();
+        let names: Vec<String> = (0..columns).map(|place| format!("c{place}")).collect();
+        let column_type = if text_bytes > 0 { ColumnType::Varchar } else { ColumnType::Bigint };
+        let table: Vec<_> = names.iter().map(|name| (name.as_str(), column_type)).collect();
+        let mut bodies = Vec::new();
+        for first in (0..rows).step_by(2_000) {
+            let record = |row: usize| {
+                let value = |place: usize| match text_bytes {
+                    0 => format!("\"c{place}\":{}", row * 31 + place),
+                    length => format!("\"c{place}\":\"{:0length$x}\"", row * 977 + place),
+                };
+                format!("{{{}}}\n", (0..columns).map(value).collect::<Vec<_>>().join(","))
+            };
+            bodies.push((first..first + 2_000).map(record).collect::<String>());
+        }
+        let bodies: Vec<(&str, &str)> = bodies.iter().map(|body| ("2025-01-01", body.as_str())).collect();
+        let sealed = fixture.sealed(&bodies, &schema(&table)).await;
+        let job = fixture.job(&sealed, registered(&table));
+        let encoded = fixture.encoder.encode(job).await;
+        let encoded = encoded.unwrap_or_else(|error| panic!("{columns} columns: {}", crate::error_chain(&error)));
+        assert_eq!(encoded.plan.files[0].rows, rows as u64, "{columns} columns");
+        let place = fixture.rows(&fixture.path(sealed.contents.number, 0), "c0");
+        if text_bytes == 0 {
+            assert_eq!(place[rows - 1], [Value::BigInt((rows as i64 - 1) * 31)], "the order of arrival is kept");
+        }
+    }
+}
+
+/// A few short records in a table of many columns must not be paid for by every column.
+#[tokio::test]
+async fn columns_without_a_value_are_null_and_cost_no_memory() {
+    let fixture = Fixture::new();
+    let names: Vec<String> = (0..1_000).map(|place| format!("c{place}")).collect();
+    let table: Vec<_> = names.iter().map(|name| (name.as_str(), ColumnType::Bigint)).collect();
+    let body = "{\"c999\":5}\n".repeat(90_000);
+    let only = schema(&[("c999", ColumnType::Bigint)]);
+    let sealed = fixture.sealed(&[("2025-01-01", &body)], &only).await;
+    let encoded = fixture.encoder.encode(fixture.job(&sealed, registered(&table))).await.expect("it can be encoded");
+    assert_eq!(encoded.plan.files[0].rows, 90_000);
+    let rows = fixture.rows(&fixture.path(sealed.contents.number, 0), "c0, c999");
+    assert_eq!(rows[0], [Value::Null, Value::BigInt(5)]);
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::TryStreamExt;
@@ -33,7 +33,7 @@ use crate::limits::{PUTS_MAX, RETRY_FIRST, RETRY_MAX};
 use crate::metrics::Metrics;
 use crate::publish::error::StoreErrorKind;
 use crate::publish::key::{Prefix, SegmentName};
-use crate::publish::store::{Store, Upload};
+use crate::publish::store::{Found, Store, Upload};
 use crate::publish::{PublishError, publish};
 use crate::schema::registry::{RegisteredSchema, Registry, RegistryError};
 use crate::status::{Status, reasons};
@@ -65,22 +65,53 @@ pub struct DeliveryContext {
     pub clock: SharedClock,
 }
 
-/// A segment that is to be delivered.
+/// A segment that is to be delivered, and what this process knows of its files.
 #[derive(Clone, Debug)]
 pub struct Delivery {
     /// What it holds.
     pub contents: Arc<Contents>,
     /// How far it has come.
     pub state: SegmentState,
-    /// Whether an earlier process began it: then its files, or those of a clone of the journal, may be in the lake.
-    pub is_recovered: bool,
+    /// Failed attempts since it last moved on.
+    pub attempts: u32,
+    /// Statistics of the files that this process encoded, by part.
+    statistics: BTreeMap<u32, Vec<ColumnStatistics>>,
+    quarantined_by_batch: BTreeMap<u64, u64>,
+    /// Parts that are known to be whole on the scratch volume. Forgotten at every failure: then they are read again.
+    local_parts: Vec<u32>,
+    /// What was found in the lake, by part.
+    found: BTreeMap<u32, Found>,
 }
 
-/// How a delivery ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+impl Delivery {
+    /// A segment of which nothing but the journal is known.
+    pub fn new(contents: Arc<Contents>, state: SegmentState) -> Self {
+        Self {
+            contents,
+            state,
+            attempts: 0,
+            statistics: BTreeMap::new(),
+            quarantined_by_batch: BTreeMap::new(),
+            local_parts: Vec::new(),
+            found: BTreeMap::new(),
+        }
+    }
+}
+
+/// How an attempt at a delivery ended.
+#[derive(Debug)]
 pub enum Delivered {
     /// The segment is in the lake and retired.
     Retired,
+    /// It is to be tried again.
+    Later {
+        /// The segment, as far as it has come.
+        delivery: Box<Delivery>,
+        /// After so long.
+        wait: Duration,
+        /// Whether every other segment would fail as well.
+        is_everybodys: bool,
+    },
     /// The segment stays in the journal until somebody looks; trying again does not help.
     Stuck,
     /// The process must end.
@@ -106,61 +137,46 @@ enum StepError {
     PlanMismatch { segment: u64 },
 }
 
-/// What is done about a failed step.
+/// What is done about a failed step, and the reason that is shown.
 enum Verdict {
-    Retry(&'static str),
+    /// Every segment would fail.
+    RetryAll(&'static str),
+    /// This table's segments would fail.
+    RetryTable(&'static str),
     Stuck(&'static str),
     Fatal,
 }
 
-/// The reasons that a delivery clears when it succeeds.
-const CLEARED_BY_SUCCESS: [&str; 10] = [
+/// The reasons that any success clears.
+const CLEARED_BY_SUCCESS: [&str; 5] = [
     StoreErrorKind::Unreachable.reason(),
     StoreErrorKind::Denied.reason(),
     StoreErrorKind::Missing.reason(),
+    reasons::PREFIX_IN_USE,
+    reasons::CONDITIONAL_PUT_UNSUPPORTED,
+];
+
+/// The reasons that a table's success clears for that table.
+const CLEARED_BY_TABLE: [&str; 5] = [
     StoreErrorKind::Unexpected.reason(),
     StoreErrorKind::Unverified.reason(),
     StoreErrorKind::Local.reason(),
-    reasons::PREFIX_IN_USE,
-    reasons::CONDITIONAL_PUT_UNSUPPORTED,
     reasons::SCHEMA_REGISTRY,
     reasons::ENCODE_FAILED,
 ];
 
-/// Delivers a segment, however long that takes.
+/// Takes a segment as far as it goes.
 pub async fn deliver(context: &DeliveryContext, delivery: Delivery) -> Delivered {
-    let mut run = Run::new(context, &delivery);
-    let mut state = delivery.state;
-    let mut attempt = 0;
-    while state != SegmentState::Retired {
-        match run.step(&state).await.and_then(|event| Ok(state.clone().advance(event)?)) {
+    let mut run = Run::new(context, delivery);
+    while run.delivery.state != SegmentState::Retired {
+        let state = run.delivery.state.clone();
+        match run.step(&state).await.and_then(|event| Ok(state.advance(event)?)) {
             Ok(next) => {
-                debug!(segment = run.contents.number, state = next.name(), "segment moved on");
-                state = next;
-                attempt = 0;
+                debug!(state = next.name(), "segment moved on");
+                run.delivery.state = next;
+                run.delivery.attempts = 0;
             }
-            Err(error) => match context.judge(&error, &run.contents.table) {
-                Verdict::Retry(reason) => {
-                    let wait = backoff(attempt);
-                    attempt += 1;
-                    debug!(
-                        segment = run.contents.number,
-                        reason,
-                        attempt,
-                        wait_ms = wait.as_millis(),
-                        "delivery will be tried again"
-                    );
-                    tokio::time::sleep(wait).await;
-                }
-                Verdict::Stuck(reason) => {
-                    error!(segment = run.contents.number, table = run.contents.table, reason, error = %crate::error_chain(&error), "segment stays in the journal");
-                    return Delivered::Stuck;
-                }
-                Verdict::Fatal => {
-                    error!(segment = run.contents.number, error = %crate::error_chain(&error), "delivery cannot go on");
-                    return Delivered::Fatal;
-                }
-            },
+            Err(error) => return run.fail(&error),
         }
     }
     run.finish();
@@ -171,7 +187,7 @@ pub async fn deliver(context: &DeliveryContext, delivery: Delivery) -> Delivered
 pub async fn make_contact(context: &DeliveryContext) {
     let mut attempt = 0;
     while let Err(error) = context.contact.ensure().await {
-        context.judge(&error.into(), "");
+        context.show(&error.into(), None);
         tokio::time::sleep(backoff(attempt)).await;
         attempt += 1;
     }
@@ -185,34 +201,56 @@ fn backoff(attempt: u32) -> Duration {
     longest.mul_f64(rand::random_range(0.5..=1.0))
 }
 
-impl DeliveryContext {
-    /// Shows a failed step and decides what is done about it.
-    fn judge(&self, error: &StepError, table: &str) -> Verdict {
-        let verdict = match error {
-            StepError::Contact(ContactError::Store(error) | ContactError::Owner(OwnerError::Store(error)))
-            | StepError::Contact(ContactError::Registry(RegistryError::Store(error)))
-            | StepError::Registry(RegistryError::Store(error))
-            | StepError::Publish(PublishError::Store(error)) => Verdict::Retry(error.kind.reason()),
-            StepError::Contact(ContactError::Owner(OwnerError::PrefixInUse { .. })) => {
-                Verdict::Retry(reasons::PREFIX_IN_USE)
+impl StepError {
+    fn verdict(&self) -> Verdict {
+        match self {
+            Self::Contact(ContactError::Store(error) | ContactError::Owner(OwnerError::Store(error))) => {
+                Verdict::RetryAll(error.kind.reason())
             }
-            StepError::Contact(ContactError::NotCreateOnly) => Verdict::Retry(reasons::CONDITIONAL_PUT_UNSUPPORTED),
-            StepError::Contact(ContactError::Registry(_)) | StepError::Registry(_) => {
-                Verdict::Retry(reasons::SCHEMA_REGISTRY)
+            Self::Contact(ContactError::Owner(OwnerError::PrefixInUse { .. })) => {
+                Verdict::RetryAll(reasons::PREFIX_IN_USE)
             }
-            StepError::Encode(EncodeError::Gone) | StepError::Journal(_) | StepError::Transition(_) => Verdict::Fatal,
-            StepError::Encode(_) => Verdict::Retry(reasons::ENCODE_FAILED),
-            StepError::Publish(PublishError::KeyConflict { .. }) | StepError::PlanMismatch { .. } => {
+            Self::Contact(ContactError::NotCreateOnly) => Verdict::RetryAll(reasons::CONDITIONAL_PUT_UNSUPPORTED),
+            Self::Registry(RegistryError::Store(error)) | Self::Publish(PublishError::Store(error)) => match error.kind
+            {
+                StoreErrorKind::Unreachable | StoreErrorKind::Denied | StoreErrorKind::Missing => {
+                    Verdict::RetryAll(error.kind.reason())
+                }
+                StoreErrorKind::Unexpected | StoreErrorKind::Unverified | StoreErrorKind::Local => {
+                    Verdict::RetryTable(error.kind.reason())
+                }
+            },
+            Self::Registry(_) => Verdict::RetryTable(reasons::SCHEMA_REGISTRY),
+            Self::Encode(EncodeError::Gone) | Self::Journal(_) | Self::Transition(_) => Verdict::Fatal,
+            Self::Encode(EncodeError::File { .. }) => Verdict::RetryTable(StoreErrorKind::Local.reason()),
+            Self::Encode(_) => Verdict::RetryTable(reasons::ENCODE_FAILED),
+            Self::Publish(PublishError::KeyConflict { .. }) | Self::PlanMismatch { .. } => {
                 Verdict::Stuck(reasons::KEY_CONFLICT)
             }
-        };
-        if let Verdict::Retry(reason) | Verdict::Stuck(reason) = verdict {
-            let message = crate::error_chain(error);
-            self.metrics.delivery_failures(reason).inc();
-            if !table.is_empty() {
-                self.status.update_table(table, |table| table.last_error = Some(message.clone()));
+        }
+    }
+}
+
+impl DeliveryContext {
+    /// Shows a failed step, of a segment or of the first contact, and answers what is done about it.
+    fn show(&self, error: &StepError, contents: Option<&Contents>) -> Verdict {
+        let verdict = error.verdict();
+        let message = crate::error_chain(error);
+        let table = contents.map_or("", |contents| &contents.table);
+        match verdict {
+            Verdict::RetryAll(reason) => self.status.set(reason, message.clone()),
+            Verdict::RetryTable(reason) => self.status.set_for(reason, table, message.clone()),
+            Verdict::Stuck(reason) => {
+                let number = contents.map_or(0, |contents| contents.number);
+                self.status.set_for(reason, &format!("segment {number} of {table}"), message.clone());
             }
-            self.status.set(reason, message);
+            Verdict::Fatal => {}
+        }
+        if let Verdict::RetryAll(reason) | Verdict::RetryTable(reason) | Verdict::Stuck(reason) = verdict {
+            self.metrics.delivery_failures(reason).inc();
+            if contents.is_some() {
+                self.status.update_table(table, |table| table.last_error = Some(message));
+            }
         }
         verdict
     }
@@ -221,30 +259,41 @@ impl DeliveryContext {
 /// A delivery under way.
 struct Run<'a> {
     context: &'a DeliveryContext,
-    contents: Arc<Contents>,
-    is_recovered: bool,
     segment: SegmentName,
-    /// Statistics of the files that this process encoded, by part.
-    statistics: BTreeMap<u32, Vec<ColumnStatistics>>,
-    quarantined_by_batch: BTreeMap<u64, u64>,
-    /// Parts that are known to be whole on the scratch volume, encoded or checked by this process.
-    local_parts: Vec<u32>,
+    delivery: Delivery,
     outcome: Option<Plan>,
 }
 
 impl<'a> Run<'a> {
-    fn new(context: &'a DeliveryContext, delivery: &Delivery) -> Self {
+    fn new(context: &'a DeliveryContext, delivery: Delivery) -> Self {
         let contents = &delivery.contents;
-        Self {
-            context,
-            contents: Arc::clone(contents),
-            is_recovered: delivery.is_recovered,
-            segment: SegmentName { journal: context.journal.id(), epoch: contents.epoch, number: contents.number },
-            statistics: BTreeMap::new(),
-            quarantined_by_batch: BTreeMap::new(),
-            local_parts: Vec::new(),
-            outcome: None,
-        }
+        let segment = SegmentName { journal: context.journal.id(), epoch: contents.epoch, number: contents.number };
+        Self { context, segment, delivery, outcome: None }
+    }
+
+    fn contents(&self) -> &Arc<Contents> {
+        &self.delivery.contents
+    }
+
+    /// Shows a failure and decides what becomes of the delivery.
+    fn fail(mut self, error: &StepError) -> Delivered {
+        let is_everybodys = match self.context.show(error, Some(&self.delivery.contents)) {
+            Verdict::RetryAll(_) => true,
+            Verdict::RetryTable(_) => false,
+            Verdict::Stuck(reason) => {
+                error!(reason, error = %crate::error_chain(error), "segment stays in the journal");
+                return Delivered::Stuck;
+            }
+            Verdict::Fatal => {
+                error!(error = %crate::error_chain(error), "delivery cannot go on");
+                return Delivered::Fatal;
+            }
+        };
+        let wait = backoff(self.delivery.attempts);
+        self.delivery.attempts += 1;
+        self.delivery.local_parts.clear();
+        debug!(attempts = self.delivery.attempts, wait_ms = wait.as_millis(), "delivery will be tried again");
+        Delivered::Later { delivery: Box::new(self.delivery), wait, is_everybodys }
     }
 
     /// Does what a state needs, and answers what happened then.
@@ -254,7 +303,7 @@ impl<'a> Run<'a> {
             SegmentState::Planned { plans } => self.publish(plans).await,
             SegmentState::Published { plan } => self.describe(plan).await,
             SegmentState::Described { plan } => {
-                self.context.journal.retire(self.contents.number).await?;
+                self.context.journal.retire(self.contents().number).await?;
                 self.outcome = Some(plan.clone());
                 Ok(SegmentEvent::Retired)
             }
@@ -266,15 +315,15 @@ impl<'a> Run<'a> {
 
     async fn make_plan(&mut self, seal: &Seal) -> Result<SegmentEvent, StepError> {
         self.context.contact.ensure().await?;
-        let registered = self.context.registry.reconcile(&self.contents.table, &self.contents.observed).await?;
+        let registered = self.context.registry.reconcile(&self.contents().table, &self.contents().observed).await?;
         let plan = self.encode(seal, registered).await?;
-        self.context.journal.plan(self.contents.number, plan.clone()).await?;
+        self.context.journal.plan(self.contents().number, plan.clone()).await?;
         Ok(SegmentEvent::Planned(plan))
     }
 
     async fn encode(&mut self, seal: &Seal, registered: Arc<RegisteredSchema>) -> Result<Plan, StepError> {
         let job = EncodeJob {
-            contents: Arc::clone(&self.contents),
+            contents: Arc::clone(self.contents()),
             seal: seal.clone(),
             segment: self.segment.clone(),
             prefix: self.context.prefix.clone(),
@@ -282,9 +331,9 @@ impl<'a> Run<'a> {
             journal: self.context.journal.directory().to_owned(),
         };
         let encoded = self.context.encoder.encode(job).await?;
-        self.local_parts = encoded.plan.files.iter().map(|file| file.part).collect();
-        self.statistics = encoded.files.into_iter().map(|file| (file.planned.part, file.columns)).collect();
-        self.quarantined_by_batch = encoded.quarantined_by_batch;
+        self.delivery.local_parts = encoded.plan.files.iter().map(|file| file.part).collect();
+        self.delivery.statistics = encoded.files.into_iter().map(|file| (file.planned.part, file.columns)).collect();
+        self.delivery.quarantined_by_batch = encoded.quarantined_by_batch;
         Ok(encoded.plan)
     }
 
@@ -292,48 +341,45 @@ impl<'a> Run<'a> {
         let context = self.context;
         context.contact.ensure().await?;
         let Some(plan) = plans.last() else {
-            return Err(StepError::PlanMismatch { segment: self.contents.number });
+            return Err(StepError::PlanMismatch { segment: self.contents().number });
         };
         let mut waiting = Vec::new();
         for planned in &plan.files {
-            if !self.is_described(planned).await? {
+            let table = &self.contents().table;
+            if !is_described(&context.store, &context.prefix, table, &self.segment, planned).await? {
                 waiting.push(planned);
             }
         }
         if !self.all_local(&waiting).await {
             return self.encode_again(plan).await;
         }
+        let found = Mutex::new(BTreeMap::new());
         let puts = futures::stream::iter(waiting.into_iter().map(Ok::<_, PublishError>));
         puts.try_for_each_concurrent(PUTS_MAX, |planned| async {
-            let local = context.scratch.encoded_file(self.contents.number, planned.part);
+            let local = context.scratch.encoded_file(self.contents().number, planned.part);
             let upload = Upload { planned, segment: &self.segment, local: &local };
-            publish(&context.store, upload, plans, &context.encoder, &context.scratch.look()).await
+            let look = context.scratch.look();
+            let one = publish(&context.store, upload, plans, &context.encoder, &look).await?;
+            found.lock().unwrap_or_else(PoisonError::into_inner).insert(planned.part, one);
+            Ok(())
         })
         .await?;
+        self.delivery.found.extend(found.into_inner().unwrap_or_else(PoisonError::into_inner));
         Ok(SegmentEvent::Published)
-    }
-
-    /// Whether the lake already describes a file. A segment that this process has sealed is in nobody else's hands.
-    async fn is_described(&self, planned: &PlannedFile) -> Result<bool, PublishError> {
-        if !self.is_recovered {
-            return Ok(false);
-        }
-        let (context, table) = (self.context, &self.contents.table);
-        Ok(is_described(&context.store, &context.prefix, table, &self.segment, planned.part).await?)
     }
 
     /// Whether each file lies on the scratch volume as it was planned. What an earlier process left is read once.
     async fn all_local(&mut self, files: &[&PlannedFile]) -> bool {
         for planned in files {
-            if self.local_parts.contains(&planned.part) {
+            if self.delivery.local_parts.contains(&planned.part) {
                 continue;
             }
-            let path = self.context.scratch.encoded_file(self.contents.number, planned.part);
+            let path = self.context.scratch.encoded_file(self.contents().number, planned.part);
             let digest = tokio::task::spawn_blocking(move || sha256_of(&path)).await;
             if !matches!(digest, Ok(Ok(digest)) if digest == planned.sha256) {
                 return false;
             }
-            self.local_parts.push(planned.part);
+            self.delivery.local_parts.push(planned.part);
         }
         true
     }
@@ -341,27 +387,29 @@ impl<'a> Run<'a> {
     /// The bytes are gone: the same rows under the same keys, perhaps in other bytes, and a plan that says so before
     /// they are sent.
     async fn encode_again(&mut self, plan: &Plan) -> Result<SegmentEvent, StepError> {
-        info!(segment = self.contents.number, "encoding a segment again from its plan");
-        let registered = self.context.registry.version(&self.contents.table, plan.schema_version).await?;
+        info!("encoding a segment again from its plan");
+        let registered = self.context.registry.version(&self.contents().table, plan.schema_version).await?;
         let again = self.encode(&plan.seal, registered).await?;
         let promise = |plan: &Plan| -> Vec<(String, u64, String)> {
             plan.files.iter().map(|file| (file.key.clone(), file.rows, file.row_digest.clone())).collect()
         };
         if promise(&again) != promise(plan) {
-            return Err(StepError::PlanMismatch { segment: self.contents.number });
+            return Err(StepError::PlanMismatch { segment: self.contents().number });
         }
-        self.context.journal.plan(self.contents.number, again.clone()).await?;
+        self.context.journal.plan(self.contents().number, again.clone()).await?;
         Ok(SegmentEvent::Planned(again))
     }
 
-    async fn describe(&mut self, plan: &Plan) -> Result<SegmentEvent, StepError> {
-        let (context, table) = (self.context, &self.contents.table);
-        let puts = futures::stream::iter(plan.files.iter().map(Ok::<_, PublishError>));
-        puts.try_for_each_concurrent(PUTS_MAX, |planned| async {
-            let columns = self.statistics.get(&planned.part).cloned().unwrap_or_default();
-            let (version, sealed_at) = (plan.schema_version, plan.seal.sealed_at);
-            let description = Description::of(planned, table, &self.segment, version, sealed_at, columns);
-            Ok(describe(&context.store, &context.prefix, &self.segment, &description).await?)
+    /// Describes what was found in the lake. A file that was described before this process looked is left alone.
+    async fn describe(&self, plan: &Plan) -> Result<SegmentEvent, StepError> {
+        let (context, delivery) = (self.context, &self.delivery);
+        let found = plan.files.iter().filter_map(|planned| Some((planned, delivery.found.get(&planned.part)?)));
+        let puts = futures::stream::iter(found.map(Ok::<_, PublishError>));
+        puts.try_for_each_concurrent(PUTS_MAX, |(planned, found)| async move {
+            let columns = delivery.statistics.get(&planned.part).cloned().unwrap_or_default();
+            let table = &delivery.contents.table;
+            let description = Description::of(planned, found, table, &self.segment, plan, columns);
+            describe(&context.store, &context.prefix, &self.segment, planned, &description).await
         })
         .await?;
         Ok(SegmentEvent::Described)
@@ -369,11 +417,11 @@ impl<'a> Run<'a> {
 
     /// Tells everybody, and removes the local files.
     fn finish(self) {
-        let Some(plan) = self.outcome else { return };
-        let context = self.context;
+        let Self { context, delivery, outcome: Some(plan), .. } = self else { return };
+        let Delivery { contents, quarantined_by_batch, .. } = delivery;
         for planned in &plan.files {
             // A file that stays behind is removed at the next start.
-            let _ = std::fs::remove_file(context.scratch.encoded_file(self.contents.number, planned.part));
+            let _ = std::fs::remove_file(context.scratch.encoded_file(contents.number, planned.part));
         }
         let main = plan.files.iter().filter(|file| file.role == FileRole::Main);
         let rows: u64 = main.clone().map(|file| file.rows).sum();
@@ -382,23 +430,16 @@ impl<'a> Run<'a> {
         context.metrics.published_files.inc_by(plan.files.len() as u64);
         context.metrics.published_bytes.inc_by(plan.files.iter().map(|file| file.size_bytes).sum());
         context.metrics.quarantined_rows.inc_by(plan.quarantined_rows);
-        context.status.update_table(&self.contents.table, |table| {
+        context.status.update_table(&contents.table, |table| {
             table.published_rows += rows;
             table.published_files += files;
             table.quarantined_rows += plan.quarantined_rows;
             table.last_error = None;
         });
         context.status.clear(&CLEARED_BY_SUCCESS);
-        info!(
-            segment = self.contents.number,
-            table = self.contents.table,
-            rows,
-            files,
-            quarantined_rows = plan.quarantined_rows,
-            "segment is in the lake"
-        );
-        let outcome = Outcome { files: plan.files, quarantined_by_batch: self.quarantined_by_batch };
-        context.outcomes.finish(self.contents.number, outcome);
+        context.status.clear_for(&CLEARED_BY_TABLE, &contents.table);
+        info!(rows, files, quarantined_rows = plan.quarantined_rows, "segment is in the lake");
+        context.outcomes.finish(contents.number, Outcome { files: plan.files, quarantined_by_batch });
     }
 }
 

@@ -11,7 +11,7 @@ use chrono::NaiveDate;
 
 use crate::journal::control::SealReason;
 use crate::journal::view::OpenSegment;
-use crate::limits::INGEST_LINGER;
+use crate::limits::{BACKLOG_SEGMENTS_MAX, INGEST_LINGER, SEGMENT_CELLS_MAX, SEGMENT_PARTITIONS_MAX};
 
 /// When buffered rows go to the lake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,8 +36,13 @@ pub struct Moment {
 /// What the tracker is told.
 #[derive(Clone, Copy, Debug)]
 pub enum FlushEvent<'a> {
-    /// The segments that are open now.
-    Open(&'a [OpenSegment]),
+    /// The segments that are open now, and how many are sealed and not in the lake.
+    Open {
+        /// The open segments.
+        open: &'a [OpenSegment],
+        /// The sealed ones.
+        backlog: usize,
+    },
     /// A caller waits for a segment.
     Requested {
         /// The segment.
@@ -68,14 +73,14 @@ pub enum FlushAction {
 pub struct FlushTracker {
     policy: FlushPolicy,
     open: BTreeMap<u64, Tracked>,
+    backlog: usize,
     draining: bool,
 }
 
 #[derive(Debug)]
 struct Tracked {
     opened: Moment,
-    rows: u64,
-    body_bytes: u64,
+    segment: OpenSegment,
     /// When a request falls due.
     requested: Option<Duration>,
     /// An action was given out for it.
@@ -85,13 +90,16 @@ struct Tracked {
 impl FlushTracker {
     /// A tracker that has seen nothing.
     pub fn new(policy: FlushPolicy) -> Self {
-        Self { policy, open: BTreeMap::new(), draining: false }
+        Self { policy, open: BTreeMap::new(), backlog: 0, draining: false }
     }
 
     /// Takes in an event and answers what is to be done now. Each segment is sealed once.
     pub fn on_event(&mut self, now: Moment, event: FlushEvent<'_>) -> Vec<FlushAction> {
         match event {
-            FlushEvent::Open(open) => self.take_open(now, open),
+            FlushEvent::Open { open, backlog } => {
+                self.backlog = backlog;
+                self.take_open(now, open);
+            }
             FlushEvent::Requested { segment, linger } => {
                 let due = now.monotonic + if linger { INGEST_LINGER } else { Duration::ZERO };
                 if let Some(tracked) = self.open.get_mut(&segment) {
@@ -106,6 +114,9 @@ impl FlushTracker {
 
     /// When the tracker must be asked again, if nothing happens before.
     pub fn next_wake(&self) -> Option<Duration> {
+        if self.backlog >= BACKLOG_SEGMENTS_MAX {
+            return None;
+        }
         let waiting = self.open.values().filter(|tracked| !tracked.is_sealing);
         waiting
             .map(|tracked| {
@@ -119,13 +130,11 @@ impl FlushTracker {
         for segment in open {
             let tracked = self.open.entry(segment.number).or_insert_with(|| Tracked {
                 opened: now,
-                rows: 0,
-                body_bytes: 0,
+                segment: segment.clone(),
                 requested: None,
                 is_sealing: false,
             });
-            tracked.rows = segment.rows;
-            tracked.body_bytes = segment.body_bytes;
+            tracked.segment.clone_from(segment);
         }
     }
 
@@ -135,7 +144,14 @@ impl FlushTracker {
             if tracked.is_sealing {
                 continue;
             }
-            if let Some(reason) = tracked.reason(now, &self.policy, self.draining) {
+            let reason = match self.draining {
+                true => Some(SealReason::Drain),
+                false => tracked.is_full(&self.policy).or_else(|| {
+                    let has_room = self.backlog < BACKLOG_SEGMENTS_MAX;
+                    has_room.then(|| tracked.is_due(now, &self.policy)).flatten()
+                }),
+            };
+            if let Some(reason) = reason {
                 tracked.is_sealing = true;
                 actions.push(FlushAction::Seal { segment: *segment, reason });
             }
@@ -145,15 +161,26 @@ impl FlushTracker {
 }
 
 impl Tracked {
-    fn reason(&self, now: Moment, policy: &FlushPolicy, draining: bool) -> Option<SealReason> {
-        if draining {
-            Some(SealReason::Drain)
-        } else if self.requested.is_some_and(|due| due <= now.monotonic) {
-            Some(SealReason::Request)
-        } else if self.rows >= policy.rows_max {
+    /// Why the segment can take no more.
+    fn is_full(&self, policy: &FlushPolicy) -> Option<SealReason> {
+        let OpenSegment { rows, body_bytes, columns, partitions, .. } = self.segment;
+        if rows >= policy.rows_max {
             Some(SealReason::Rows)
-        } else if self.body_bytes >= policy.bytes_max {
+        } else if body_bytes >= policy.bytes_max {
             Some(SealReason::Bytes)
+        } else if rows.saturating_mul(columns as u64) >= SEGMENT_CELLS_MAX {
+            Some(SealReason::Cells)
+        } else if partitions >= SEGMENT_PARTITIONS_MAX {
+            Some(SealReason::Partitions)
+        } else {
+            None
+        }
+    }
+
+    /// Why the segment should wait no longer.
+    fn is_due(&self, now: Moment, policy: &FlushPolicy) -> Option<SealReason> {
+        if self.requested.is_some_and(|due| due <= now.monotonic) {
+            Some(SealReason::Request)
         } else if now.day != self.opened.day {
             Some(SealReason::Day)
         } else if now.monotonic >= self.opened.monotonic + policy.age_max {
@@ -176,7 +203,8 @@ mod tests {
     }
 
     fn open(number: u64, rows: u64, body_bytes: u64) -> OpenSegment {
-        OpenSegment { number, table: format!("t{number}"), rows, body_bytes, first_received_micros: 0 }
+        let table = format!("t{number}");
+        OpenSegment { number, table, rows, body_bytes, columns: 1, partitions: 1, first_received_micros: 0 }
     }
 
     fn seal(segment: u64, reason: SealReason) -> Vec<FlushAction> {
@@ -185,19 +213,29 @@ mod tests {
 
     #[test]
     fn each_bound_seals_by_itself_and_once() {
-        for (segment, reason) in [(open(1, 100, 5), SealReason::Rows), (open(1, 5, 1_000), SealReason::Bytes)] {
+        let wide = OpenSegment { columns: usize::MAX, ..open(1, 1, 5) };
+        let scattered = OpenSegment { partitions: SEGMENT_PARTITIONS_MAX, ..open(1, 5, 5) };
+        for (segment, reason) in [
+            (open(1, 100, 5), SealReason::Rows),
+            (open(1, 5, 1_000), SealReason::Bytes),
+            (wide, SealReason::Cells),
+            (scattered, SealReason::Partitions),
+        ] {
             let mut tracker = FlushTracker::new(POLICY);
-            assert_eq!(tracker.on_event(at(0), FlushEvent::Open(&[open(1, 5, 5)])), []);
-            assert_eq!(tracker.on_event(at(1), FlushEvent::Open(std::slice::from_ref(&segment))), seal(1, reason));
-            assert_eq!(tracker.on_event(at(2), FlushEvent::Open(&[segment])), []);
+            assert_eq!(tracker.on_event(at(0), FlushEvent::Open { open: &[open(1, 5, 5)], backlog: 0 }), []);
+            assert_eq!(
+                tracker.on_event(at(1), FlushEvent::Open { open: std::slice::from_ref(&segment), backlog: 0 }),
+                seal(1, reason)
+            );
+            assert_eq!(tracker.on_event(at(2), FlushEvent::Open { open: &[segment], backlog: 0 }), []);
         }
     }
 
     #[test]
     fn a_quiet_segment_is_sealed_at_its_age_and_the_tracker_says_when_to_ask() {
         let mut tracker = FlushTracker::new(POLICY);
-        tracker.on_event(at(10), FlushEvent::Open(&[open(1, 1, 1)]));
-        tracker.on_event(at(30), FlushEvent::Open(&[open(1, 2, 2), open(2, 1, 1)]));
+        tracker.on_event(at(10), FlushEvent::Open { open: &[open(1, 1, 1)], backlog: 0 });
+        tracker.on_event(at(30), FlushEvent::Open { open: &[open(1, 2, 2), open(2, 1, 1)], backlog: 0 });
         assert_eq!(tracker.next_wake(), Some(Duration::from_secs(70)));
         assert_eq!(tracker.on_event(at(69), FlushEvent::Tick), []);
         assert_eq!(tracker.on_event(at(70), FlushEvent::Tick), seal(1, SealReason::Age));
@@ -207,24 +245,24 @@ mod tests {
     #[test]
     fn a_jump_of_the_wall_clock_flushes_once_and_no_age_with_it() {
         let mut tracker = FlushTracker::new(POLICY);
-        tracker.on_event(at(0), FlushEvent::Open(&[open(1, 1, 1)]));
+        tracker.on_event(at(0), FlushEvent::Open { open: &[open(1, 1, 1)], backlog: 0 });
         let yesterday = Moment { day: at(0).day - chrono::Days::new(1), ..at(1) };
         assert_eq!(tracker.on_event(yesterday, FlushEvent::Tick), seal(1, SealReason::Day));
-        tracker.on_event(yesterday, FlushEvent::Open(&[open(2, 1, 1)]));
+        tracker.on_event(yesterday, FlushEvent::Open { open: &[open(2, 1, 1)], backlog: 0 });
         assert_eq!(tracker.next_wake(), Some(Duration::from_secs(61)));
     }
 
     #[test]
     fn the_change_of_the_day_seals() {
         let mut tracker = FlushTracker::new(FlushPolicy { age_max: Duration::from_secs(3_600), ..POLICY });
-        tracker.on_event(at(86_390), FlushEvent::Open(&[open(1, 1, 1)]));
+        tracker.on_event(at(86_390), FlushEvent::Open { open: &[open(1, 1, 1)], backlog: 0 });
         assert_eq!(tracker.on_event(at(86_401), FlushEvent::Tick), seal(1, SealReason::Day));
     }
 
     #[test]
     fn requests_that_arrive_together_share_a_segment() {
         let mut tracker = FlushTracker::new(POLICY);
-        tracker.on_event(at(0), FlushEvent::Open(&[open(1, 1, 1)]));
+        tracker.on_event(at(0), FlushEvent::Open { open: &[open(1, 1, 1)], backlog: 0 });
         assert_eq!(tracker.on_event(at(0), FlushEvent::Requested { segment: 1, linger: true }), []);
         let later = Moment { monotonic: INGEST_LINGER / 2, ..at(0) };
         assert_eq!(tracker.on_event(later, FlushEvent::Requested { segment: 1, linger: true }), []);
@@ -236,7 +274,7 @@ mod tests {
     #[test]
     fn a_request_without_linger_seals_at_once_and_an_unknown_segment_is_passed_over() {
         let mut tracker = FlushTracker::new(POLICY);
-        tracker.on_event(at(0), FlushEvent::Open(&[open(1, 1, 1)]));
+        tracker.on_event(at(0), FlushEvent::Open { open: &[open(1, 1, 1)], backlog: 0 });
         assert_eq!(tracker.on_event(at(0), FlushEvent::Requested { segment: 7, linger: false }), []);
         assert_eq!(
             tracker.on_event(at(0), FlushEvent::Requested { segment: 1, linger: false }),
@@ -245,10 +283,26 @@ mod tests {
     }
 
     #[test]
+    fn while_the_backlog_is_long_only_what_is_full_is_sealed() {
+        let backlog = BACKLOG_SEGMENTS_MAX;
+        let mut tracker = FlushTracker::new(POLICY);
+        let opened = [open(1, 1, 1), open(2, 100, 1)];
+        assert_eq!(tracker.on_event(at(0), FlushEvent::Open { open: &opened, backlog }), seal(2, SealReason::Rows));
+        assert_eq!(tracker.on_event(at(0), FlushEvent::Requested { segment: 1, linger: false }), []);
+        assert_eq!(tracker.on_event(at(99), FlushEvent::Tick), []);
+        assert_eq!(tracker.next_wake(), None);
+        let shorter = FlushEvent::Open { open: &opened, backlog: backlog - 1 };
+        assert_eq!(tracker.on_event(at(99), shorter), seal(1, SealReason::Request));
+    }
+
+    #[test]
     fn draining_seals_what_is_open_and_what_opens_later() {
         let mut tracker = FlushTracker::new(POLICY);
-        tracker.on_event(at(0), FlushEvent::Open(&[open(1, 1, 1)]));
+        tracker.on_event(at(0), FlushEvent::Open { open: &[open(1, 1, 1)], backlog: 0 });
         assert_eq!(tracker.on_event(at(0), FlushEvent::Draining), seal(1, SealReason::Drain));
-        assert_eq!(tracker.on_event(at(1), FlushEvent::Open(&[open(2, 1, 1)])), seal(2, SealReason::Drain));
+        assert_eq!(
+            tracker.on_event(at(1), FlushEvent::Open { open: &[open(2, 1, 1)], backlog: 0 }),
+            seal(2, SealReason::Drain)
+        );
     }
 }

@@ -14,7 +14,7 @@ use tracing::{Instrument, info_span};
 use crate::flush::deliver::{Delivered, Delivery, DeliveryContext, deliver};
 use crate::flush::tracker::{FlushAction, FlushEvent, FlushPolicy, FlushTracker, Moment};
 use crate::journal::Sealed;
-use crate::journal::segment::SegmentState;
+use crate::journal::segment::{Contents, SegmentState};
 use crate::limits::DELIVERIES_MAX;
 
 /// A caller waits for a segment.
@@ -47,9 +47,20 @@ pub struct FlushWorker {
     draining: watch::Receiver<bool>,
     /// Becomes true when no request is under way any more: nothing will be appended.
     closed: watch::Receiver<bool>,
-    waiting: VecDeque<Delivery>,
-    under_way: JoinSet<Delivered>,
+    waiting: VecDeque<Waiting>,
+    under_way: JoinSet<(Arc<Contents>, Delivered)>,
+    /// Tables of the deliveries under way.
+    busy_tables: Vec<String>,
+    /// Until when nothing is tried, because everything would fail.
+    paused_until: Duration,
     stuck: usize,
+}
+
+/// A delivery and the moment before which it is not tried.
+#[derive(Debug)]
+struct Waiting {
+    delivery: Delivery,
+    due: Duration,
 }
 
 /// How long nothing may happen before the tracker is asked all the same: the day may have changed.
@@ -71,8 +82,10 @@ impl FlushWorker {
             requests,
             draining,
             closed,
-            waiting: recovered.into(),
+            waiting: recovered.into_iter().map(|delivery| Waiting { delivery, due: Duration::ZERO }).collect(),
             under_way: JoinSet::new(),
+            busy_tables: Vec::new(),
+            paused_until: Duration::ZERO,
             stuck: 0,
         }
     }
@@ -85,17 +98,18 @@ impl FlushWorker {
                 return WorkerEnd::Fatal;
             }
             let view = journal.borrow_and_update().clone();
-            if self.act(FlushEvent::Open(&view.open)).await.is_err() {
+            if self.act(FlushEvent::Open { open: &view.open, backlog: view.sealed.len() }).await.is_err() {
                 return WorkerEnd::Fatal;
             }
             self.start_deliveries();
             // Looked at before the journal: what was appended until then is in the view below.
             let is_closed = *self.closed.borrow_and_update();
-            if is_closed && self.under_way.is_empty() && self.context.journal.view().open.is_empty() {
+            let is_idle = self.under_way.is_empty() && self.waiting.is_empty();
+            if is_closed && is_idle && self.context.journal.view().open.is_empty() {
                 return if self.stuck == 0 { WorkerEnd::Drained } else { WorkerEnd::Stuck };
             }
             let now = self.now().monotonic;
-            let wake = self.tracker.next_wake().map_or(TICK, |wake| wake.saturating_sub(now).min(TICK));
+            let wake = self.next_wake().map_or(TICK, |wake| wake.saturating_sub(now).min(TICK));
             let is_draining = *self.draining.borrow();
             tokio::select! {
                 changed = journal.changed() => if changed.is_err() { return WorkerEnd::Fatal },
@@ -105,9 +119,12 @@ impl FlushWorker {
                     }
                 }
                 Some(ended) = self.under_way.join_next() => match ended {
-                    Ok(Delivered::Retired) => {}
-                    Ok(Delivered::Stuck) => self.stuck += 1,
-                    Ok(Delivered::Fatal) | Err(_) => return WorkerEnd::Fatal,
+                    Ok((contents, delivered)) => {
+                        if !self.take_end(&contents, delivered) {
+                            return WorkerEnd::Fatal;
+                        }
+                    }
+                    Err(_) => return WorkerEnd::Fatal,
                 },
                 _ = self.draining.changed(), if !is_draining => {}
                 _ = self.closed.changed(), if !is_closed => {}
@@ -119,7 +136,7 @@ impl FlushWorker {
     /// A request names a segment that its caller has just seen open, so the newest view is taken in first.
     async fn take_requests(&mut self, first: FlushRequest) -> Result<(), ()> {
         let view = self.context.journal.view();
-        self.act(FlushEvent::Open(&view.open)).await?;
+        self.act(FlushEvent::Open { open: &view.open, backlog: view.sealed.len() }).await?;
         let mut next = Some(first);
         while let Some(FlushRequest { segment, linger }) = next {
             self.act(FlushEvent::Requested { segment, linger }).await?;
@@ -134,8 +151,8 @@ impl FlushWorker {
             let FlushAction::Seal { segment, reason } = action;
             match self.context.journal.seal(segment, reason).await {
                 Ok(Some(Sealed { contents, seal })) => {
-                    let state = SegmentState::Sealed { seal };
-                    self.waiting.push_back(Delivery { contents, state, is_recovered: false });
+                    let delivery = Delivery::new(contents, SegmentState::Sealed { seal });
+                    self.waiting.push_back(Waiting { delivery, due: Duration::ZERO });
                 }
                 Ok(None) => {}
                 Err(_) => return Err(()),
@@ -144,14 +161,55 @@ impl FlushWorker {
         Ok(())
     }
 
+    /// Starts the oldest deliveries that may be tried now. Of a table that has failed one is tried at a time, so that
+    /// it cannot keep the others from the lake.
     fn start_deliveries(&mut self) {
-        while self.under_way.len() < DELIVERIES_MAX
-            && let Some(delivery) = self.waiting.pop_front()
-        {
-            let context = Arc::clone(&self.context);
-            let span = info_span!("deliver", segment = delivery.contents.number, table = delivery.contents.table);
-            self.under_way.spawn(async move { deliver(&context, delivery).await }.instrument(span));
+        let now = self.now().monotonic;
+        while self.under_way.len() < DELIVERIES_MAX && now >= self.paused_until {
+            let may_start = |waiting: &Waiting| {
+                let is_free =
+                    waiting.delivery.attempts == 0 || !self.busy_tables.contains(&waiting.delivery.contents.table);
+                waiting.due <= now && is_free
+            };
+            let Some(next) = self.waiting.iter().position(may_start).and_then(|place| self.waiting.remove(place))
+            else {
+                return;
+            };
+            let (context, contents) = (Arc::clone(&self.context), Arc::clone(&next.delivery.contents));
+            self.busy_tables.push(contents.table.clone());
+            let span = info_span!("deliver", segment = contents.number, table = contents.table);
+            let attempt = async move { (contents, deliver(&context, next.delivery).await) };
+            self.under_way.spawn(attempt.instrument(span));
         }
+    }
+
+    /// Takes in how a delivery ended; false if the process must end.
+    fn take_end(&mut self, contents: &Contents, delivered: Delivered) -> bool {
+        if let Some(place) = self.busy_tables.iter().position(|table| *table == contents.table) {
+            self.busy_tables.swap_remove(place);
+        }
+        match delivered {
+            Delivered::Retired => self.paused_until = Duration::ZERO,
+            Delivered::Later { delivery, wait, is_everybodys } => {
+                let due = self.now().monotonic + wait;
+                if is_everybodys {
+                    self.paused_until = self.paused_until.max(due);
+                }
+                // Back to its place: the oldest goes first.
+                let number = delivery.contents.number;
+                let place = self.waiting.partition_point(|waiting| waiting.delivery.contents.number < number);
+                self.waiting.insert(place, Waiting { delivery: *delivery, due });
+            }
+            Delivered::Stuck => self.stuck += 1,
+            Delivered::Fatal => return false,
+        }
+        true
+    }
+
+    /// When something falls due, if nothing happens before.
+    fn next_wake(&self) -> Option<Duration> {
+        let due = self.waiting.iter().map(|waiting| waiting.due.max(self.paused_until)).min();
+        self.tracker.next_wake().into_iter().chain(due).min()
     }
 
     fn now(&self) -> Moment {

@@ -3,11 +3,12 @@
 //! Owns: length, time, what is in flight at once, type and encoding. Does not own: what is in the body.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::decode::Format;
@@ -17,16 +18,28 @@ use crate::limits::{BODY_BYTES_MAX, BODY_TIMEOUT, IN_FLIGHT_BODY_BYTES_MAX, IN_F
 /// Bodies in flight are counted in steps of so many bytes.
 const STEP_BYTES: usize = 1 << 10;
 
-/// Room for bodies in flight. Cheap to clone.
+/// Room for bodies in flight, taken as their bytes arrive. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct InFlight {
+    /// Room that all share, less what `last` stands for.
     steps: Arc<Semaphore>,
+    /// Room for one whole body, for one that found no other. Bodies that together fill what all share, each in part,
+    /// would otherwise wait for each other until they are refused.
+    last: Arc<Semaphore>,
+    wait: Duration,
 }
 
 impl Default for InFlight {
     fn default() -> Self {
-        Self { steps: Arc::new(Semaphore::new(IN_FLIGHT_BODY_BYTES_MAX / STEP_BYTES)) }
+        Self::new(IN_FLIGHT_BODY_BYTES_MAX, IN_FLIGHT_WAIT_MAX)
     }
+}
+
+/// What a body has of the room.
+#[derive(Debug, Default)]
+struct Room {
+    steps: Option<OwnedSemaphorePermit>,
+    last: Option<OwnedSemaphorePermit>,
 }
 
 /// A body that was received. It counts as in flight until this is dropped.
@@ -34,32 +47,27 @@ impl Default for InFlight {
 pub struct Received {
     /// The body.
     pub bytes: Bytes,
-    _room: OwnedSemaphorePermit,
+    _room: Room,
 }
 
 impl InFlight {
+    fn new(room_bytes: usize, wait: Duration) -> Self {
+        let steps = (room_bytes - BODY_BYTES_MAX) / STEP_BYTES;
+        Self { steps: Arc::new(Semaphore::new(steps)), last: Arc::new(Semaphore::new(1)), wait }
+    }
+
     /// Receives a body.
     ///
     /// # Errors
     /// It is too long or too slow, the connection broke, or too much is in flight.
     pub async fn receive(&self, headers: &HeaderMap, body: Body) -> Result<Received, Problem> {
-        let too_large = || {
-            Problem::new(
-                ProblemKind::TooLarge,
-                format!("the body has more than {BODY_BYTES_MAX} bytes; send it in parts"),
-            )
-        };
         let declared = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
-        let length = declared.and_then(|length| length.parse::<usize>().ok()).unwrap_or(BODY_BYTES_MAX);
+        let length = declared.and_then(|length| length.parse::<usize>().ok()).unwrap_or_default();
         if length > BODY_BYTES_MAX {
             return Err(too_large());
         }
-        let room = self.room(length).await?;
-        let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, BODY_BYTES_MAX).collect()).await;
-        match collected {
-            Ok(Ok(collected)) => Ok(Received { bytes: collected.to_bytes(), _room: room }),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-            Ok(Err(_)) => Err(Problem::new(ProblemKind::Malformed, "the connection broke before the body was whole")),
+        match tokio::time::timeout(BODY_TIMEOUT, self.collect(length, body)).await {
+            Ok(received) => received,
             Err(_) => {
                 let detail = format!("the body was not whole after {} s", BODY_TIMEOUT.as_secs());
                 Err(Problem::new(ProblemKind::Slow, detail))
@@ -67,18 +75,57 @@ impl InFlight {
         }
     }
 
-    async fn room(&self, length: usize) -> Result<OwnedSemaphorePermit, Problem> {
-        let steps = u32::try_from(length.div_ceil(STEP_BYTES).max(1)).unwrap_or(u32::MAX);
-        let acquired =
-            tokio::time::timeout(IN_FLIGHT_WAIT_MAX, Arc::clone(&self.steps).acquire_many_owned(steps)).await;
-        match acquired {
-            Ok(Ok(room)) => Ok(room),
-            Ok(Err(_)) | Err(_) => {
-                let detail = format!("{IN_FLIGHT_BODY_BYTES_MAX} bytes of bodies are being received");
-                Err(Problem::new(ProblemKind::Busy, detail))
+    /// Collects a body of `length` bytes, or of unknown length if that is 0.
+    async fn collect(&self, length: usize, mut body: Body) -> Result<Received, Problem> {
+        let mut room = Room::default();
+        let mut bytes = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let broken = |_| Problem::new(ProblemKind::Malformed, "the connection broke before the body was whole");
+            let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
+            if bytes.len() + data.len() > BODY_BYTES_MAX {
+                return Err(too_large());
             }
+            self.take(&mut room, bytes.len() + data.len()).await?;
+            if bytes.is_empty() {
+                // Addresses alone: a page of it is memory once bytes were written to it.
+                bytes.reserve(length.max(data.len()));
+            }
+            bytes.extend_from_slice(&data);
         }
+        Ok(Received { bytes: bytes.freeze(), _room: room })
     }
+
+    /// Takes what a body of `bytes` bytes needs beside the room that it has.
+    async fn take(&self, room: &mut Room, bytes: usize) -> Result<(), Problem> {
+        let taken = room.steps.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let needed = bytes.div_ceil(STEP_BYTES).saturating_sub(taken);
+        if needed == 0 || room.last.is_some() {
+            return Ok(());
+        }
+        let needed = u32::try_from(needed).expect("a body is short enough for its steps to be counted so");
+        let taken = tokio::time::timeout(self.wait, async {
+            tokio::select! {
+                biased;
+                steps = Arc::clone(&self.steps).acquire_many_owned(needed) => steps.map(|steps| (Some(steps), None)),
+                last = Arc::clone(&self.last).acquire_owned() => last.map(|last| (None, Some(last))),
+            }
+        });
+        let Ok(Ok((steps, last))) = taken.await else {
+            let detail = format!("{IN_FLIGHT_BODY_BYTES_MAX} bytes of bodies are being received");
+            return Err(Problem::new(ProblemKind::Busy, detail));
+        };
+        room.last = last;
+        match (&mut room.steps, steps) {
+            (Some(taken), Some(steps)) => taken.merge(steps),
+            (taken @ None, steps) => *taken = steps,
+            (Some(_), None) => {}
+        }
+        Ok(())
+    }
+}
+
+fn too_large() -> Problem {
+    Problem::new(ProblemKind::TooLarge, format!("the body has more than {BODY_BYTES_MAX} bytes; send it in parts"))
 }
 
 /// How a body is written, by its headers. No content type, and the form type that `curl -d` sends by itself, mean JSON.
@@ -104,26 +151,4 @@ pub(super) fn format_of(headers: &HeaderMap) -> Result<Format, Problem> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn headers(pairs: &[(header::HeaderName, &'static str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (name.clone(), http::HeaderValue::from_static(value))).collect()
-    }
-
-    #[test]
-    fn what_curl_sends_by_itself_is_json() {
-        assert_eq!(format_of(&headers(&[])).ok(), Some(Format::Json));
-        let form = headers(&[(header::CONTENT_TYPE, "application/x-www-form-urlencoded")]);
-        assert_eq!(format_of(&form).ok(), Some(Format::Json));
-        let lines = headers(&[(header::CONTENT_TYPE, "application/x-ndjson; charset=utf-8")]);
-        assert_eq!(format_of(&lines).ok(), Some(Format::Ndjson));
-    }
-
-    #[test]
-    fn other_types_and_encodings_are_refused() {
-        assert!(format_of(&headers(&[(header::CONTENT_TYPE, "text/csv")])).is_err());
-        assert!(format_of(&headers(&[(header::CONTENT_ENCODING, "gzip")])).is_err());
-        assert!(format_of(&headers(&[(header::CONTENT_ENCODING, "identity")])).is_ok());
-    }
-}
+mod tests;

@@ -100,7 +100,7 @@ impl ProblemKind {
                 Some(5),
             ),
             Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining", "The sidecar is about to end", Some(1)),
-            Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy", "Too much is being received", Some(1)),
+            Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy", "Too much is being received and checked", Some(1)),
             Self::DiskFailed => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "disk-failed",
@@ -166,6 +166,14 @@ impl Problem {
     }
 }
 
+#[cfg(test)]
+impl Problem {
+    /// What went wrong.
+    pub(super) fn kind(&self) -> ProblemKind {
+        self.kind
+    }
+}
+
 impl From<DecodeError> for Problem {
     fn from(error: DecodeError) -> Self {
         let kind = match error.kind() {
@@ -182,6 +190,7 @@ impl From<IntakeError> for Problem {
         match error {
             IntakeError::Decode(error) => error.into(),
             IntakeError::Draining => Self::new(ProblemKind::Draining, detail),
+            IntakeError::Busy => Self::new(ProblemKind::Busy, detail),
             IntakeError::Internal => Self::new(ProblemKind::Internal, detail),
             IntakeError::Append(error) => {
                 let kind = match &error {

@@ -26,6 +26,9 @@ struct Health {
 #[derive(Debug, Serialize)]
 struct Reason {
     name: &'static str,
+    /// The table or the segment that it is about.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    scope: String,
     message: String,
     since: String,
 }
@@ -63,6 +66,7 @@ pub(super) async fn health(state: State<AppState>) -> Response {
         .into_iter()
         .map(|reason| Reason {
             name: reason.name,
+            scope: reason.scope,
             message: reason.message,
             since: reason.since.to_rfc3339_opts(SecondsFormat::Secs, true),
         })

@@ -22,6 +22,7 @@ use crate::journal::control::{Plan, Seal, SealReason};
 use crate::journal::directory::{JournalDirectory, fsync_directory, log_path};
 use crate::journal::error::{AppendError, JournalError};
 use crate::journal::frame::{FRAME_HEADER_BYTES, FrameKind, LogHeader};
+use crate::journal::reserve::Reserve;
 use crate::journal::segment::Contents;
 use crate::journal::view::{JournalView, OpenSegment, SealedSegment};
 use crate::journal::writer::LogWriter;
@@ -105,6 +106,7 @@ pub(super) struct Committer {
     pub(super) view: watch::Sender<Arc<JournalView>>,
     pub(super) failed: watch::Sender<bool>,
     pub(super) log: LogWriter,
+    pub(super) reserve: Reserve,
     /// Each log file but the newest, with its length.
     pub(super) old_files: VecDeque<(u64, u64)>,
     pub(super) next_sequence: u64,
@@ -155,6 +157,9 @@ impl Committer {
         }
         let outcome = outcome.and_then(|()| self.timed_sync());
         let outcome = outcome.and_then(|()| if retired { self.remove_retired_files() } else { Ok(()) });
+        if retired {
+            self.reserve.try_hold();
+        }
         match outcome {
             Ok(()) => {
                 self.publish_view();
@@ -209,6 +214,10 @@ impl Committer {
         if self.size_bytes() + frame_bytes > self.cap_bytes {
             return Err(AppendError::Full { cap_bytes: self.cap_bytes });
         }
+        // What the reserve is for comes first: without it a batch would take the space that retiring needs.
+        if !self.reserve.try_hold() {
+            return Err(AppendError::NoSpace);
+        }
         self.log.reserve(frame_bytes).map_err(|_| AppendError::NoSpace)?;
         if let Some(payload) = schema_payload {
             self.log.push_schema(self.next_sequence, batch.schema, &payload);
@@ -254,7 +263,12 @@ impl Committer {
         self.push(FrameKind::Seal, segment, &payload);
     }
 
+    /// Gathers a control frame. It is never refused: on a full volume it takes the reserve, and where that was not
+    /// enough its write fails, the process ends, and nothing that was answered is lost.
     fn push(&mut self, kind: FrameKind, segment: u64, payload: &[u8]) {
+        let frame_bytes = (FRAME_HEADER_BYTES + payload.len()) as u64;
+        let log = &mut self.log;
+        let _ = self.reserve.give_up_for(|| log.reserve_exactly(frame_bytes));
         self.log.push(kind, self.next_sequence, segment, payload);
         self.next_sequence += 1;
     }
@@ -274,7 +288,7 @@ impl Committer {
             salt: rand::random(),
             ..self.log.header().clone()
         };
-        self.log = LogWriter::create(self.directory.path(), header)?;
+        self.log = LogWriter::create(self.directory.path(), header, &mut self.reserve)?;
         self.old_files.push_back((position.file, position.offset));
         Ok(())
     }

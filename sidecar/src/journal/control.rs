@@ -16,6 +16,10 @@ pub enum SealReason {
     Rows,
     /// `flush.maxBytes` was reached.
     Bytes,
+    /// Rows times columns reached what the encoder takes at once.
+    Cells,
+    /// Its rows lie under as many days as one segment may have.
+    Partitions,
     /// `flush.maxAge` was reached.
     Age,
     /// The UTC day changed.
@@ -34,6 +38,8 @@ impl SealReason {
         match self {
             Self::Rows => "rows",
             Self::Bytes => "bytes",
+            Self::Cells => "cells",
+            Self::Partitions => "partitions",
             Self::Age => "age",
             Self::Day => "day",
             Self::Request => "request",

@@ -53,7 +53,7 @@ pub enum JournalError {
     },
     /// The head of a log file is damaged, so that none of its frames can be told from other bytes. Nothing was changed.
     #[error(
-        "the head of the log file {path} is damaged; nothing was changed: move the file out of the journal to go on without what it holds"
+        "the head of the log file {path} is damaged; nothing was changed: restore the file from a copy, or move the whole journal directory away and start with a new one (what it had not delivered stays in the old one)"
     )]
     DamagedLog {
         /// The file.

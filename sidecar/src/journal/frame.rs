@@ -14,7 +14,7 @@ pub const LOG_MAGIC: [u8; 8] = *b"LAKEJRNL";
 pub const FORMAT_VERSION: u32 = 1;
 
 /// Length of a log file's header. Unit: bytes.
-pub const LOG_HEADER_BYTES: usize = 112;
+pub const LOG_HEADER_BYTES: usize = 80;
 
 /// Length of a frame's header. Unit: bytes.
 pub const FRAME_HEADER_BYTES: usize = 40;
@@ -35,6 +35,8 @@ pub enum FrameKind {
     Plan,
     /// A segment is in the lake, verified and described.
     Retire,
+    /// A code that this build does not know. The frame's length can be believed, its payload cannot be used.
+    Unknown(u8),
 }
 
 impl FrameKind {
@@ -45,17 +47,18 @@ impl FrameKind {
             Self::Seal => 3,
             Self::Plan => 4,
             Self::Retire => 5,
+            Self::Unknown(code) => code,
         }
     }
 
-    fn from_code(code: u8) -> Option<Self> {
+    fn from_code(code: u8) -> Self {
         match code {
-            1 => Some(Self::Schema),
-            2 => Some(Self::Batch),
-            3 => Some(Self::Seal),
-            4 => Some(Self::Plan),
-            5 => Some(Self::Retire),
-            _ => None,
+            1 => Self::Schema,
+            2 => Self::Batch,
+            3 => Self::Seal,
+            4 => Self::Plan,
+            5 => Self::Retire,
+            code => Self::Unknown(code),
         }
     }
 }
@@ -76,8 +79,6 @@ pub struct LogHeader {
     /// Random bits that every checksum of this file starts from, so that bytes which a client sends, or which an
     /// older file left on the disk, do not pass for a frame of this one.
     pub salt: u32,
-    /// SHA-256 of the identity under which the journal was opened.
-    pub identity: [u8; 32],
 }
 
 /// Why the head of a log file cannot be used.
@@ -100,7 +101,6 @@ impl LogHeader {
         for number in [self.epoch, self.file, self.first_sequence, self.first_segment] {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
-        bytes.extend_from_slice(&self.identity);
         bytes.extend_from_slice(&[0; 12]);
         bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
         bytes.try_into().expect("the fields above are as long as the header")
@@ -129,7 +129,6 @@ impl LogHeader {
             file: u64_at(bytes, 40),
             first_sequence: u64_at(bytes, 48),
             first_segment: u64_at(bytes, 56),
-            identity: array_at(bytes, 64),
         })
     }
 }
@@ -196,16 +195,13 @@ impl FrameHeader {
         {
             return FrameStart::Damaged;
         }
-        match FrameKind::from_code(bytes[4]) {
-            Some(kind) => FrameStart::Header(Self {
-                kind,
-                payload_bytes,
-                sequence: u64_at(bytes, 12),
-                segment: u64_at(bytes, 20),
-                payload_checksum: u32_at(bytes, 32),
-            }),
-            None => FrameStart::Damaged,
-        }
+        FrameStart::Header(Self {
+            kind: FrameKind::from_code(bytes[4]),
+            payload_bytes,
+            sequence: u64_at(bytes, 12),
+            segment: u64_at(bytes, 20),
+            payload_checksum: u32_at(bytes, 32),
+        })
     }
 
     /// Whether `payload` is what was written.
@@ -253,7 +249,6 @@ mod tests {
             first_sequence: 41,
             first_segment: 5,
             salt: 0xDEAD_BEEF,
-            identity: [9; 32],
         }
     }
 

@@ -7,7 +7,7 @@
 //! directory (lock, names) ── frame (bytes) ── batch, control (payloads)
 //!        recovery (read all, once) ──> segment (contents, states) ──> commit (the one writing thread) ──> writer
 //!                                                                       │
-//!                                                    view (snapshot) <──┘      reader (a segment's batches)
+//!                                                    view (snapshot) <──┘ reserve  reader (a segment's batches)
 //! ```
 
 pub mod batch;
@@ -18,6 +18,7 @@ pub mod error;
 pub mod frame;
 pub mod reader;
 pub mod recovery;
+pub mod reserve;
 pub mod segment;
 pub mod view;
 pub mod writer;
@@ -26,14 +27,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::info;
 
 pub use commit::{Appended, Sealed};
 
 use crate::clock::SharedClock;
-use crate::limits::{JOURNAL_QUEUE_MAX, JOURNAL_SHARE_PERCENT, LOG_FILE_BYTES};
+use crate::limits::{JOURNAL_QUEUE_MAX, JOURNAL_RESERVE_BYTES, JOURNAL_SHARE_PERCENT, LOG_FILE_BYTES};
 use crate::metrics::Metrics;
 use crate::schema::Schema;
 use batch::Batch;
@@ -43,6 +43,7 @@ use directory::JournalDirectory;
 use error::{AppendError, JournalError};
 use frame::LogHeader;
 use recovery::{Recovered, RecoveredSegment};
+use reserve::Reserve;
 use segment::{SegmentEvent, SegmentState};
 use view::{JournalView, SealedSegment};
 use writer::LogWriter;
@@ -54,9 +55,6 @@ pub struct JournalOptions {
     pub directory: PathBuf,
     /// Size of its volume. Unit: bytes. The journal takes `JOURNAL_SHARE_PERCENT` of it.
     pub size_limit_bytes: u64,
-    /// Who opens it: a pod's uid, or for a directory of a host [`local_identity`]. Under another identity a new epoch
-    /// is begun, so that two clones of a volume do not give two contents the same name.
-    pub identity: String,
 }
 
 /// A journal that is open. Cheap to clone.
@@ -93,9 +91,10 @@ impl Journal {
         metrics: Arc<Metrics>,
     ) -> Result<OpenedJournal, JournalError> {
         let directory = JournalDirectory::open(&options.directory)?;
-        let recovered = recovery::recover(&directory)?;
-        let header = next_header(&recovered, &options.identity);
-        let log = LogWriter::create(directory.path(), header.clone())?;
+        let mut reserve = Reserve::open(directory.path(), JOURNAL_RESERVE_BYTES);
+        let recovered = recovery::recover(&directory, &mut reserve)?;
+        let header = next_header(&recovered);
+        let log = LogWriter::create(directory.path(), header.clone(), &mut reserve)?;
         let cap_bytes = options.size_limit_bytes / 100 * JOURNAL_SHARE_PERCENT;
         let (commands_sender, commands) = mpsc::channel(JOURNAL_QUEUE_MAX);
         let (view_sender, view) = watch::channel(Arc::default());
@@ -110,6 +109,7 @@ impl Journal {
             view: view_sender,
             failed: failed_sender,
             log,
+            reserve,
             old_files: recovered.files.into(),
             next_sequence: recovered.next_sequence,
             next_segment: recovered.next_segment,
@@ -228,43 +228,17 @@ impl Committer {
     }
 }
 
-/// The header of the file that is begun when a journal is opened.
-fn next_header(recovered: &Recovered, identity: &str) -> LogHeader {
-    let identity: [u8; 32] = Sha256::digest(identity).into();
-    let (first_sequence, first_segment) = (recovered.next_sequence, recovered.next_segment);
-    let salt = rand::random();
-    match &recovered.newest {
-        Some(newest) => LogHeader {
-            journal: newest.journal,
-            epoch: if newest.identity == identity { newest.epoch } else { rand::random() },
-            file: newest.file + 1,
-            first_sequence,
-            first_segment,
-            salt,
-            identity,
-        },
-        None => LogHeader {
-            journal: rand::random(),
-            epoch: rand::random(),
-            file: 1,
-            first_sequence,
-            first_segment,
-            salt,
-            identity,
-        },
+/// The header of the file that is begun when a journal is opened: always in a new epoch, so that no two processes
+/// begin segments of one name, whatever was copied or put back.
+fn next_header(recovered: &Recovered) -> LogHeader {
+    LogHeader {
+        journal: recovered.newest.as_ref().map_or_else(rand::random, |newest| newest.journal),
+        epoch: rand::random(),
+        file: recovered.newest.as_ref().map_or(1, |newest| newest.file + 1),
+        first_sequence: recovered.next_sequence,
+        first_segment: recovered.next_segment,
+        salt: rand::random(),
     }
-}
-
-/// The identity of a journal that belongs to no pod: the directory itself, which a copy is not.
-///
-/// # Errors
-/// The directory cannot be made or looked at.
-pub fn local_identity(directory: &Path) -> std::io::Result<String> {
-    use std::os::unix::fs::MetadataExt;
-    directory::make_private_directory(directory)?;
-    let metadata = std::fs::metadata(directory)?;
-    let machine = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
-    Ok(format!("local:{}:{}:{}", machine.trim(), metadata.dev(), metadata.ino()))
 }
 
 /// Bytes as lower-case hex.

@@ -3,8 +3,10 @@
 //! Owns: walking a log file frame by frame, and the batches of one segment among those of others.
 //! Does not own: what frames mean for a journal as a whole (`recovery`).
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -16,6 +18,7 @@ use crate::journal::frame::{
     FRAME_HEADER_BYTES, FrameHeader, FrameKind, FrameStart, LOG_HEADER_BYTES, LogHeader, LogHeaderFault,
 };
 use crate::journal::segment::{Contents, Position};
+use crate::schema::Fingerprint;
 
 /// How much of a log file is read at once. Unit: bytes.
 const READ_BYTES: usize = 256 << 10;
@@ -35,7 +38,7 @@ pub struct LogReader {
 pub enum Entry {
     /// A frame whose header holds; the payload has not been read.
     Frame(FrameHeader),
-    /// The end of what was written.
+    /// The end of the file, or of what was written of it.
     End,
     /// Bytes that are no frame.
     Damaged,
@@ -133,6 +136,37 @@ impl LogReader {
         self.seek(self.offset + u64::from(frame.payload_bytes))
     }
 
+    /// Where frames go on behind `start`, at which stands none that holds; none if they do not. Recovery and
+    /// [`SegmentReader`] both go by this, so that they pass over the same bytes. Leaves the position open.
+    ///
+    /// A frame whose header holds tells its length, so what follows it is tried before anything is searched.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn end_of_damage(&mut self, start: u64) -> Result<Option<u64>, JournalError> {
+        self.seek(start)?;
+        if let Entry::Frame(frame) = self.next_entry()? {
+            self.skip(&frame)?;
+            let end = self.offset;
+            if end == self.file_bytes {
+                return Ok(None);
+            }
+            if matches!(self.next_entry()?, Entry::Frame(_)) {
+                return Ok(Some(end));
+            }
+        }
+        find_frame(self.input.get_ref(), &self.header, start + 1).map_err(|source| self.failed(source))
+    }
+
+    /// Whether a whole frame stands at `start`. Leaves the position open.
+    fn holds(&mut self, start: u64) -> Result<bool, JournalError> {
+        self.seek(start)?;
+        match self.next_entry()? {
+            Entry::Frame(frame) => Ok(self.payload(&frame)?.is_some()),
+            Entry::End | Entry::Damaged => Ok(false),
+        }
+    }
+
     fn failed(&self, source: io::Error) -> JournalError {
         JournalError::ReadLog { path: self.path.clone(), source }
     }
@@ -143,9 +177,13 @@ impl LogReader {
 pub struct SegmentReader {
     directory: PathBuf,
     segment: u64,
+    /// Schemas that its batches are decoded with; a batch with another one was set aside at recovery.
+    schemas: HashSet<Fingerprint>,
     end_exclusive: Position,
     log: LogReader,
     file: u64,
+    /// Where the frame in front of the position begins, if it was passed over without a look at its payload.
+    unread_start: Option<u64>,
 }
 
 impl SegmentReader {
@@ -160,63 +198,114 @@ impl SegmentReader {
         Ok(Self {
             directory: directory.to_owned(),
             segment: contents.number,
+            schemas: contents.schemas.keys().copied().collect(),
             end_exclusive: contents.end_exclusive,
             log,
             file,
+            unread_start: None,
         })
     }
 
-    /// The next batch and its sequence, or the end. A damaged frame was set aside at recovery and is passed over.
+    /// The next batch and its sequence, or the end. What was set aside at recovery is passed over.
     ///
     /// # Errors
     /// A log file cannot be read.
     pub fn next_batch(&mut self) -> Result<Option<(u64, Batch)>, JournalError> {
         loop {
-            if (Position { file: self.file, offset: self.log.offset() }) >= self.end_exclusive {
+            let start = self.log.offset();
+            if (Position { file: self.file, offset: start }) >= self.end_exclusive {
                 return Ok(None);
             }
             match self.log.next_entry()? {
                 Entry::Frame(frame) if frame.kind == FrameKind::Batch && frame.segment == self.segment => {
-                    let batch = self.log.payload(&frame)?.and_then(|payload| Batch::decode(payload).ok());
-                    if let Some(batch) = batch {
+                    let Some(payload) = self.log.payload(&frame)? else {
+                        self.pass_damage(start)?;
+                        continue;
+                    };
+                    self.unread_start = None;
+                    let batch = Batch::decode(payload).ok();
+                    if let Some(batch) = batch.filter(|batch| self.schemas.contains(&batch.schema)) {
                         return Ok(Some((frame.sequence, batch)));
                     }
                 }
-                Entry::Frame(frame) => self.log.skip(&frame)?,
+                Entry::Frame(frame) => {
+                    self.log.skip(&frame)?;
+                    self.unread_start = Some(start);
+                }
                 Entry::End => {
                     self.file += 1;
                     if self.file > self.end_exclusive.file {
                         return Ok(None);
                     }
                     self.log = LogReader::open(&self.directory, self.file)?;
+                    self.unread_start = None;
                 }
                 Entry::Damaged => {
-                    let offset = find_frame(self.log.path(), self.log.header(), self.log.offset() + 1)
-                        .map_err(|source| JournalError::ReadLog { path: self.log.path().to_owned(), source })?
-                        .unwrap_or(self.log.file_bytes());
-                    self.log.seek(offset)?;
+                    // Recovery read every payload: where one did not hold it looked for a frame from there on.
+                    let damage = match self.unread_start {
+                        Some(unread) if !self.log.holds(unread)? => unread,
+                        Some(_) | None => start,
+                    };
+                    self.pass_damage(damage)?;
                 }
             }
         }
+    }
+
+    fn pass_damage(&mut self, start: u64) -> Result<(), JournalError> {
+        let end = self.log.end_of_damage(start)?.unwrap_or(self.log.file_bytes());
+        self.unread_start = None;
+        self.log.seek(end)
     }
 }
 
-/// Offset of the first whole frame, header and payload, at or behind `from` in a damaged log file. The file is
-/// read into memory: it has at most `LOG_FILE_BYTES` and one frame.
-pub fn find_frame(path: &Path, header: &LogHeader, from: u64) -> io::Result<Option<u64>> {
-    let mut file = File::open(path)?;
-    file.seek(SeekFrom::Start(from))?;
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
-    let mut at = 0;
-    while let Some(found) = super::frame::find_marker(&bytes, at) {
-        if let FrameStart::Header(frame) = FrameHeader::decode(&bytes[found..], header.salt) {
-            let payload = bytes[found..].get(FRAME_HEADER_BYTES..FRAME_HEADER_BYTES + frame.payload_bytes as usize);
-            if payload.is_some_and(|payload| frame.matches(payload, header.salt)) {
-                return Ok(Some(from + found as u64));
+/// Offset of the first whole frame, header and payload, at or behind `from` in a damaged log file.
+fn find_frame(file: &File, header: &LogHeader, from: u64) -> io::Result<Option<u64>> {
+    let mut window = vec![0; READ_BYTES];
+    let mut start = from;
+    loop {
+        let length = read_up_to(file, &mut window, start)?;
+        let bytes = &window[..length];
+        // A header that the window cuts off is looked at in the next one, which begins with it.
+        let is_last = length < READ_BYTES;
+        let looked_at = if is_last { length } else { length - (FRAME_HEADER_BYTES - 1) };
+        let mut at = 0;
+        while let Some(found) = super::frame::find_marker(bytes, at).filter(|found| *found < looked_at) {
+            let offset = start + found as u64;
+            if let FrameStart::Header(frame) = FrameHeader::decode(&bytes[found..], header.salt)
+                && payload_holds(file, header, &frame, offset)?
+            {
+                return Ok(Some(offset));
             }
+            at = found + 1;
         }
-        at = found + 1;
+        if is_last {
+            return Ok(None);
+        }
+        start += looked_at as u64;
     }
-    Ok(None)
+}
+
+/// Whether the payload of the frame at `offset` is what was written.
+fn payload_holds(file: &File, header: &LogHeader, frame: &FrameHeader, offset: u64) -> io::Result<bool> {
+    let mut payload = vec![0; frame.payload_bytes as usize];
+    match file.read_exact_at(&mut payload, offset + FRAME_HEADER_BYTES as u64) {
+        Ok(()) => Ok(frame.matches(&payload, header.salt)),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Fills `buffer` from `offset` on and answers how much of it the file had.
+fn read_up_to(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut length = 0;
+    while length < buffer.len() {
+        match file.read_at(&mut buffer[length..], offset + length as u64) {
+            Ok(0) => break,
+            Ok(read) => length += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(length)
 }

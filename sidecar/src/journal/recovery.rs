@@ -4,8 +4,9 @@
 //! damage aside. Does not own: writing anything else.
 //!
 //! A tail that breaks off in the last file was never acknowledged (an acknowledgement waits for `fdatasync`) and is
-//! cut. Anything else that is no frame is damage: its bytes are copied to `damaged/`, what stands before and behind
-//! it is kept, and the caller is told.
+//! cut. Anything else that is no frame, and a frame that holds and cannot be used, is damage: its bytes are copied to
+//! `damaged/`, what stands before and behind it is kept, and the caller is told. Damage without a usable frame in
+//! between is one place.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
@@ -20,7 +21,8 @@ use crate::journal::control::{Plan, SchemaFrame, Seal};
 use crate::journal::directory::{JournalDirectory, fsync_directory, log_path, make_private_directory};
 use crate::journal::error::JournalError;
 use crate::journal::frame::{FrameHeader, FrameKind, LogHeader};
-use crate::journal::reader::{Entry, LogReader, find_frame};
+use crate::journal::reader::{Entry, LogReader};
+use crate::journal::reserve::Reserve;
 use crate::journal::segment::{Contents, Position, SegmentEvent, SegmentState};
 use crate::schema::{Fingerprint, Schema};
 
@@ -46,36 +48,35 @@ pub struct Recovered {
     pub next_segment: u64,
     /// The segments that are not retired, oldest first.
     pub segments: Vec<RecoveredSegment>,
-    /// Places where bytes were no frames.
+    /// Places where bytes were no frames or frames could not be used.
     pub damaged: u64,
 }
 
-/// Reads the whole journal.
+/// Reads the whole journal. On a full volume, setting damage aside takes the reserve.
 ///
 /// # Errors
 /// A file cannot be read, or is of a later version, or is missing from the sequence: nothing was changed then.
-pub fn recover(directory: &JournalDirectory) -> Result<Recovered, JournalError> {
+pub fn recover(directory: &JournalDirectory, reserve: &mut Reserve) -> Result<Recovered, JournalError> {
     let numbers = directory.log_files()?;
-    let mut scan = Scan::default();
+    let mut scan = Scan::of(directory.path(), &numbers, reserve);
     let mut newest: Option<LogHeader> = None;
     let mut files = Vec::new();
-    for (place, number) in numbers.iter().enumerate() {
+    for number in &numbers {
         let mut log = LogReader::open(directory.path(), *number)?;
         check_order(&log, *number, newest.as_ref())?;
         newest = Some(log.header().clone());
         scan.next_sequence = scan.next_sequence.max(log.header().first_sequence);
         scan.next_segment = scan.next_segment.max(log.header().first_segment);
-        let end = scan.read_log(directory.path(), &mut log, place + 1 == numbers.len())?;
+        let end = scan.read_log(&mut log)?;
         files.push((*number, end));
     }
-    let segments = scan.into_segments();
     Ok(Recovered {
         newest,
         files,
-        next_sequence: segments.next_sequence,
-        next_segment: segments.next_segment,
-        segments: segments.live,
-        damaged: segments.damaged,
+        next_sequence: scan.next_sequence,
+        next_segment: scan.next_segment,
+        segments: scan.segments.into_values().collect(),
+        damaged: scan.damaged,
     })
 }
 
@@ -94,72 +95,128 @@ fn check_order(log: &LogReader, number: u64, before: Option<&LogHeader>) -> Resu
 }
 
 /// What has been read so far.
-#[derive(Debug, Default)]
-struct Scan {
+#[derive(Debug)]
+struct Scan<'a> {
+    directory: &'a Path,
+    /// Numbers of all log files, oldest first.
+    files: &'a [u64],
+    reserve: &'a mut Reserve,
     schemas: HashMap<Fingerprint, Schema>,
+    /// Whether `schemas` has those of the later files too.
+    has_later_schemas: bool,
     segments: BTreeMap<u64, RecoveredSegment>,
     next_sequence: u64,
     next_segment: u64,
     damaged: u64,
 }
 
-/// A scan that is over.
-struct Scanned {
-    live: Vec<RecoveredSegment>,
-    next_sequence: u64,
-    next_segment: u64,
-    damaged: u64,
+/// What stands at a place of a log file.
+enum Found {
+    /// A frame that was taken in.
+    Taken,
+    /// A frame that holds, whose payload is of no use; the reader stands at its end.
+    Useless,
+    /// Bytes that are no frame, or one whose payload is not what was written.
+    Broken,
+    /// The end of what was written.
+    End,
 }
 
-impl Scan {
+/// Bytes of a log file without a usable frame among them. Unit: bytes, each an offset in the file.
+#[derive(Clone, Copy, Debug)]
+struct Damage {
+    start: u64,
+    /// Where the broken bytes at its end begin: what is in front of them was written whole, so it is no torn tail.
+    broken_start: u64,
+    end: u64,
+}
+
+impl<'a> Scan<'a> {
+    fn of(directory: &'a Path, files: &'a [u64], reserve: &'a mut Reserve) -> Self {
+        Self {
+            directory,
+            files,
+            reserve,
+            schemas: HashMap::new(),
+            has_later_schemas: false,
+            segments: BTreeMap::new(),
+            next_sequence: 1,
+            next_segment: 1,
+            damaged: 0,
+        }
+    }
+
     /// Reads one log file and answers where its frames end.
-    fn read_log(&mut self, directory: &Path, log: &mut LogReader, is_last: bool) -> Result<u64, JournalError> {
+    fn read_log(&mut self, log: &mut LogReader) -> Result<u64, JournalError> {
+        let is_last = self.files.last() == Some(&log.header().file);
+        let mut damage: Option<Damage> = None;
         loop {
             let start = log.offset();
-            let frame = match log.next_entry()? {
-                Entry::End => return Ok(start),
-                Entry::Frame(frame) => frame,
-                Entry::Damaged => {
-                    if !self.pass_damage(directory, log, start, is_last)? {
-                        return Ok(start);
-                    }
+            let found = self.read_entry(log)?;
+            let end = match found {
+                Found::Taken => {
+                    self.set_aside(log, damage.take())?;
                     continue;
                 }
+                Found::End => {
+                    self.set_aside(log, damage)?;
+                    return Ok(start);
+                }
+                Found::Useless => log.offset(),
+                Found::Broken => match log.end_of_damage(start)? {
+                    Some(end) => end,
+                    None if is_last => return self.cut_tail(log, damage, start),
+                    None => log.file_bytes(),
+                },
             };
-            let intact = match log.payload(&frame)? {
-                Some(payload) => self.take_frame(log.header(), &frame, payload, start, log.offset())?,
-                None => false,
-            };
-            if !intact && !self.pass_damage(directory, log, start, is_last)? {
-                return Ok(start);
+            let damage = damage.get_or_insert(Damage { start, broken_start: start, end });
+            damage.end = end;
+            if matches!(found, Found::Useless) {
+                damage.broken_start = end;
             }
+            log.seek(end)?;
         }
     }
 
-    /// Goes on behind bytes that are no frame; false if they are a torn tail, which is cut.
-    fn pass_damage(
-        &mut self,
-        directory: &Path,
-        log: &mut LogReader,
-        start: u64,
-        is_last: bool,
-    ) -> Result<bool, JournalError> {
-        let failed = |path: &Path, source| JournalError::ReadLog { path: path.to_owned(), source };
-        let next = find_frame(log.path(), log.header(), start + 1).map_err(|source| failed(log.path(), source))?;
-        if next.is_none() && is_last {
-            cut_tail(log.path(), start).map_err(|source| failed(log.path(), source))?;
-            info!(path = %log.path().display(), offset = start, bytes = log.file_bytes() - start, "cut a torn tail");
-            return Ok(false);
-        }
-        let end = next.unwrap_or(log.file_bytes());
-        set_aside(directory, log, start, end).map_err(|source| failed(log.path(), source))?;
+    fn read_entry(&mut self, log: &mut LogReader) -> Result<Found, JournalError> {
+        let start = log.offset();
+        let frame = match log.next_entry()? {
+            Entry::End => return Ok(Found::End),
+            Entry::Damaged => return Ok(Found::Broken),
+            Entry::Frame(frame) => frame,
+        };
+        // The header holds, so its numbers were given and are not given again, whatever became of the payload.
+        self.next_sequence = self.next_sequence.max(frame.sequence + 1);
+        self.next_segment = self.next_segment.max(frame.segment + 1);
+        let Some(payload) = log.payload(&frame)? else { return Ok(Found::Broken) };
+        let taken = self.take_frame(log.header(), &frame, payload, start, log.offset())?;
+        Ok(if taken { Found::Taken } else { Found::Useless })
+    }
+
+    /// Cuts the broken bytes at the end of the last file, sets aside what was whole in front of them, and answers
+    /// where the file ends now.
+    fn cut_tail(&mut self, log: &LogReader, damage: Option<Damage>, start: u64) -> Result<u64, JournalError> {
+        let length = damage.map_or(start, |damage| damage.broken_start);
+        self.set_aside(log, damage.map(|damage| Damage { end: length, ..damage }))?;
+        cut_file(log.path(), length)
+            .map_err(|source| JournalError::WriteLog { path: log.path().to_owned(), source })?;
+        info!(path = %log.path().display(), offset = length, bytes = log.file_bytes() - length, "cut a torn tail");
+        Ok(length)
+    }
+
+    /// Copies damaged bytes to a file of their own.
+    fn set_aside(&mut self, log: &LogReader, damage: Option<Damage>) -> Result<(), JournalError> {
+        let Some(Damage { start, end, .. }) = damage.filter(|damage| damage.start < damage.end) else {
+            return Ok(());
+        };
+        let copied = self.reserve.give_up_for(|| copy_aside(self.directory, log.header().file, start, end));
+        copied.map_err(|source| JournalError::ReadLog { path: log.path().to_owned(), source })?;
         self.damaged += 1;
         error!(path = %log.path().display(), offset = start, bytes = end - start, "set damaged bytes aside");
-        log.seek(end)?;
-        Ok(true)
+        Ok(())
     }
 
-    /// Takes in one frame; false if its payload cannot be what was written.
+    /// Takes in one frame; false if its payload cannot be used.
     fn take_frame(
         &mut self,
         log: &LogHeader,
@@ -168,46 +225,76 @@ impl Scan {
         start: u64,
         end: u64,
     ) -> Result<bool, JournalError> {
-        let intact = match frame.kind {
-            FrameKind::Schema => match SchemaFrame::decode(&payload) {
-                Some(SchemaFrame { schema }) => {
-                    self.schemas.insert(schema.fingerprint(), schema);
-                    true
-                }
-                None => false,
-            },
+        match frame.kind {
+            FrameKind::Schema => Ok(self.take_schema(&payload)),
             FrameKind::Batch => self.take_batch(log, frame, payload, start, end),
             FrameKind::Seal => match serde_json::from_slice::<Seal>(&payload) {
-                Ok(seal) => self.advance(frame.segment, SegmentEvent::Sealed(seal))?,
-                Err(_) => false,
+                Ok(seal) => self.advance(frame.segment, SegmentEvent::Sealed(seal)),
+                Err(_) => Ok(false),
             },
             FrameKind::Plan => match serde_json::from_slice::<Plan>(&payload) {
-                Ok(plan) => self.take_plan(frame.segment, plan)?,
-                Err(_) => false,
+                Ok(plan) => self.take_plan(frame.segment, plan),
+                Err(_) => Ok(false),
             },
-            FrameKind::Retire => self.retire(frame.segment)?,
-        };
-        if intact {
-            self.next_sequence = self.next_sequence.max(frame.sequence + 1);
-            self.next_segment = self.next_segment.max(frame.segment + 1);
+            FrameKind::Retire => self.retire(frame.segment),
+            FrameKind::Unknown(_) => Ok(false),
         }
-        Ok(intact)
     }
 
-    fn take_batch(&mut self, log: &LogHeader, frame: &FrameHeader, payload: Bytes, start: u64, end: u64) -> bool {
-        let Some((batch, schema)) = Batch::decode(payload)
-            .ok()
-            .and_then(|batch| self.schemas.get(&batch.schema).cloned().map(|schema| (batch, schema)))
-        else {
-            return false;
-        };
+    fn take_schema(&mut self, payload: &[u8]) -> bool {
+        let Some(SchemaFrame { schema }) = SchemaFrame::decode(payload) else { return false };
+        self.schemas.insert(schema.fingerprint(), schema);
+        true
+    }
+
+    fn take_batch(
+        &mut self,
+        log: &LogHeader,
+        frame: &FrameHeader,
+        payload: Bytes,
+        start: u64,
+        end: u64,
+    ) -> Result<bool, JournalError> {
+        let Ok(batch) = Batch::decode(payload) else { return Ok(false) };
+        if !self.schemas.contains_key(&batch.schema) {
+            self.read_later_schemas(log.file)?;
+        }
+        let Some(schema) = self.schemas.get(&batch.schema) else { return Ok(false) };
         let start = Position { file: log.file, offset: start };
         let segment = self.segments.entry(frame.segment).or_insert_with(|| RecoveredSegment {
             contents: Contents::begin(frame.segment, log.epoch, start, frame.sequence, &batch),
             state: SegmentState::Open,
         });
-        segment.contents.add(frame.sequence, Position { file: log.file, offset: end }, &batch, &schema);
-        true
+        segment.contents.add(frame.sequence, Position { file: log.file, offset: end }, &batch, schema);
+        Ok(true)
+    }
+
+    /// Looks for schemas in the files behind `file`, once: a batch whose schema frame is damaged finds the same schema
+    /// in a later file that has a batch of it.
+    fn read_later_schemas(&mut self, file: u64) -> Result<(), JournalError> {
+        if std::mem::replace(&mut self.has_later_schemas, true) {
+            return Ok(());
+        }
+        for number in self.files.iter().filter(|number| **number > file) {
+            let mut log = LogReader::open(self.directory, *number)?;
+            loop {
+                let start = log.offset();
+                match log.next_entry()? {
+                    Entry::Frame(frame) if frame.kind == FrameKind::Schema => {
+                        if let Some(payload) = log.payload(&frame)? {
+                            self.take_schema(&payload);
+                        }
+                    }
+                    Entry::Frame(frame) => log.skip(&frame)?,
+                    Entry::Damaged => {
+                        let end = log.end_of_damage(start)?.unwrap_or(log.file_bytes());
+                        log.seek(end)?;
+                    }
+                    Entry::End => break,
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Moves a segment on. Frames of a segment whose batches went with an older log file are passed over.
@@ -233,34 +320,27 @@ impl Scan {
         self.segments.remove(&number);
         Ok(true)
     }
-
-    fn into_segments(self) -> Scanned {
-        Scanned {
-            live: self.segments.into_values().collect(),
-            next_sequence: self.next_sequence.max(1),
-            next_segment: self.next_segment.max(1),
-            damaged: self.damaged,
-        }
-    }
 }
 
 /// Cuts a file and makes the cut durable.
-fn cut_tail(path: &Path, length: u64) -> io::Result<()> {
+fn cut_file(path: &Path, length: u64) -> io::Result<()> {
     let file = File::options().write(true).open(path)?;
     file.set_len(length)?;
     file.sync_all()
 }
 
-/// Copies the bytes from `start` to `end` to a file of their own.
-fn set_aside(directory: &Path, log: &LogReader, start: u64, end: u64) -> io::Result<()> {
+/// Copies the bytes of log file `number` from `start` to `end` to a file of their own, unless an earlier start did.
+fn copy_aside(directory: &Path, number: u64, start: u64, end: u64) -> io::Result<()> {
     let folder = directory.join("damaged");
     make_private_directory(&folder)?;
-    let mut input = File::open(log_path(directory, log.header().file))?;
+    let path = folder.join(format!("{number:016x}-{start:016x}.bytes"));
+    if fs::metadata(&path).is_ok_and(|copy| copy.len() == end - start) {
+        return Ok(());
+    }
+    let mut input = File::open(log_path(directory, number))?;
     input.seek(SeekFrom::Start(start))?;
-    let mut bytes = Vec::new();
-    input.take(end - start).read_to_end(&mut bytes)?;
-    let path = folder.join(format!("{:016x}-{start:016x}.bytes", log.header().file));
-    fs::write(&path, bytes)?;
-    File::open(&path)?.sync_all()?;
+    let mut copy = File::create(&path)?;
+    io::copy(&mut input.take(end - start), &mut copy)?;
+    copy.sync_all()?;
     fsync_directory(&folder)
 }

@@ -8,7 +8,9 @@
 //!                              └─plan─┘ (the bytes were gone and the files were encoded again)
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::NaiveDate;
 
 use crate::journal::batch::Batch;
 use crate::journal::control::{Plan, Seal, SealReason};
@@ -50,6 +52,8 @@ pub struct Contents {
     pub last_received_micros: i64,
     /// The schemas that its batches name.
     pub schemas: BTreeMap<Fingerprint, Schema>,
+    /// The days of its partitions.
+    pub partitions: BTreeSet<NaiveDate>,
     /// Columns that have a value in it, with the types they were accepted with, in order of first appearance.
     /// A name can stand twice with two types.
     pub observed: Vec<Column>,
@@ -71,6 +75,7 @@ impl Contents {
             first_received_micros: batch.received_micros,
             last_received_micros: batch.received_micros,
             schemas: BTreeMap::new(),
+            partitions: BTreeSet::new(),
             observed: Vec::new(),
         }
     }
@@ -82,6 +87,7 @@ impl Contents {
         self.rows += u64::from(batch.rows);
         self.body_bytes += batch.body.len() as u64;
         self.last_received_micros = batch.received_micros;
+        self.partitions.insert(batch.partition_date);
         self.schemas.entry(batch.schema).or_insert_with(|| schema.clone());
         for (column, present) in schema.columns().iter().zip(&batch.present) {
             if *present && !self.observed.contains(column) {

@@ -30,6 +30,10 @@ pub struct OpenSegment {
     pub rows: u64,
     /// Length of its bodies. Unit: bytes.
     pub body_bytes: u64,
+    /// Columns that have a value in it.
+    pub columns: usize,
+    /// Days under which its rows lie: it becomes a file for each.
+    pub partitions: usize,
     /// Receive time of its first batch. Unit: microseconds since 1970.
     pub first_received_micros: i64,
 }
@@ -59,6 +63,8 @@ impl OpenSegment {
             table: contents.table.clone(),
             rows: contents.rows,
             body_bytes: contents.body_bytes,
+            columns: contents.observed.len(),
+            partitions: contents.partitions.len(),
             first_received_micros: contents.first_received_micros,
         }
     }

@@ -12,6 +12,7 @@ use crate::journal::batch::Batch;
 use crate::journal::directory::{fsync_directory, log_path};
 use crate::journal::error::JournalError;
 use crate::journal::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind, LOG_HEADER_BYTES, LogHeader};
+use crate::journal::reserve::Reserve;
 use crate::journal::segment::Position;
 use crate::limits::LOG_RESERVE_BYTES;
 use crate::schema::Fingerprint;
@@ -36,10 +37,11 @@ const KEEP_BUFFER_BYTES: usize = 4 << 20;
 
 impl LogWriter {
     /// Makes log file `header.file`: under another name first, so that a file with its name always has its header.
+    /// On a full volume it takes the reserve.
     ///
     /// # Errors
     /// The file cannot be made or synced.
-    pub fn create(directory: &Path, header: LogHeader) -> Result<Self, JournalError> {
+    pub fn create(directory: &Path, header: LogHeader, reserve: &mut Reserve) -> Result<Self, JournalError> {
         let path = log_path(directory, header.file);
         let unfinished = path.with_extension("tmp");
         let write = || {
@@ -50,7 +52,8 @@ impl LogWriter {
             fsync_directory(directory)?;
             Ok(file)
         };
-        let file = write().map_err(|source| JournalError::WriteLog { path: path.clone(), source })?;
+        let written = reserve.give_up_for(write);
+        let file = written.map_err(|source| JournalError::WriteLog { path: path.clone(), source })?;
         let end = LOG_HEADER_BYTES as u64;
         Ok(Self { file, path, header, end, reserved_end: end, gathered: Vec::new(), schemas: HashSet::new() })
     }
@@ -70,7 +73,8 @@ impl LogWriter {
         self.schemas.contains(&schema)
     }
 
-    /// Makes sure that `bytes` more fit the volume, so that writing them does not fail halfway.
+    /// Makes sure that `bytes` more fit the volume, so that writing them does not fail halfway; where there is room,
+    /// for later frames too.
     ///
     /// # Errors
     /// The volume has no space. A file system that cannot reserve counts as one that has space.
@@ -79,18 +83,26 @@ impl LogWriter {
         if needed <= self.reserved_end {
             return Ok(());
         }
-        let allocate = |end: u64| {
-            let length = end - self.reserved_end;
-            rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::KEEP_SIZE, self.reserved_end, length)
-        };
-        let ahead = needed + LOG_RESERVE_BYTES;
-        match allocate(ahead) {
-            Ok(()) => self.reserved_end = ahead,
+        self.allocate(needed + LOG_RESERVE_BYTES).or_else(|_| self.allocate(needed))
+    }
+
+    /// Makes sure that `bytes` more fit the volume and takes nothing beyond: for frames that bring the backlog down,
+    /// which may have only what the journal's reserve gave back.
+    ///
+    /// # Errors
+    /// As for [`LogWriter::reserve`].
+    pub fn reserve_exactly(&mut self, bytes: u64) -> io::Result<()> {
+        let needed = self.end + bytes;
+        if needed <= self.reserved_end { Ok(()) } else { self.allocate(needed) }
+    }
+
+    fn allocate(&mut self, end: u64) -> io::Result<()> {
+        let length = end - self.reserved_end;
+        let keep_size = rustix::fs::FallocateFlags::KEEP_SIZE;
+        match rustix::fs::fallocate(&self.file, keep_size, self.reserved_end, length) {
+            Ok(()) => self.reserved_end = end,
             Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => self.reserved_end = u64::MAX / 2,
-            Err(_) => {
-                allocate(needed)?;
-                self.reserved_end = needed;
-            }
+            Err(error) => return Err(error.into()),
         }
         Ok(())
     }

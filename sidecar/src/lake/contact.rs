@@ -13,7 +13,7 @@ use crate::lake::owner::{Owner, OwnerError, claim};
 use crate::publish::error::StoreError;
 use crate::publish::key::Prefix;
 use crate::publish::store::{Probe, Store};
-use crate::schema::registry::{Registry, RegistryError};
+use crate::schema::registry::Registry;
 
 /// The lake cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -24,9 +24,6 @@ pub enum ContactError {
     /// The prefix is somebody else's.
     #[error(transparent)]
     Owner(#[from] OwnerError),
-    /// The schemas cannot be read.
-    #[error(transparent)]
-    Registry(#[from] RegistryError),
     /// The endpoint replaced an object that it was told not to replace: a file could be overwritten.
     #[error("the endpoint does not honour If-None-Match; nothing is published to it")]
     NotCreateOnly,

@@ -6,10 +6,11 @@
 use chrono::{DateTime, Datelike, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::journal::control::{FileRole, PlannedFile};
-use crate::publish::error::StoreError;
+use crate::journal::control::{FileRole, Plan, PlannedFile};
+use crate::publish::PublishError;
+use crate::publish::error::{StoreError, StoreErrorKind};
 use crate::publish::key::{Prefix, SegmentName};
-use crate::publish::store::Store;
+use crate::publish::store::{Found, PutOutcome, Store};
 
 /// Statistics of a column of a file, as the encoder gave them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,13 +76,13 @@ pub struct Description {
 }
 
 impl Description {
-    /// The description of a planned file.
+    /// The description of a planned file as it was found in the lake.
     pub fn of(
         planned: &PlannedFile,
+        found: &Found,
         table: &str,
         segment: &SegmentName,
-        schema_version: u32,
-        sealed_at: DateTime<Utc>,
+        plan: &Plan,
         columns: Vec<ColumnStatistics>,
     ) -> Self {
         Self {
@@ -95,42 +96,60 @@ impl Description {
             month: planned.partition_date.month(),
             day: planned.partition_date.day(),
             rows: planned.rows,
-            size_bytes: planned.size_bytes,
-            sha256: planned.sha256.clone(),
+            size_bytes: found.size_bytes,
+            sha256: found.sha256.clone().unwrap_or_else(|| planned.sha256.clone()),
             row_digest: planned.row_digest.clone(),
-            schema_version,
+            schema_version: plan.schema_version,
             columns,
-            sealed_at,
+            sealed_at: plan.seal.sealed_at,
         }
+    }
+
+    /// Whether it describes the file that was planned: the same rows under the same key.
+    fn is_of(&self, planned: &PlannedFile) -> bool {
+        self.key == planned.key && self.rows == planned.rows && self.row_digest == planned.row_digest
     }
 }
 
-/// Puts a description. One that is already there is of the same segment and part, since its key is, and stays.
+/// Puts a description, and looks at the one that is already there.
 ///
 /// # Errors
-/// Nobody knows whether it is there.
+/// Nobody knows whether it is there, or another file is described there (`KeyConflict`).
 pub async fn describe(
     store: &Store,
     prefix: &Prefix,
     segment: &SegmentName,
+    planned: &PlannedFile,
     description: &Description,
-) -> Result<(), StoreError> {
+) -> Result<(), PublishError> {
     let key = prefix.description(&description.table, segment, description.part);
     let content = serde_json::to_vec_pretty(description).expect("a description is plain data");
-    store.put(&key, content.into()).await.map(|_| ())
+    if store.put(&key, content.into()).await? == PutOutcome::Created
+        || is_described(store, prefix, &description.table, segment, planned).await?
+    {
+        return Ok(());
+    }
+    let detail = "another writer is at the key".to_owned();
+    Err(StoreError { kind: StoreErrorKind::Unverified, action: "describe", key, detail }.into())
 }
 
 /// Whether a file of a segment is described: then it is in the lake, or was and may have been compacted since, and
 /// must not be put again.
 ///
 /// # Errors
-/// The lake did not say.
+/// The lake did not say, or another file is described in its place: a segment of the same name, from a copy of the
+/// journal, is in the lake with other rows (`KeyConflict`).
 pub async fn is_described(
     store: &Store,
     prefix: &Prefix,
     table: &str,
     segment: &SegmentName,
-    part: u32,
-) -> Result<bool, StoreError> {
-    store.head(&prefix.description(table, segment, part)).await.map(|found| found.is_some())
+    planned: &PlannedFile,
+) -> Result<bool, PublishError> {
+    let key = prefix.description(table, segment, planned.part);
+    let Some(content) = store.get(&key).await? else { return Ok(false) };
+    match serde_json::from_slice::<Description>(&content) {
+        Ok(found) if found.is_of(planned) => Ok(true),
+        Ok(_) | Err(_) => Err(PublishError::KeyConflict { key }),
+    }
 }

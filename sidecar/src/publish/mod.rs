@@ -38,7 +38,7 @@ pub trait Identify {
     fn is(&self, local: &Path, planned: &PlannedFile, segment: &SegmentName) -> impl Future<Output = bool> + Send;
 }
 
-/// Brings one file of a segment into the lake: puts it, and looks at what is there then.
+/// Brings one file of a segment into the lake: puts it, and answers what is there then.
 ///
 /// # Errors
 /// See [`PublishError`]; after a `Store` error nobody knows, and the same call again settles it.
@@ -48,7 +48,7 @@ pub async fn publish(
     plans: &[Plan],
     identify: &impl Identify,
     scratch: &Path,
-) -> Result<(), PublishError> {
+) -> Result<Found, PublishError> {
     let (planned, key) = (upload.planned, &upload.planned.key);
     let outcome = store.put_file(upload).await?;
     let Some(found) = store.head(key).await? else {
@@ -59,7 +59,7 @@ pub async fn publish(
         return Err(unverified(key, detail).into());
     };
     if is_one_of(&found, key, plans) {
-        return Ok(());
+        return Ok(found);
     }
     match outcome {
         PutOutcome::Created => Err(unverified(key, "the object is not what was sent").into()),
@@ -76,7 +76,7 @@ pub async fn publish(
             match is_ours {
                 true => {
                     info!(object_key = key, "accepted an object with the same rows and other bytes");
-                    Ok(())
+                    Ok(found)
                 }
                 false => Err(PublishError::KeyConflict { key: key.clone() }),
             }

@@ -30,6 +30,14 @@ pub struct Fitted {
     pub misfits: Vec<Misfit>,
 }
 
+impl Fitted {
+    /// Adds `first` to every row number: the batch was a part of a longer one.
+    pub fn move_rows(&mut self, first: u32) {
+        self.kept.iter_mut().for_each(|row| *row += first);
+        self.misfits.iter_mut().for_each(|misfit| misfit.row += first);
+    }
+}
+
 /// Why a row does not fit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Misfit {

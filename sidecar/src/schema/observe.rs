@@ -13,7 +13,7 @@ use super::types::{Column, ColumnType};
 use crate::decode::{
     DecodeError, NodeKind, Scanned, Value, Violation, Violations, integer_is_exact_in_f64, parse_integer,
 };
-use crate::limits::COLUMNS_MAX;
+use crate::limits::{CELLS_MAX, COLUMNS_MAX};
 
 /// What a batch says about its table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +30,12 @@ pub struct Observation {
 }
 
 impl Observation {
+    /// Values that the batch has as columns, null where a record has none: records times columns with a value.
+    fn cells(&self) -> usize {
+        let present = self.present.iter().filter(|is_present| **is_present).count();
+        self.rows * (present + self.added.len())
+    }
+
     /// As [`Self::present`], over the known schema with [`Self::added`] behind it: an added column has a value.
     pub fn present_with_added(&self) -> Vec<bool> {
         let mut present = self.present.clone();
@@ -68,7 +74,20 @@ pub fn observe(scanned: &Scanned<'_>, known: &Schema, partition_date: NaiveDate)
     if violations.is_empty() && known.len() + added.len() > COLUMNS_MAX {
         violations.push_with(|| Violation::new("", "too-many-columns", too_many_columns()));
     }
-    violations.into_result(Observation { added, present: observer.present, rows: scanned.record_count() })
+    let observation = Observation { added, present: observer.present, rows: scanned.record_count() };
+    if violations.is_empty() && observation.cells() > CELLS_MAX {
+        violations.push_with(|| Violation::new("", "too-many-cells", too_many_cells(&observation)));
+    }
+    violations.into_result(observation)
+}
+
+fn too_many_cells(observation: &Observation) -> String {
+    let Observation { rows, .. } = observation;
+    let columns = observation.cells() / rows;
+    format!(
+        "{rows} records times {columns} columns that have a value in them are more than {CELLS_MAX}; send fewer records \
+         in one request"
+    )
 }
 
 fn too_many_columns() -> String {

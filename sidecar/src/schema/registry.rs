@@ -2,12 +2,15 @@
 //!
 //! Owns: what this process knows of each table's schema, the growth of the registered one by compare-and-swap.
 //! Upholds I9: a column that is registered keeps its type and its field id for ever.
-//! Does not own: the verdict on rows that do not fit (`fit`).
+//! Does not own: what a request brings to a table and takes back (`local`), the verdict on rows that do not fit (`fit`).
 //!
 //! ```text
 //! request ── admit ──> local schema (registered + what this process has seen)      never waits for the lake
+//! request ── keep or retract ──> the same, once it is journaled or refused
 //! segment ── reconcile ──> registered schema, one version further if need be       waits for the lake
 //! ```
+
+mod local;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,6 +28,9 @@ use crate::publish::error::StoreError;
 use crate::publish::key::Prefix;
 use crate::publish::store::{PutOutcome, Store};
 use crate::schema::{Column, ColumnType, Schema, observe};
+
+use local::TableSchemas;
+pub use local::{Admitted, Claim};
 
 /// Field ids of the partition's columns, the same in every table.
 pub const YEAR_FIELD_ID: i32 = 1;
@@ -96,15 +102,6 @@ pub enum RegistryError {
     },
 }
 
-/// A request that fits its table.
-#[derive(Clone, Debug)]
-pub struct Admitted {
-    /// The schema that it is decoded with.
-    pub schema: Schema,
-    /// Which columns of it have a value in the request.
-    pub present: Vec<bool>,
-}
-
 /// What this process knows of every table's schema.
 #[derive(Debug)]
 pub struct Registry {
@@ -114,13 +111,6 @@ pub struct Registry {
     /// Named in the versions that this process makes.
     writer: String,
     tables: Mutex<HashMap<String, TableSchemas>>,
-}
-
-#[derive(Clone, Debug)]
-struct TableSchemas {
-    registered: Arc<RegisteredSchema>,
-    /// The registered columns and those that this process has seen beside them.
-    local: Schema,
 }
 
 /// Attempts to move a schema on before the caller is told.
@@ -133,28 +123,43 @@ impl Registry {
     }
 
     /// Checks a request against its table and takes in the columns that are new. Never waits for the lake.
+    /// Once it is known whether the request was journaled, its claim goes to [`Self::keep`] or [`Self::retract`].
     ///
     /// # Errors
-    /// A record does not fit; nothing was changed.
+    /// A record does not fit, or the table is one too many; nothing was changed.
     pub fn admit(&self, table: &str, scanned: &Scanned<'_>, date: NaiveDate) -> Result<Admitted, DecodeError> {
         loop {
             let known = self.tables().get(table).map_or_else(Schema::empty, |table| table.local.clone());
             let observation = observe(scanned, &known, date)?;
-            if observation.added.is_empty() && !known.is_empty() {
-                return Ok(Admitted { schema: known, present: observation.present });
-            }
             let mut tables = self.tables();
-            if tables.len() >= TABLES_MAX && !tables.contains_key(table) {
+            let is_taken = |table: &TableSchemas| table.takes_records();
+            if !tables.get(table).is_some_and(is_taken)
+                && tables.values().filter(|table| is_taken(table)).count() >= TABLES_MAX
+            {
                 return Err(too_many_tables());
             }
             let entry = tables.entry(table.to_owned()).or_insert_with(TableSchemas::unknown);
-            // Another request may have added columns since: then this one is looked at again.
-            if entry.local == known
-                && let Ok(grown) = known.with_columns_added(&observation.added)
-            {
-                entry.local = grown.clone();
-                return Ok(Admitted { schema: grown, present: observation.present_with_added() });
+            if let Some(admitted) = entry.admit(&known, &observation) {
+                return Ok(admitted);
             }
+            // Another request has changed the schema since: then this one is looked at again.
+            forget_if_unused(&mut tables, table);
+        }
+    }
+
+    /// Settles what a request has brought: it was journaled.
+    pub fn keep(&self, table: &str, claim: Claim) {
+        if let Some(entry) = self.tables().get_mut(table) {
+            entry.keep(claim);
+        }
+    }
+
+    /// Takes back what a request has brought and nobody else has used since: it was not journaled.
+    pub fn retract(&self, table: &str, claim: Claim) {
+        let mut tables = self.tables();
+        if let Some(entry) = tables.get_mut(table) {
+            entry.retract(claim);
+            forget_if_unused(&mut tables, table);
         }
     }
 
@@ -162,7 +167,7 @@ impl Registry {
     pub fn remember(&self, table: &str, observed: &[Column]) {
         let mut tables = self.tables();
         let entry = tables.entry(table.to_owned()).or_insert_with(TableSchemas::unknown);
-        entry.local = union(&entry.local, observed);
+        entry.remember(observed);
     }
 
     /// The local schema and the registered version of each table, for `/tables`.
@@ -171,11 +176,12 @@ impl Registry {
         tables.iter().map(|(name, table)| (name.clone(), table.local.clone(), table.registered.version)).collect()
     }
 
-    /// Reads the newest version of every table that the lake has.
+    /// Reads the newest version of every table that the lake has. A table whose object cannot be used is logged and left
+    /// to the first segment that needs it: it must not keep the others from the lake.
     ///
     /// # Errors
-    /// See [`RegistryError`]; what was read until then is kept.
-    pub async fn load_all(&self) -> Result<(), RegistryError> {
+    /// The lake did not answer; what was read until then is kept.
+    pub async fn load_all(&self) -> Result<(), StoreError> {
         let folder = self.prefix.all_schemas();
         let mut newest: HashMap<String, u32> = HashMap::new();
         for key in self.store.list(&folder).await? {
@@ -185,8 +191,11 @@ impl Registry {
             }
         }
         for (table, version) in newest {
-            if let Some(registered) = self.read(&table, version).await? {
-                self.learn(&table, registered);
+            match self.read(&table, version).await {
+                Ok(Some(registered)) => drop(self.learn(&table, registered)),
+                Ok(None) => {}
+                Err(RegistryError::Store(error)) => return Err(error),
+                Err(error) => warn!(table, error = %error, "failed to read a table's schema"),
             }
         }
         Ok(())
@@ -275,8 +284,7 @@ impl Registry {
         let mut tables = self.tables();
         let entry = tables.entry(table.to_owned()).or_insert_with(TableSchemas::unknown);
         if registered.version >= entry.registered.version {
-            entry.local = union(&registered.schema, entry.local.columns());
-            entry.registered = Arc::clone(&registered);
+            entry.learn(Arc::clone(&registered));
         }
         registered
     }
@@ -303,12 +311,6 @@ impl Registry {
     /// No call under this lock can leave a table half changed, so a panic elsewhere does not spoil it.
     fn tables(&self) -> MutexGuard<'_, HashMap<String, TableSchemas>> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl TableSchemas {
-    fn unknown() -> Self {
-        Self { registered: Arc::new(RegisteredSchema::unknown()), local: Schema::empty() }
     }
 }
 
@@ -357,6 +359,13 @@ impl RegisteredSchema {
     }
 }
 
+/// Removes a table of which nothing is known: the request that named it was refused.
+fn forget_if_unused(tables: &mut HashMap<String, TableSchemas>, table: &str) {
+    if tables.get(table).is_some_and(TableSchemas::is_unused) {
+        tables.remove(table);
+    }
+}
+
 fn too_many_tables() -> DecodeError {
     let violation = Violation {
         index: None,
@@ -367,90 +376,10 @@ fn too_many_tables() -> DecodeError {
     DecodeError::Illegal(violation.into())
 }
 
-/// The columns of `first`, and those of `others` that can stand beside them.
-fn union(first: &Schema, others: &[Column]) -> Schema {
-    others.iter().fold(first.clone(), |schema, column| match schema.column_of_any_case(&column.name) {
-        Some(_) => schema,
-        None => schema.with_columns_added(std::slice::from_ref(column)).unwrap_or(schema),
-    })
-}
-
 fn table_and_version(name: &str) -> Option<(&str, u32)> {
     let (table, file) = name.split_once('/')?;
     Some((table, file.strip_suffix(".json")?.parse().ok()?))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clock::SystemClock;
-    use crate::publish::directory::DirectoryStore;
-
-    fn registry(root: &std::path::Path, writer: &str) -> Registry {
-        let store = Store::Directory(DirectoryStore::new(root, "data/_lakeingest/unfinished".to_owned(), "writer"));
-        let prefix = Prefix::new("data").expect("the default prefix is one");
-        Registry::new(store, prefix, SystemClock::shared(), writer.to_owned())
-    }
-
-    fn column(name: &str, column_type: ColumnType) -> Column {
-        Column::new(name, column_type)
-    }
-
-    /// Invariant I9: whoever is first decides a column's type, and it stays.
-    #[tokio::test]
-    async fn i9_the_first_writer_decides_a_columns_type_for_ever() {
-        let root = tempfile::tempdir().expect("a temporary folder can be made");
-        let (first, second) = (registry(root.path(), "first"), registry(root.path(), "second"));
-        let one = first.reconcile("events", &[column("x", ColumnType::Bigint)]).await.expect("the lake is there");
-        let observed = [column("x", ColumnType::Varchar), column("y", ColumnType::Double)];
-        let two = second.reconcile("events", &observed).await.expect("the lake is there");
-        assert_eq!(one.version, 1);
-        assert_eq!(two.version, 2);
-        assert_eq!(two.schema.columns(), [column("x", ColumnType::Bigint), column("y", ColumnType::Double)]);
-        assert_eq!(two.field_ids, [4, 5]);
-        let again = first.version("events", 1).await.expect("the version stays");
-        assert_eq!(again, one);
-    }
-
-    #[tokio::test]
-    async fn writers_that_meet_agree_on_one_schema() {
-        let root = tempfile::tempdir().expect("a temporary folder can be made");
-        let types = [ColumnType::Bigint, ColumnType::Varchar, ColumnType::Boolean, ColumnType::Double];
-        let writers = (0..8).map(|number| {
-            let registry = registry(root.path(), &number.to_string());
-            let observed = [column("shared", types[number % 4]), column(&format!("own_{number}"), ColumnType::Bigint)];
-            async move { registry.reconcile("events", &observed).await.expect("16 attempts are enough for 8 writers") }
-        });
-        let seen = futures::future::join_all(writers).await;
-        let newest = seen.iter().max_by_key(|schema| schema.version).expect("there are eight");
-        for schema in &seen {
-            let shared = schema.schema.position("shared").map(|position| schema.schema.columns()[position].clone());
-            let winner = newest.schema.position("shared").map(|position| newest.schema.columns()[position].clone());
-            assert_eq!(shared, winner);
-        }
-        assert_eq!(newest.schema.len(), 9);
-        assert_eq!(newest.field_ids, (4..13).collect::<Vec<_>>());
-    }
-
-    #[tokio::test]
-    async fn a_name_in_another_case_is_not_registered_beside_the_first() {
-        let root = tempfile::tempdir().expect("a temporary folder can be made");
-        let registry = registry(root.path(), "writer");
-        registry.reconcile("events", &[column("amount", ColumnType::Double)]).await.expect("the lake is there");
-        let twin =
-            registry.reconcile("events", &[column("Amount", ColumnType::Double)]).await.expect("the lake is there");
-        assert_eq!(twin.schema.columns(), [column("amount", ColumnType::Double)]);
-    }
-
-    #[test]
-    fn the_registered_type_wins_over_the_local_one() {
-        let root = tempfile::tempdir().expect("a temporary folder can be made");
-        let registry = registry(root.path(), "writer");
-        registry.remember("events", &[column("x", ColumnType::Varchar), column("y", ColumnType::Bigint)]);
-        let schema = Schema::new(vec![column("x", ColumnType::Bigint)]).expect("one column is legal");
-        registry.learn("events", RegisteredSchema { version: 1, schema, field_ids: vec![4] });
-        let (_, local, version) = registry.known().remove(0);
-        assert_eq!(local.columns(), [column("x", ColumnType::Bigint), column("y", ColumnType::Bigint)]);
-        assert_eq!(version, 1);
-    }
-}
+mod tests;

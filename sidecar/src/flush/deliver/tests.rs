@@ -41,8 +41,7 @@ impl World {
     fn start(&self) -> Process {
         let clock = SystemClock::shared();
         let metrics = Arc::new(Metrics::default());
-        let options =
-            JournalOptions { directory: self.path("journal"), size_limit_bytes: 1 << 30, identity: "pod".to_owned() };
+        let options = JournalOptions { directory: self.path("journal"), size_limit_bytes: 1 << 30 };
         let opened = Journal::open(&options, Arc::clone(&clock), Arc::clone(&metrics));
         let OpenedJournal { journal, segments, thread, .. } = opened.expect("the journal can be opened");
         let scratch = Scratch::open(&self.path("scratch"), 256 << 20).expect("the folder can be made");
@@ -63,11 +62,7 @@ impl World {
             metrics,
             clock,
         };
-        let recovered = segments.into_iter().map(|segment| Delivery {
-            contents: Arc::new(segment.contents),
-            state: segment.state,
-            is_recovered: true,
-        });
+        let recovered = segments.into_iter().map(|segment| Delivery::new(Arc::new(segment.contents), segment.state));
         Process { context, recovered: recovered.collect(), thread }
     }
 
@@ -96,6 +91,10 @@ impl Process {
 
     /// Journals two batches of two days and seals them.
     async fn seal(&self) -> Delivery {
+        self.seal_table("t").await
+    }
+
+    async fn seal_table(&self, table: &str) -> Delivery {
         let schema = Schema::new(vec![Column::new("n", ColumnType::Bigint)]).expect("one column is legal");
         let mut segment = 0;
         for day in ["2026-01-01", "2026-01-02"] {
@@ -105,7 +104,7 @@ impl Process {
                 received_micros: 1_000_000,
                 partition_date: day.parse().expect("the date exists"),
                 schema: schema.fingerprint(),
-                table: "t".to_owned(),
+                table: table.to_owned(),
                 key: None,
                 present: vec![true],
                 body: Bytes::from_static(b"{\"n\":1}\n{\"n\":2}"),
@@ -114,12 +113,12 @@ impl Process {
         }
         let sealed = self.context.journal.seal(segment, SealReason::Age).await.expect("the disk works");
         let Sealed { contents, seal } = sealed.expect("it is open");
-        Delivery { contents, state: SegmentState::Sealed { seal }, is_recovered: false }
+        Delivery::new(contents, SegmentState::Sealed { seal })
     }
 
     /// Goes so many steps, and answers the state that was reached.
     async fn steps(&self, delivery: &Delivery, steps: usize) -> SegmentState {
-        let mut run = Run::new(&self.context, delivery);
+        let mut run = Run::new(&self.context, delivery.clone());
         let mut state = delivery.state.clone();
         for _ in 0..steps {
             let event = run.step(&state).await.expect("nothing is in the way");
@@ -128,10 +127,19 @@ impl Process {
         state
     }
 
-    async fn deliver_recovered(&self) -> Vec<Delivered> {
+    /// Delivers what was found, trying again as the worker does, and answers how each ended.
+    async fn deliver_recovered(&self) -> Vec<&'static str> {
         let mut ends = Vec::new();
         for delivery in &self.recovered {
-            ends.push(deliver(&self.context, delivery.clone()).await);
+            let mut next = delivery.clone();
+            ends.push(loop {
+                match deliver(&self.context, next).await {
+                    Delivered::Retired => break "retired",
+                    Delivered::Stuck => break "stuck",
+                    Delivered::Fatal => break "fatal",
+                    Delivered::Later { delivery, .. } => next = *delivery,
+                }
+            });
         }
         ends
     }
@@ -147,7 +155,7 @@ async fn killed_after(steps: usize, between: impl FnOnce(&World)) -> World {
     between(&world);
     let process = world.start();
     assert_eq!(process.recovered.len(), 1);
-    assert_eq!(process.deliver_recovered().await, [Delivered::Retired]);
+    assert_eq!(process.deliver_recovered().await, ["retired"]);
     assert_eq!(process.context.status.reasons(), []);
     process.kill();
     let process = world.start();
@@ -226,7 +234,7 @@ async fn a_plan_is_followed_with_its_own_schema_version_when_the_registry_has_mo
     let after = plans(&process.steps(&process.recovered[0], 1).await);
     assert_eq!(after.len(), 2);
     assert_eq!((after[1].schema_version, &after[1].files), (1, &before[0].files));
-    assert_eq!(process.deliver_recovered().await, [Delivered::Retired]);
+    assert_eq!(process.deliver_recovered().await, ["retired"]);
 }
 
 /// The same rows in other bytes, as a later encoder would write them, are recognised by what the file says of itself.
@@ -262,7 +270,7 @@ async fn an_object_with_the_same_rows_in_other_bytes_is_accepted() {
     let before = std::fs::read(&path).expect("it can be read");
     process.kill();
     let process = world.start();
-    assert_eq!(process.deliver_recovered().await, [Delivered::Retired]);
+    assert_eq!(process.deliver_recovered().await, ["retired"]);
     assert_eq!(std::fs::read(&path).expect("it can be read"), before);
     assert_eq!(world.data_files().len(), 2);
 }
@@ -278,13 +286,58 @@ async fn a_strange_object_at_the_key_is_not_overwritten_and_the_segment_stays() 
     assert_eq!(put.expect("the lake is there"), PutOutcome::Created);
     process.kill();
     let process = world.start();
-    assert_eq!(process.deliver_recovered().await, [Delivered::Stuck]);
+    assert_eq!(process.deliver_recovered().await, ["stuck"]);
     let reasons: Vec<_> = process.context.status.reasons().iter().map(|reason| reason.name).collect();
     assert_eq!(reasons, [reasons::KEY_CONFLICT]);
     let content = std::fs::read(world.path("lake").join(&key)).expect("it is there");
     assert_eq!(content, b"somebody else's");
     process.kill();
     assert_eq!(world.start().recovered.len(), 1, "it stays in the journal");
+}
+
+/// A copy of a running journal is sealed at another time than the original, so its files have other names: the
+/// description, which has no time in its name, is what they collide at.
+#[tokio::test]
+async fn a_segment_that_a_copy_of_the_journal_has_delivered_with_other_rows_is_not_delivered_again() {
+    let world = World::new();
+    let process = world.start();
+    let delivery = process.seal().await;
+    let SegmentState::Planned { plans } = process.steps(&delivery, 1).await else { panic!("it is planned") };
+    let segment = SegmentName {
+        journal: process.context.journal.id(),
+        epoch: delivery.contents.epoch,
+        number: delivery.contents.number,
+    };
+    let planned = PlannedFile { rows: 7, key: "data/t/elsewhere.parquet".to_owned(), ..plans[0].files[0].clone() };
+    let found = Found { size_bytes: 1, sha256: None };
+    let description = Description::of(&planned, &found, "t", &segment, &plans[0], Vec::new());
+    let (store, prefix) = (&process.context.store, &process.context.prefix);
+    describe(store, prefix, &segment, &planned, &description).await.expect("nobody else has");
+    process.kill();
+    let process = world.start();
+    assert_eq!(process.deliver_recovered().await, ["stuck"]);
+    assert_eq!(world.data_files(), Vec::<PathBuf>::new());
+}
+
+/// The table that fails is tried again and is shown; another one goes to the lake beside it, and clears nothing.
+#[tokio::test]
+async fn a_table_with_a_bad_schema_object_does_not_keep_another_from_the_lake() {
+    let world = World::new();
+    let process = world.start();
+    let key = process.context.prefix.schema("t", 1);
+    process.context.store.put(&key, Bytes::from_static(b"no schema")).await.expect("the lake is there");
+    let bad = process.seal().await;
+    let Delivered::Later { is_everybodys, .. } = deliver(&process.context, bad).await else {
+        panic!("it is to be tried again")
+    };
+    assert!(!is_everybodys);
+    let good = process.seal_table("other").await;
+    assert!(matches!(deliver(&process.context, good).await, Delivered::Retired));
+    let left: Vec<_> = process.context.status.reasons();
+    assert_eq!(
+        left.iter().map(|reason| (reason.name, reason.scope.as_str())).collect::<Vec<_>>(),
+        [(reasons::SCHEMA_REGISTRY, "t")]
+    );
 }
 
 #[test]

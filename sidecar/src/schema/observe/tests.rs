@@ -176,3 +176,20 @@ fn a_batch_that_needs_too_many_columns_is_refused() {
     let error = observe_lines(&lines.join("\n"), &known()).expect_err("5,000 names");
     assert_eq!((error.violations()[0].code, error.total()), ("too-many-columns", 1));
 }
+
+#[test]
+fn a_batch_of_too_many_records_times_columns_is_refused() {
+    let columns = 512;
+    let members: Vec<String> = (0..columns).map(|number| format!("\"c{number}\":1")).collect();
+    let lines = |rows: usize| format!("{{{}}}\n{}", members.join(","), "{}\n".repeat(rows - 1));
+    assert_eq!(accepted(&lines(CELLS_MAX / columns)).added.len(), columns);
+    let error = observe_lines(&lines(CELLS_MAX / columns + 1), &known()).expect_err("one row too many");
+    assert_eq!((error.violations()[0].code, error.total()), ("too-many-cells", 1));
+    // A column that has no value costs nothing.
+    let nulls = lines(CELLS_MAX / columns + 1).replace("\"c0\":1", "\"c0\":null");
+    assert_eq!(accepted(&nulls).added.len(), columns - 1);
+    // Columns that are known count as those that are new.
+    let known = known().with_columns_added(&accepted(&lines(1)).added).expect("the columns are legal");
+    let error = observe_lines(&lines(CELLS_MAX / columns + 1), &known).expect_err("one row too many");
+    assert_eq!(error.violations()[0].code, "too-many-cells");
+}

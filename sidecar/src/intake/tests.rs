@@ -1,0 +1,73 @@
+//! Submissions on their way into a journal that has room, and into one that has not.
+
+use super::*;
+use crate::clock::SystemClock;
+use crate::journal::{JournalOptions, OpenedJournal};
+use crate::publish::directory::DirectoryStore;
+use crate::publish::key::Prefix;
+use crate::publish::store::Store;
+
+/// A way in, with the folder of its journal.
+struct Fixture {
+    intake: Arc<Intake>,
+    _opened: OpenedJournal,
+    _folder: tempfile::TempDir,
+}
+
+impl Fixture {
+    fn new(size_limit_bytes: u64) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let directory = folder.path().join("journal");
+        let options = JournalOptions { directory, size_limit_bytes };
+        let (clock, metrics) = (SystemClock::shared(), Arc::new(Metrics::default()));
+        let opened = Journal::open(&options, Arc::clone(&clock), Arc::clone(&metrics)).expect("the journal opens");
+        let store = DirectoryStore::new(folder.path(), "data/_lakeingest/unfinished".to_owned(), "writer");
+        let prefix = Prefix::new("data").expect("the default prefix is one");
+        let registry = Registry::new(Store::Directory(store), prefix, Arc::clone(&clock), "writer".to_owned());
+        let status = Arc::new(Status::new(Arc::clone(&clock)));
+        let intake = Intake::new(Arc::new(registry), opened.journal.clone(), status, metrics, clock);
+        Self { intake: Arc::new(intake), _opened: opened, _folder: folder }
+    }
+
+    async fn send(&self, lines: &str) -> Result<Accepted, IntakeError> {
+        self.intake.accept(submission(lines)).await
+    }
+}
+
+fn submission(lines: &str) -> Submission {
+    Submission {
+        format: Format::Ndjson,
+        table_name: Some("events".to_owned()),
+        partition_date: None,
+        body: Bytes::from(lines.to_owned()),
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_the_journal_refuses_leaves_no_column_behind() {
+    let fixture = Fixture::new(32 << 20);
+    fixture.send(r#"{"n": 1}"#).await.expect("there is room for a short one");
+    let long = format!("{{\"n\": 1, \"x\": \"{}\"}}\n", "x".repeat(1_000_000)).repeat(32);
+    let refused = fixture.send(&long).await;
+    assert!(matches!(refused, Err(IntakeError::Append(AppendError::Full { .. }))), "{refused:?}");
+    let accepted = fixture.send(r#"{"x": 5}"#).await.expect("x has no type yet");
+    assert_eq!(accepted.rows, 1);
+    let refused = fixture.send(r#"{"x": "text"}"#).await;
+    assert!(matches!(refused, Err(IntakeError::Decode(_))), "what was journaled stays: {refused:?}");
+}
+
+#[tokio::test]
+async fn a_long_body_waits_for_its_turn_and_a_short_one_does_not() {
+    let fixture = Fixture::new(1 << 30);
+    let checks = u32::try_from(CHECKS_MAX).expect("there are few");
+    let taken = Arc::clone(&fixture.intake.checks).acquire_many_owned(checks).await.expect("none is taken");
+    let long = format!("{{\"n\": 1}}\n{}", "\n".repeat(CHECK_INLINE_BYTES));
+    let mut waiting = Box::pin(fixture.send(&long));
+    assert!(futures::poll!(&mut waiting).is_pending());
+    fixture.send(r#"{"n": 2}"#).await.expect("a short one is checked at once");
+    assert!(futures::poll!(&mut waiting).is_pending());
+    assert!(matches!(turn(&fixture.intake.checks, Duration::ZERO).await, Err(IntakeError::Busy)));
+    drop(taken);
+    assert_eq!(waiting.await.expect("it is its turn").rows, 1);
+    assert_eq!(fixture.intake.checks.available_permits(), CHECKS_MAX);
+}

@@ -1,0 +1,165 @@
+//! Registries that meet in one lake, and requests that come and go.
+
+use super::*;
+use crate::clock::SystemClock;
+use crate::decode::{Format, ScanLimits, scan};
+use crate::publish::directory::DirectoryStore;
+
+fn registry(root: &std::path::Path, writer: &str) -> Registry {
+    let store = Store::Directory(DirectoryStore::new(root, "data/_lakeingest/unfinished".to_owned(), "writer"));
+    let prefix = Prefix::new("data").expect("the default prefix is one");
+    Registry::new(store, prefix, SystemClock::shared(), writer.to_owned())
+}
+
+fn column(name: &str, column_type: ColumnType) -> Column {
+    Column::new(name, column_type)
+}
+
+/// Invariant I9: whoever is first decides a column's type, and it stays.
+#[tokio::test]
+async fn i9_the_first_writer_decides_a_columns_type_for_ever() {
+    let root = tempfile::tempdir().expect("a temporary folder can be made");
+    let (first, second) = (registry(root.path(), "first"), registry(root.path(), "second"));
+    let one = first.reconcile("events", &[column("x", ColumnType::Bigint)]).await.expect("the lake is there");
+    let observed = [column("x", ColumnType::Varchar), column("y", ColumnType::Double)];
+    let two = second.reconcile("events", &observed).await.expect("the lake is there");
+    assert_eq!(one.version, 1);
+    assert_eq!(two.version, 2);
+    assert_eq!(two.schema.columns(), [column("x", ColumnType::Bigint), column("y", ColumnType::Double)]);
+    assert_eq!(two.field_ids, [4, 5]);
+    let again = first.version("events", 1).await.expect("the version stays");
+    assert_eq!(again, one);
+}
+
+#[tokio::test]
+async fn writers_that_meet_agree_on_one_schema() {
+    let root = tempfile::tempdir().expect("a temporary folder can be made");
+    let types = [ColumnType::Bigint, ColumnType::Varchar, ColumnType::Boolean, ColumnType::Double];
+    let writers = (0..8).map(|number| {
+        let registry = registry(root.path(), &number.to_string());
+        let observed = [column("shared", types[number % 4]), column(&format!("own_{number}"), ColumnType::Bigint)];
+        async move { registry.reconcile("events", &observed).await.expect("16 attempts are enough for 8 writers") }
+    });
+    let seen = futures::future::join_all(writers).await;
+    let newest = seen.iter().max_by_key(|schema| schema.version).expect("there are eight");
+    for schema in &seen {
+        let shared = schema.schema.position("shared").map(|position| schema.schema.columns()[position].clone());
+        let winner = newest.schema.position("shared").map(|position| newest.schema.columns()[position].clone());
+        assert_eq!(shared, winner);
+    }
+    assert_eq!(newest.schema.len(), 9);
+    assert_eq!(newest.field_ids, (4..13).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_name_in_another_case_is_not_registered_beside_the_first() {
+    let root = tempfile::tempdir().expect("a temporary folder can be made");
+    let registry = registry(root.path(), "writer");
+    registry.reconcile("events", &[column("amount", ColumnType::Double)]).await.expect("the lake is there");
+    let twin = registry.reconcile("events", &[column("Amount", ColumnType::Double)]).await.expect("the lake is there");
+    assert_eq!(twin.schema.columns(), [column("amount", ColumnType::Double)]);
+}
+
+#[test]
+fn the_registered_type_wins_over_the_local_one() {
+    let root = tempfile::tempdir().expect("a temporary folder can be made");
+    let registry = registry(root.path(), "writer");
+    registry.remember("events", &[column("x", ColumnType::Varchar), column("y", ColumnType::Bigint)]);
+    let schema = Schema::new(vec![column("x", ColumnType::Bigint)]).expect("one column is legal");
+    registry.learn("events", RegisteredSchema { version: 1, schema, field_ids: vec![4] });
+    let (_, local, version) = registry.known().remove(0);
+    assert_eq!(local.columns(), [column("x", ColumnType::Bigint), column("y", ColumnType::Bigint)]);
+    assert_eq!(version, 1);
+}
+
+fn admit(registry: &Registry, table: &str, record: &str) -> Result<Admitted, DecodeError> {
+    let scanned = scan(Format::Ndjson, record.as_bytes(), &ScanLimits::DEFAULT).expect("the test's records are JSON");
+    registry.admit(table, &scanned, NaiveDate::from_ymd_opt(2025, 12, 1).expect("a day"))
+}
+
+fn admitted(registry: &Registry, table: &str, record: &str) -> Claim {
+    admit(registry, table, record).expect("the record fits").claim
+}
+
+fn code(result: Result<Admitted, DecodeError>) -> &'static str {
+    result.expect_err("it does not fit").violations()[0].code
+}
+
+#[test]
+fn a_refused_request_leaves_no_column_and_no_table() {
+    let root = tempfile::tempdir().expect("a temporary folder can be made");
+    let registry = registry(root.path(), "writer");
+    let refused = admitted(&registry, "events", r#"{"x": "text"}"#);
+    assert_eq!(code(admit(&registry, "events", r#"{"x": 5}"#)), "type-mismatch");
+    registry.retract("events", refused);
+    assert_eq!(registry.known(), []);
+    let kept = admitted(&registry, "events", r#"{"x": 5}"#);
+    registry.keep("events", kept);
+    let refused = admitted(&registry, "events", r#"{"x": 6, "y": "text"}"#);
+    registry.retract("events", refused);
+    let (_, local, _) = registry.known().remove(0);
+    assert_eq!(local.columns(), [column("x", ColumnType::Bigint)]);
+}
+
+#[test]
+fn a_column_stays_when_another_request_that_has_it_was_journaled() {
+    let root = tempfile::tempdir().expect("a temporary folder can be made");
+    let registry = registry(root.path(), "writer");
+    let first = admitted(&registry, "events", r#"{"x": 1, "y": 1}"#);
+    let second = admitted(&registry, "events", r#"{"x": 2, "z": 2}"#);
+    let third = admitted(&registry, "events", r#"{"z": 3}"#);
+    registry.retract("events", first);
+    registry.keep("events", second);
+    registry.retract("events", third);
+    let (_, local, _) = registry.known().remove(0);
+    assert_eq!(local.columns(), [column("x", ColumnType::Bigint), column("z", ColumnType::Bigint)]);
+}
+
+/// Whichever of them is refused last takes the columns along.
+#[test]
+fn columns_of_requests_that_were_all_refused_are_gone() {
+    let root = tempfile::tempdir().expect("a temporary folder can be made");
+    let registry = registry(root.path(), "writer");
+    let first = admitted(&registry, "events", r#"{"x": 1}"#);
+    let second = admitted(&registry, "events", r#"{"x": 2, "y": "text"}"#);
+    registry.retract("events", first);
+    assert_eq!(code(admit(&registry, "events", r#"{"x": "text"}"#)), "type-mismatch");
+    registry.retract("events", second);
+    assert_eq!(registry.known(), []);
+}
+
+#[tokio::test]
+async fn a_registered_column_is_never_taken_back() {
+    let root = tempfile::tempdir().expect("a temporary folder can be made");
+    let registry = registry(root.path(), "writer");
+    let refused = admitted(&registry, "events", r#"{"x": "text"}"#);
+    registry.reconcile("events", &[column("x", ColumnType::Bigint)]).await.expect("the lake is there");
+    registry.retract("events", refused);
+    let (_, local, version) = registry.known().remove(0);
+    assert_eq!((local.columns(), version), ([column("x", ColumnType::Bigint)].as_slice(), 1));
+}
+
+#[test]
+fn only_tables_that_take_records_count_against_their_bound() {
+    let root = tempfile::tempdir().expect("a temporary folder can be made");
+    let registry = registry(root.path(), "writer");
+    for number in 0..=TABLES_MAX {
+        let schema = Schema::new(vec![column("x", ColumnType::Bigint)]).expect("one column is legal");
+        registry.learn(&format!("learned_{number}"), RegisteredSchema { version: 1, schema, field_ids: vec![4] });
+    }
+    let open: Vec<_> = (0..TABLES_MAX).map(|number| admitted(&registry, &format!("t{number}"), "{}")).collect();
+    assert_eq!(code(admit(&registry, "one_more", "{}")), "too-many-tables");
+    assert_eq!(code(admit(&registry, "learned_0", r#"{"x": 1}"#)), "too-many-tables");
+    for (number, claim) in open.into_iter().enumerate() {
+        if number == 0 {
+            registry.retract("t0", claim);
+        } else {
+            registry.keep(&format!("t{number}"), claim);
+        }
+    }
+    let learned = admitted(&registry, "learned_0", r#"{"x": 1}"#);
+    registry.keep("learned_0", learned);
+    assert_eq!(code(admit(&registry, "t0", "{}")), "too-many-tables");
+    // A table that was there before takes more.
+    drop(admitted(&registry, "t1", r#"{"x": 1}"#));
+}
