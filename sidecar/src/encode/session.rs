@@ -149,8 +149,9 @@ const NARROW_COLUMNS: usize = 40;
 mod tests {
     use super::*;
 
+    /// Invariant I5: there is no file of JSON that the database could read, wherever it lies.
     #[test]
-    fn the_database_reaches_nothing_but_its_scratch_folder() {
+    fn i5_the_database_reaches_nothing_but_its_scratch_folder() {
         let root = tempfile::tempdir().expect("a temporary folder can be made");
         let scratch = Scratch::open(root.path(), 64 << 20).expect("the folder can be made");
         let connection = Session::open(&scratch).expect("the settings are known").connection;
@@ -160,6 +161,7 @@ mod tests {
         for refused in [
             format!("COPY (SELECT 1 AS a) TO {outside} (FORMAT parquet)"),
             "SELECT * FROM read_text('/etc/hostname')".to_owned(),
+            "SELECT * FROM read_json('/tmp/x.json')".to_owned(),
             "COPY (SELECT 1) TO 's3://bucket/key' (FORMAT parquet)".to_owned(),
             "INSTALL httpfs".to_owned(),
             "LOAD httpfs".to_owned(),

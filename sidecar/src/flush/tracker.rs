@@ -282,8 +282,9 @@ mod tests {
         );
     }
 
+    /// Invariant I12: an outage makes no endless number of segments.
     #[test]
-    fn while_the_backlog_is_long_only_what_is_full_is_sealed() {
+    fn i12_while_the_backlog_is_long_only_what_is_full_is_sealed() {
         let backlog = BACKLOG_SEGMENTS_MAX;
         let mut tracker = FlushTracker::new(POLICY);
         let opened = [open(1, 1, 1), open(2, 100, 1)];

@@ -307,8 +307,9 @@ async fn a_planned_segment_comes_back_with_its_plan_even_without_its_seal() {
     assert_eq!((opened.damaged, &opened.segments[0].state), (1, &expected));
 }
 
+/// Invariant I12: the journal keeps to its share of the volume.
 #[tokio::test]
-async fn a_full_journal_refuses_and_takes_again_after_a_retirement() {
+async fn i12_a_full_journal_refuses_and_takes_again_after_a_retirement() {
     let fixture = Fixture { size_limit_bytes: 64 << 10, ..Fixture::new() };
     let opened = fixture.open();
     let mut last = None;

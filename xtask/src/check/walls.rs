@@ -57,6 +57,12 @@ fn dependencies(package: &str, more: &[&str]) -> Result<Vec<String>> {
 mod tests {
     use super::*;
 
+    /// Invariant I6: the sidecar has no Kubernetes client.
+    #[test]
+    fn i6_no_wall_is_broken() {
+        check().expect("no crate stands on what it must not");
+    }
+
     #[test]
     fn the_tree_of_a_crate_holds_what_it_stands_on_and_not_itself() {
         let tree = dependencies("xtask", &[]).expect("cargo answers");
