@@ -1,37 +1,30 @@
-//! The sidecar put together.
+//! The sidecar put together, from its start to its end.
 //!
 //! Owns: the order in which the parts start and end, the exit code. Does not own: the parts.
 //!
 //! Start: journal (recovered) → encoder → listeners → first contact with the lake, beside the requests.
 //! End, on SIGTERM or SIGINT: no new records → listeners closed, requests answered → everything flushed → exit.
 
+mod parts;
+
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tracing::{Instrument, error, info, info_span, warn};
 
-use crate::clock::SystemClock;
-use crate::config::{LakeLocation, Settings};
-use crate::encode::Encoder;
-use crate::encode::session::Scratch;
-use crate::flush::deliver::{Delivery, DeliveryContext, make_contact};
-use crate::flush::outcomes::Outcomes;
-use crate::flush::tracker::FlushPolicy;
+use crate::config::Settings;
+use crate::flush::deliver::make_contact;
 use crate::flush::worker::{FlushWorker, WorkerEnd};
-use crate::http::state::AppState;
-use crate::http::{InFlight, application_router, health_router, server};
-use crate::intake::Intake;
-use crate::journal::{Journal, JournalOptions, OpenedJournal};
-use crate::lake::contact::Contact;
-use crate::limits::{CONNECTION_DRAIN_WAIT, DRAIN_WAIT, FLUSH_QUEUE_MAX};
-use crate::metrics::Metrics;
-use crate::publish::directory::DirectoryStore;
-use crate::publish::s3::S3Store;
-use crate::publish::store::Store;
-use crate::schema::registry::Registry;
-use crate::status::{Status, reasons};
+use crate::http::{application_router, health_router, server};
+use crate::journal::Journal;
+use crate::limits::{CONNECTION_DRAIN_WAIT, DRAIN_WAIT};
+use crate::status::Status;
+use parts::{Parts, policy_of};
 
 /// The process ended with rows that are in the journal and not in the lake; the next start delivers them.
 /// Source: `EX_TEMPFAIL` of sysexits.h.
@@ -41,198 +34,162 @@ const EXIT_UNFLUSHED: u8 = 75;
 /// Source: `EX_SOFTWARE` of sysexits.h.
 const EXIT_FAILED: u8 = 70;
 
+/// How long the answers of those who wait for a failed sync may take to go out.
+const LAST_ANSWERS_WAIT: Duration = Duration::from_secs(1);
+
 /// Runs the sidecar until it is told to end.
 ///
 /// # Errors
 /// It could not be started.
 pub async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
-    let clock = SystemClock::shared();
-    let metrics = Arc::new(Metrics::default());
-    let status = Arc::new(Status::new(Arc::clone(&clock)));
-    report_unknown_fields(&settings, &status, &metrics);
-
-    let options = JournalOptions {
-        directory: settings.journal.clone(),
-        size_limit_bytes: settings.config.buffer.size_limit.bytes(),
-    };
-    let opened = {
-        let (clock, metrics) = (Arc::clone(&clock), Arc::clone(&metrics));
-        tokio::task::spawn_blocking(move || Journal::open(&options, clock, metrics)).await??
-    };
-    let OpenedJournal { journal, segments, damaged, thread } = opened;
-    let (store, location) = store_of(&settings, &journal.id())?;
-    if damaged > 0 {
-        let folder = settings.journal.join("damaged");
-        status.set(
-            reasons::JOURNAL_DAMAGED,
-            format!("{damaged} places of the journal were no frames; their bytes are in {}", folder.display()),
-        );
-    }
-    let scratch = Scratch::open(&settings.scratch, settings.config.buffer.scratch_size_limit.bytes())?;
-    scratch.keep_only(&segments.iter().map(|segment| segment.contents.number).collect::<Vec<_>>())?;
-    let encoder = Encoder::start(scratch.clone())?;
-    let registry = Arc::new(Registry::new(store.clone(), settings.prefix.clone(), Arc::clone(&clock), journal.id()));
-    for segment in &segments {
-        registry.remember(&segment.contents.table, &segment.contents.observed);
-    }
-    let outcomes = Arc::new(Outcomes::default());
-    let context = Arc::new(DeliveryContext {
-        journal: journal.clone(),
-        contact: Contact::new(
-            store.clone(),
-            settings.prefix.clone(),
-            settings.owner.clone(),
-            Arc::clone(&registry),
-            Arc::clone(&clock),
-        ),
-        store,
-        prefix: settings.prefix.clone(),
-        registry: Arc::clone(&registry),
-        encoder,
-        scratch,
-        outcomes: Arc::clone(&outcomes),
-        status: Arc::clone(&status),
-        metrics: Arc::clone(&metrics),
-        clock: Arc::clone(&clock),
-    });
-
-    let (drain, draining) = watch::channel(false);
-    let (flush, requests) = mpsc::channel(FLUSH_QUEUE_MAX);
-    let state = AppState {
-        intake: Arc::new(Intake::new(
-            Arc::clone(&registry),
-            journal.clone(),
-            Arc::clone(&status),
-            Arc::clone(&metrics),
-            Arc::clone(&clock),
-        )),
-        journal: journal.clone(),
-        registry,
-        flush,
-        outcomes,
-        status: Arc::clone(&status),
-        metrics,
-        clock,
-        in_flight: InFlight::default(),
-        location: location.into(),
-        draining: draining.clone(),
-    };
-
-    let application = server::listen_on_loopback(settings.port).await;
-    let application = application.map_err(|error| in_use("--port", settings.port, &error))?;
-    let health = server::listen_on_loopback(settings.health_port).await;
-    let health = health.map_err(|error| in_use("--health-port", settings.health_port, &error))?;
-    let port = application.first().map(|listener| listener.local_addr()).transpose()?.map_or(0, |addr| addr.port());
-    let health_port = health.first().map(|listener| listener.local_addr()).transpose()?.map_or(0, |addr| addr.port());
-    let drained = draining.clone();
-    let (close, closed) = watch::channel(false);
-    let (finish, finished) = watch::channel(false);
-    let application = tokio::spawn(
-        server::serve(application, application_router(state.clone()), drained, CONNECTION_DRAIN_WAIT)
-            .instrument(info_span!("application")),
-    );
-    let health = tokio::spawn(
-        server::serve(health, health_router(state), finished, CONNECTION_DRAIN_WAIT).instrument(info_span!("health")),
-    );
-    let policy = policy_of(&settings);
-    let recovered =
-        segments.into_iter().map(|segment| Delivery::new(Arc::new(segment.contents), segment.state)).collect();
-    let worker = FlushWorker::new(Arc::clone(&context), policy, requests, draining, closed, recovered);
-    let mut worker = tokio::spawn(worker.run());
-    let contact = tokio::spawn({
-        let context = Arc::clone(&context);
-        async move { make_contact(&context).await }
-    });
+    let parts = Parts::open(&settings).await?;
+    let application = listen("--port", settings.port).await?;
+    let health = listen("--health-port", settings.health_port).await?;
+    let mut signals =
+        Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
     info!(
-        port,
-        health_port,
-        journal = journal.id(),
+        port = port_of(&application)?,
+        health_port = port_of(&health)?,
+        journal = parts.state.journal.id(),
         version = env!("CARGO_PKG_VERSION"),
         revision = crate::REVISION,
         "serving"
     );
-
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut failed = journal.failed();
-    let early = tokio::select! {
-        _ = terminate.recv() => None,
-        _ = interrupt.recv() => None,
-        _ = failed.wait_for(|failed| *failed) => Some(WorkerEnd::Fatal),
-        ended = &mut worker => Some(ended.unwrap_or(WorkerEnd::Fatal)),
+    let mut running = Running::start(parts, application, health, &settings);
+    let has_failed = tokio::select! {
+        () = signals.next() => false,
+        () = running.failure() => true,
     };
-    status.set_draining();
-    if let Some(end) = early {
-        error!(?end, "ending because a part failed");
-        // The answers of those who wait for the failed sync go out first.
-        drain.send_replace(true);
-        let _ = tokio::time::timeout(std::time::Duration::from_secs(1), application).await;
-        return Ok(ExitCode::from(EXIT_FAILED));
-    }
-    info!("draining");
-    drain.send_replace(true);
-    let drained = async {
-        // The flushes that those requests wait for go on meanwhile.
-        let _ = application.await;
-        close.send_replace(true);
-        worker.await.unwrap_or(WorkerEnd::Fatal)
-    };
-    let end = tokio::select! {
-        end = drained => Some(end),
-        () = tokio::time::sleep(DRAIN_WAIT) => None,
-        _ = terminate.recv() => None,
-        _ = interrupt.recv() => None,
-        _ = failed.wait_for(|failed| *failed) => Some(WorkerEnd::Fatal),
-    };
-    contact.abort();
-    finish.send_replace(true);
-    let _ = health.await;
-    let unflushed = journal.view().unretired_rows(None);
-    let code = match end {
-        Some(WorkerEnd::Fatal) => EXIT_FAILED,
-        Some(WorkerEnd::Drained) | Some(WorkerEnd::Stuck) | None if unflushed == 0 => 0,
-        Some(WorkerEnd::Drained) | Some(WorkerEnd::Stuck) | None => EXIT_UNFLUSHED,
-    };
-    if unflushed > 0 {
-        warn!(rows = unflushed, journal = %journal.directory().display(), "ended with rows in the journal; the next start delivers them");
-    }
-    drop(context);
-    drop(journal);
-    if code == 0 {
-        // Every handle is gone by now, or goes with the runtime; the thread only closes its files.
-        drop(thread);
-        info!("drained");
-    }
-    Ok(ExitCode::from(code))
+    if has_failed { Ok(running.give_up().await) } else { Ok(running.drain(&mut signals).await) }
 }
 
-fn report_unknown_fields(settings: &Settings, status: &Status, metrics: &Metrics) {
-    let count = settings.unknown_fields.len();
-    metrics.unknown_configuration_fields.set(i64::try_from(count).unwrap_or(i64::MAX));
-    if count > 0 {
-        let fields = settings.unknown_fields.join(", ");
-        status
-            .set(reasons::UNKNOWN_CONFIGURATION, format!("the configuration has fields that are not known: {fields}"));
-    }
+/// The signals that end the process.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
 }
 
-/// The lake, and what its keys are below.
-fn store_of(settings: &Settings, journal: &str) -> anyhow::Result<(Store, String)> {
-    Ok(match &settings.lake {
-        LakeLocation::Directory(directory) => {
-            let store = DirectoryStore::new(directory, settings.prefix.unfinished(), journal);
-            store.remove_unfinished();
-            (Store::Directory(store), format!("{}/", directory.display()))
+impl Signals {
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
-        LakeLocation::Bucket(options) => (Store::S3(S3Store::new(options)?), format!("s3://{}/", options.bucket)),
-    })
+    }
 }
 
-fn policy_of(settings: &Settings) -> FlushPolicy {
-    let flush = &settings.config.flush;
-    FlushPolicy { rows_max: flush.max_rows, bytes_max: flush.max_bytes.bytes(), age_max: flush.max_age.duration() }
+/// The sidecar at work.
+struct Running {
+    journal: Journal,
+    status: Arc<Status>,
+    /// Becomes true when no records are taken any more.
+    drain: watch::Sender<bool>,
+    /// Becomes true when no request is under way any more.
+    close: watch::Sender<bool>,
+    /// Becomes true when probes need no answer any more.
+    finish: watch::Sender<bool>,
+    application: JoinHandle<()>,
+    health: JoinHandle<()>,
+    worker: JoinHandle<WorkerEnd>,
+    contact: JoinHandle<()>,
+    journal_failed: watch::Receiver<bool>,
 }
 
-fn in_use(option: &str, port: u16, error: &std::io::Error) -> anyhow::Error {
-    anyhow::anyhow!("failed to listen on port {port}: {error}; choose another with {option}")
+impl Running {
+    fn start(parts: Parts, application: Vec<TcpListener>, health: Vec<TcpListener>, settings: &Settings) -> Self {
+        let Parts { state, context, requests, recovered } = parts;
+        let (drain, draining) = watch::channel(false);
+        let (close, closed) = watch::channel(false);
+        let (finish, finished) = watch::channel(false);
+        let (journal, status) = (state.journal.clone(), Arc::clone(&state.status));
+        let router = application_router(state.clone());
+        let application = server::serve(application, router, draining.clone(), CONNECTION_DRAIN_WAIT);
+        let health = server::serve(health, health_router(state), finished, CONNECTION_DRAIN_WAIT);
+        let worker = FlushWorker::new(Arc::clone(&context), policy_of(settings), requests, draining, closed, recovered);
+        Self {
+            journal_failed: journal.failed(),
+            journal,
+            status,
+            drain,
+            close,
+            finish,
+            application: tokio::spawn(application.instrument(info_span!("application"))),
+            health: tokio::spawn(health.instrument(info_span!("health"))),
+            worker: tokio::spawn(worker.run()),
+            contact: tokio::spawn(async move { make_contact(&context).await }),
+        }
+    }
+
+    /// Comes back when a part without which nothing works has ended by itself.
+    async fn failure(&mut self) {
+        let part = tokio::select! {
+            _ = self.journal_failed.wait_for(|failed| *failed) => "journal",
+            _ = &mut self.worker => "flush worker",
+            _ = &mut self.application => "application's port",
+            _ = &mut self.health => "health port",
+        };
+        error!(part, "ending because a part failed");
+    }
+
+    /// Ends at once; only those who wait for an answer get it.
+    async fn give_up(self) -> ExitCode {
+        self.status.set_draining();
+        self.drain.send_replace(true);
+        if !self.application.is_finished() {
+            let _ = tokio::time::timeout(LAST_ANSWERS_WAIT, self.application).await;
+        }
+        ExitCode::from(EXIT_FAILED)
+    }
+
+    /// Takes no more records, answers who waits, flushes everything, and ends. A second signal, or the deadline, ends it
+    /// before.
+    async fn drain(self, signals: &mut Signals) -> ExitCode {
+        info!("draining");
+        self.status.set_draining();
+        self.drain.send_replace(true);
+        let (application, worker, close) = (self.application, self.worker, self.close);
+        let drained = async {
+            // The flushes that those requests wait for go on meanwhile.
+            let _ = application.await;
+            close.send_replace(true);
+            worker.await.unwrap_or(WorkerEnd::Fatal)
+        };
+        let mut journal_failed = self.journal_failed;
+        let end = tokio::select! {
+            end = drained => Some(end),
+            () = tokio::time::sleep(DRAIN_WAIT) => None,
+            () = signals.next() => None,
+            _ = journal_failed.wait_for(|failed| *failed) => Some(WorkerEnd::Fatal),
+        };
+        self.contact.abort();
+        self.finish.send_replace(true);
+        let _ = self.health.await;
+        exit_code(end, &self.journal)
+    }
+}
+
+/// What the end of the process says of what is left.
+fn exit_code(end: Option<WorkerEnd>, journal: &Journal) -> ExitCode {
+    let rows = journal.view().unretired_rows(None);
+    if rows > 0 {
+        let journal = journal.directory().display();
+        warn!(rows, %journal, "ended with rows in the journal; the next start delivers them");
+    }
+    match end {
+        Some(WorkerEnd::Fatal) => ExitCode::from(EXIT_FAILED),
+        Some(WorkerEnd::Drained | WorkerEnd::Stuck) | None if rows > 0 => ExitCode::from(EXIT_UNFLUSHED),
+        Some(WorkerEnd::Drained | WorkerEnd::Stuck) | None => {
+            info!("drained");
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+async fn listen(option: &str, port: u16) -> anyhow::Result<Vec<TcpListener>> {
+    let listeners = server::listen_on_loopback(port).await;
+    listeners.map_err(|error| anyhow::anyhow!("failed to listen on port {port}: {error}; choose another with {option}"))
+}
+
+fn port_of(listeners: &[TcpListener]) -> std::io::Result<u16> {
+    listeners.first().map_or(Ok(0), |listener| Ok(listener.local_addr()?.port()))
 }

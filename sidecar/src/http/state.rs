@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use crate::clock::SharedClock;
 use crate::flush::outcomes::Outcomes;
@@ -39,6 +39,4 @@ pub struct AppState {
     pub in_flight: InFlight,
     /// What keys are below: `s3://<bucket>/` or a directory with a slash at its end.
     pub location: Arc<str>,
-    /// Becomes true when the process ends.
-    pub draining: watch::Receiver<bool>,
 }

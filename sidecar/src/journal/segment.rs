@@ -57,6 +57,9 @@ pub struct Contents {
     /// Columns that have a value in it, with the types they were accepted with, in order of first appearance.
     /// A name can stand twice with two types.
     pub observed: Vec<Column>,
+    /// Which columns of each schema are among them already: most batches bring nothing new, and wide tables have a
+    /// thousand columns to look for.
+    observed_of: BTreeMap<Fingerprint, Vec<bool>>,
 }
 
 impl Contents {
@@ -77,6 +80,7 @@ impl Contents {
             schemas: BTreeMap::new(),
             partitions: BTreeSet::new(),
             observed: Vec::new(),
+            observed_of: BTreeMap::new(),
         }
     }
 
@@ -89,9 +93,13 @@ impl Contents {
         self.last_received_micros = batch.received_micros;
         self.partitions.insert(batch.partition_date);
         self.schemas.entry(batch.schema).or_insert_with(|| schema.clone());
-        for (column, present) in schema.columns().iter().zip(&batch.present) {
-            if *present && !self.observed.contains(column) {
-                self.observed.push(column.clone());
+        let known = self.observed_of.entry(batch.schema).or_insert_with(|| vec![false; schema.len()]);
+        for ((column, present), known) in schema.columns().iter().zip(&batch.present).zip(known) {
+            if *present && !*known {
+                *known = true;
+                if !self.observed.contains(column) {
+                    self.observed.push(column.clone());
+                }
             }
         }
     }

@@ -1,0 +1,153 @@
+//! The parts of a sidecar, made from what it is told.
+//!
+//! Owns: what each part is given. Does not own: what is started and ended when (`run`).
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use crate::clock::{SharedClock, SystemClock};
+use crate::config::{LakeLocation, Settings};
+use crate::encode::Encoder;
+use crate::encode::session::Scratch;
+use crate::flush::deliver::{Delivery, DeliveryContext};
+use crate::flush::outcomes::Outcomes;
+use crate::flush::tracker::FlushPolicy;
+use crate::flush::worker::FlushRequest;
+use crate::http::InFlight;
+use crate::http::state::AppState;
+use crate::intake::Intake;
+use crate::journal::{Journal, JournalOptions, OpenedJournal};
+use crate::lake::contact::Contact;
+use crate::limits::FLUSH_QUEUE_MAX;
+use crate::metrics::Metrics;
+use crate::publish::directory::DirectoryStore;
+use crate::publish::s3::S3Store;
+use crate::publish::store::Store;
+use crate::schema::registry::Registry;
+use crate::status::{Status, reasons};
+
+/// A sidecar that is put together and does nothing yet.
+#[derive(Debug)]
+pub(super) struct Parts {
+    /// What the endpoints share.
+    pub(super) state: AppState,
+    /// What deliveries need.
+    pub(super) context: Arc<DeliveryContext>,
+    /// Where callers ask for flushes.
+    pub(super) requests: mpsc::Receiver<FlushRequest>,
+    /// What an earlier process left.
+    pub(super) recovered: Vec<Delivery>,
+}
+
+impl Parts {
+    /// Opens the journal and the scratch folder and makes everything that stands on them.
+    ///
+    /// # Errors
+    /// One of them cannot be opened.
+    pub(super) async fn open(settings: &Settings) -> anyhow::Result<Self> {
+        let clock = SystemClock::shared();
+        let metrics = Arc::new(Metrics::default());
+        let status = Arc::new(Status::new(Arc::clone(&clock)));
+        report_unknown_fields(settings, &status, &metrics);
+        let OpenedJournal { journal, segments, damaged, .. } = open_journal(settings, &clock, &metrics).await?;
+        report_damage(settings, &status, damaged);
+        // Named after the journal, whose lock this process holds: sidecars that are given one folder do not meet in it.
+        let scratch = settings.scratch.join(journal.id());
+        let scratch = Scratch::open(&scratch, settings.config.buffer.scratch_size_limit.bytes())?;
+        scratch.keep_only(&segments.iter().map(|segment| segment.contents.number).collect::<Vec<_>>())?;
+        let (store, location) = store_of(settings, &journal.id())?;
+        let (prefix, owner) = (settings.prefix.clone(), settings.owner.clone());
+        let registry = Arc::new(Registry::new(store.clone(), prefix.clone(), Arc::clone(&clock), journal.id()));
+        for segment in &segments {
+            registry.remember(&segment.contents.table, &segment.contents.observed);
+        }
+        let outcomes = Arc::new(Outcomes::default());
+        let (flush, requests) = mpsc::channel(FLUSH_QUEUE_MAX);
+        let intake = Intake::new(
+            Arc::clone(&registry),
+            journal.clone(),
+            Arc::clone(&status),
+            Arc::clone(&metrics),
+            Arc::clone(&clock),
+        );
+        let context = DeliveryContext {
+            journal: journal.clone(),
+            contact: Contact::new(store.clone(), prefix.clone(), owner, Arc::clone(&registry), Arc::clone(&clock)),
+            store,
+            prefix,
+            registry: Arc::clone(&registry),
+            encoder: Encoder::start(scratch.clone())?,
+            scratch,
+            outcomes: Arc::clone(&outcomes),
+            status: Arc::clone(&status),
+            metrics: Arc::clone(&metrics),
+            clock: Arc::clone(&clock),
+        };
+        let state = AppState {
+            intake: Arc::new(intake),
+            journal,
+            registry,
+            flush,
+            outcomes,
+            status,
+            metrics,
+            clock,
+            in_flight: InFlight::default(),
+            location: location.into(),
+        };
+        let recovered =
+            segments.into_iter().map(|segment| Delivery::new(Arc::new(segment.contents), segment.state)).collect();
+        Ok(Self { state, context: Arc::new(context), requests, recovered })
+    }
+}
+
+async fn open_journal(
+    settings: &Settings,
+    clock: &SharedClock,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<OpenedJournal> {
+    let options = JournalOptions {
+        directory: settings.journal.clone(),
+        size_limit_bytes: settings.config.buffer.size_limit.bytes(),
+    };
+    let (clock, metrics) = (Arc::clone(clock), Arc::clone(metrics));
+    Ok(tokio::task::spawn_blocking(move || Journal::open(&options, clock, metrics)).await??)
+}
+
+fn report_damage(settings: &Settings, status: &Status, damaged: u64) {
+    if damaged > 0 {
+        let folder = settings.journal.join("damaged");
+        let message =
+            format!("{damaged} places of the journal were no frames; their bytes are in {}", folder.display());
+        status.set(reasons::JOURNAL_DAMAGED, message);
+    }
+}
+
+fn report_unknown_fields(settings: &Settings, status: &Status, metrics: &Metrics) {
+    let count = settings.unknown_fields.len();
+    metrics.unknown_configuration_fields.set(i64::try_from(count).unwrap_or(i64::MAX));
+    if count > 0 {
+        let fields = settings.unknown_fields.join(", ");
+        status
+            .set(reasons::UNKNOWN_CONFIGURATION, format!("the configuration has fields that are not known: {fields}"));
+    }
+}
+
+/// The lake, and what its keys are below.
+fn store_of(settings: &Settings, journal: &str) -> anyhow::Result<(Store, String)> {
+    Ok(match &settings.lake {
+        LakeLocation::Directory(directory) => {
+            let store = DirectoryStore::new(directory, settings.prefix.unfinished(), journal);
+            store.remove_unfinished();
+            (Store::Directory(store), format!("{}/", directory.display()))
+        }
+        LakeLocation::Bucket(options) => (Store::S3(S3Store::new(options)?), format!("s3://{}/", options.bucket)),
+    })
+}
+
+/// When this sidecar flushes.
+pub(super) fn policy_of(settings: &Settings) -> FlushPolicy {
+    let flush = &settings.config.flush;
+    FlushPolicy { rows_max: flush.max_rows, bytes_max: flush.max_bytes.bytes(), age_max: flush.max_age.duration() }
+}
