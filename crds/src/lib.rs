@@ -1,16 +1,20 @@
 //! Types that the operator and the sidecar share.
 //!
-//! Owns: the sidecar's configuration, its defaults, its units and its checks.
+//! Owns: the LakeIngest and the sidecar's configuration, their defaults, their units and their checks.
 //! Does not own: reading files, command lines, Kubernetes.
 //!
 //! ```text
 //! LakeIngest ── rendered by the operator ──> SidecarConfig (YAML) ── read by the sidecar
 //! ```
+//!
+//! The feature `resource` brings the LakeIngest itself and with it the crates of Kubernetes; without it there is serde.
 
 pub mod duration;
+#[cfg(feature = "resource")]
+pub mod lakeingest;
 pub mod quantity;
 pub mod sidecar_config;
 
 pub use duration::Seconds;
 pub use quantity::Quantity;
-pub use sidecar_config::{Buffer, Flush, S3, SidecarConfig, Storage, Violation};
+pub use sidecar_config::{Buffer, Drain, Flush, LogLevel, S3, SidecarConfig, Storage, Violation};

@@ -10,6 +10,9 @@ use crate::{Quantity, Seconds};
 /// The version of the configuration's format that this build writes and reads.
 pub const FORMAT_VERSION: u32 = 1;
 
+/// The folder of a bucket under which tables lie, unless told otherwise.
+pub const DEFAULT_PREFIX: &str = "data";
+
 /// The configuration of one sidecar.
 ///
 /// Shape: YAML or JSON, field names in camelCase. A field that is absent has its default; a field that is not
@@ -18,26 +21,118 @@ pub const FORMAT_VERSION: u32 = 1;
 #[serde(rename_all = "camelCase", default)]
 pub struct SidecarConfig {
     /// The version of the format, 1. Absent means 1; another version is refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub format_version: Option<u32>,
+
+    /// The generation of the LakeIngest that this was rendered from; shown in `/health`. Absent outside of a cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generation: Option<i64>,
+
+    /// The LakeIngest that owns the prefix. Absent outside of a cluster, where `--owner` says it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<OwnerReference>,
 
     /// Where the lake is.
     pub storage: Storage,
+
+    /// Where the keys of the storage come from. Default `environment`.
+    pub credentials: CredentialsSource,
 
     /// When buffered rows go to the lake.
     pub flush: Flush,
 
     /// How much disk the buffer may take.
     pub buffer: Buffer,
+
+    /// The ports.
+    pub server: Server,
+
+    /// How much is logged. Default `info`; the variable `LAKEINGEST_LOG` wins over it.
+    pub log_level: LogLevel,
+
+    /// What happens when the process is told to end.
+    pub drain: Drain,
+}
+
+/// The LakeIngest that owns a prefix: two are the same when all three fields are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OwnerReference {
+    /// Uid of the cluster's namespace `kube-system`.
+    pub cluster_id: String,
+
+    /// Namespace of the LakeIngest.
+    pub namespace: String,
+
+    /// Name of the LakeIngest.
+    pub name: String,
+}
+
+/// Where the keys of the storage come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum CredentialsSource {
+    /// From the environment, as the storage's own tools find them: variables, a web identity, the instance's role.
+    #[default]
+    Environment,
+    /// From the files `accessKeyId`, `secretAccessKey` and `sessionToken` (the last one optional) of the credentials'
+    /// folder, read again when they change. Files that are not there yet mean that the lake cannot be reached yet.
+    Files,
+}
+
+/// The ports.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Server {
+    /// Port for the application, on loopback alone. Range 1 to 65535; default 8001.
+    pub port: u16,
+
+    /// Port for probes and metrics. Range 1 to 65535, not the other one; default 8002.
+    pub health_port: u16,
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "resource", derive(schemars::JsonSchema))]
+pub enum LogLevel {
+    /// What lost data or needs a person.
+    Error,
+    /// And what was not expected and got over.
+    Warn,
+    /// And what someone who runs it wants to see: the default.
+    #[default]
+    Info,
+    /// And why it does what it does.
+    Debug,
+    /// And everything else.
+    Trace,
+}
+
+/// What happens when the process is told to end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[cfg_attr(feature = "resource", derive(schemars::JsonSchema))]
+pub struct Drain {
+    /// How long the buffer may take to reach the lake after the application has ended. In a pod it is added to the
+    /// pod's own grace period, which the application may use up. Unit: seconds. Range 1 to 3600; default 60.
+    #[cfg_attr(feature = "resource", schemars(range(min = 1, max = 3_600)))]
+    pub grace_period_seconds: u16,
 }
 
 /// Where the lake is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Storage {
+    /// The bucket. Absent outside of a cluster, where `--lake` says it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bucket: Option<String>,
+
     /// The folder of the bucket under which tables lie, without slashes at its ends. Default `data`.
     pub prefix: String,
 
     /// The region that requests are signed for. Absent: `AWS_REGION`, else `us-east-1`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
 
     /// Settings of S3 and what speaks its protocol.
@@ -47,8 +142,12 @@ pub struct Storage {
 /// Settings of S3 and what speaks its protocol.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
+#[cfg_attr(feature = "resource", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "resource", schemars(transform = crate::lakeingest::schema::s3))]
 pub struct S3 {
     /// The URL of the endpoint. Absent: `AWS_ENDPOINT_URL`, else AWS itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "resource", schemars(transform = crate::lakeingest::schema::endpoint))]
     pub endpoint: Option<String>,
 
     /// Whether an endpoint with `http:` is spoken to. Default false: the endpoint must be `https:`.
@@ -59,33 +158,40 @@ pub struct S3 {
 /// of the process flush too.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
+#[cfg_attr(feature = "resource", derive(schemars::JsonSchema))]
 pub struct Flush {
     /// Rows of one table that are flushed together. Range 1 to 10,000,000; default 500,000.
+    #[cfg_attr(feature = "resource", schemars(range(min = 1, max = 10_000_000)))]
     pub max_rows: u64,
 
     /// Bytes of request bodies of one table that are flushed together. Range 64Ki to 1Gi; default 128Mi.
+    #[cfg_attr(feature = "resource", schemars(transform = crate::lakeingest::schema::max_bytes))]
     pub max_bytes: Quantity,
 
     /// Age of a table's oldest buffered row at which it is flushed, by the monotonic clock. Range 1s to 1h; default 60s.
+    #[cfg_attr(feature = "resource", schemars(transform = crate::lakeingest::schema::max_age))]
     pub max_age: Seconds,
 }
 
 /// How much disk the buffer may take.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
+#[cfg_attr(feature = "resource", derive(schemars::JsonSchema))]
 pub struct Buffer {
     /// Size of the journal's volume. The journal takes at most 80 % of it and then answers 503.
     /// Range 32Mi to 1Ti; default 2Gi.
+    #[cfg_attr(feature = "resource", schemars(transform = crate::lakeingest::schema::journal_size))]
     pub size_limit: Quantity,
 
     /// Size of the scratch volume, for encoded files that are not yet in the lake and for what sorting spills.
     /// Range 64Mi to 1Ti; default 1Gi.
+    #[cfg_attr(feature = "resource", schemars(transform = crate::lakeingest::schema::scratch_size))]
     pub scratch_size_limit: Quantity,
 }
 
 impl Default for Storage {
     fn default() -> Self {
-        Self { prefix: "data".to_owned(), region: None, s3: S3::default() }
+        Self { bucket: None, prefix: DEFAULT_PREFIX.to_owned(), region: None, s3: S3::default() }
     }
 }
 
@@ -98,6 +204,18 @@ impl Default for Flush {
 impl Default for Buffer {
     fn default() -> Self {
         Self { size_limit: Quantity::from_bytes(2 << 30), scratch_size_limit: Quantity::from_bytes(1 << 30) }
+    }
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self { port: 8001, health_port: 8002 }
+    }
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self { grace_period_seconds: 60 }
     }
 }
 
@@ -131,11 +249,10 @@ impl SidecarConfig {
             "formatVersion",
             format!("is {version}; this sidecar reads version {FORMAT_VERSION}"),
         );
-        check(
-            is_prefix(&self.storage.prefix),
-            "storage.prefix",
-            "must be one or more names of letters, digits, '-', '_' and '.' joined by '/', not beginning with '.' or '_'".to_owned(),
-        );
+        if let Some(bucket) = &self.storage.bucket {
+            check(is_bucket(bucket), "storage.bucket", bucket_rule());
+        }
+        check(is_prefix(&self.storage.prefix), "storage.prefix", PREFIX_RULE.to_owned());
         let Flush { max_rows, max_bytes, max_age } = &self.flush;
         check((1..=10_000_000).contains(max_rows), "flush.maxRows", format!("is {max_rows}; must be 1 to 10000000"));
         check(
@@ -159,6 +276,12 @@ impl SidecarConfig {
             "buffer.scratchSizeLimit",
             format!("is {scratch_size_limit}; must be 64Mi to 1Ti"),
         );
+        let Server { port, health_port } = &self.server;
+        check(*port > 0, "server.port", "is 0; must be 1 to 65535".to_owned());
+        check(*health_port > 0, "server.healthPort", "is 0; must be 1 to 65535".to_owned());
+        check(port != health_port, "server.healthPort", format!("is {port}, as server.port; must be another port"));
+        let grace = self.drain.grace_period_seconds;
+        check((1..=3_600).contains(&grace), "drain.gracePeriodSeconds", format!("is {grace}; must be 1 to 3600"));
         found
     }
 }
@@ -179,6 +302,10 @@ pub fn is_bucket(name: &str) -> bool {
 pub fn bucket_rule() -> String {
     "must be 3 to 63 lower-case letters, digits, '-' and '.', beginning and ending with a letter or digit".to_owned()
 }
+
+/// The rule of [`is_prefix`] in words.
+pub const PREFIX_RULE: &str =
+    "must be one or more names of letters, digits, '-', '_' and '.' joined by '/', not beginning with '.' or '_'";
 
 /// Whether a text can be a prefix. A name that begins with `_` or `.` is refused because readers of a lake skip
 /// such folders.
@@ -208,18 +335,24 @@ mod tests {
     #[test]
     fn every_violation_is_reported_with_its_field() {
         let fields = violations_of(
-            "{formatVersion: 2, storage: {prefix: _data}, flush: {maxRows: 0, maxBytes: 2Gi, maxAge: 5ms}, buffer: {sizeLimit: 1Mi, scratchSizeLimit: 1Mi}}",
+            "{formatVersion: 2, storage: {bucket: B, prefix: _data}, flush: {maxRows: 0, maxBytes: 2Gi, maxAge: 5ms}, \
+             buffer: {sizeLimit: 1Mi, scratchSizeLimit: 1Mi}, server: {port: 0, healthPort: 0}, drain: {gracePeriodSeconds: 0}}",
         );
         assert_eq!(
             fields,
             [
                 "formatVersion",
+                "storage.bucket",
                 "storage.prefix",
                 "flush.maxRows",
                 "flush.maxBytes",
                 "flush.maxAge",
                 "buffer.sizeLimit",
-                "buffer.scratchSizeLimit"
+                "buffer.scratchSizeLimit",
+                "server.port",
+                "server.healthPort",
+                "server.healthPort",
+                "drain.gracePeriodSeconds"
             ]
         );
     }

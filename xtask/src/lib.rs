@@ -32,6 +32,7 @@ mod load;
 
 pub mod bench;
 pub mod check;
+pub mod crdgen;
 pub mod demo;
 pub mod setup;
 pub mod test_run;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use xtask::interrupt::{self, Interrupted};
-use xtask::{bench, check, demo, setup, test_run};
+use xtask::{bench, check, crdgen, demo, setup, test_run};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "The one entry to everything that is done with this repository", version)]
@@ -26,6 +26,8 @@ enum Verb {
     Test(test_run::TestOptions),
     /// Check format, lints, docs, licences and the walls between the crates
     Check,
+    /// Write what is generated from the types: the definition of LakeIngest
+    Crdgen,
     /// Measure the sidecar on this machine, each figure against one of the machine's own, in about a minute
     Bench,
 }
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         Verb::Demo(options) => demo::run(&options),
         Verb::Test(options) => test_run::run(&options),
         Verb::Check => check::run(),
+        Verb::Crdgen => crdgen::run(),
         Verb::Bench => bench::run(),
     });
     match outcome {

@@ -1,0 +1,247 @@
+//! The LakeIngest: what a platform engineer applies, and what is said of it.
+//!
+//! Owns: the fields, which are the manual, their schema and [`validate_spec`].
+//! Does not own: what is made of it (the operator).
+//!
+//! ```text
+//! kubectl apply ──> schema (CEL, in the API server) ──> validate_spec (the same words) ──> ValidatedSpec
+//! ```
+
+pub mod schema;
+mod status;
+mod validate;
+
+pub use status::{LakeIngestStatus, PodCounts, conditions, reasons};
+pub use validate::{ImagePolicy, ValidatedSpec, Violations, validate_spec};
+
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::sidecar_config::{Buffer, DEFAULT_PREFIX, Drain, Flush, LogLevel, S3};
+
+/// A lake that the pods of a namespace may write to: a bucket, its credentials, and when buffered rows go there.
+///
+/// A pod of the same namespace with the annotation `lakeingest.io/inject: <name>` gets a sidecar that is wired from it.
+#[expect(clippy::duplicated_attributes, reason = "columns of the same type are no mistake")]
+#[derive(Clone, CustomResource, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[kube(
+    group = "lakeingest.io",
+    version = "v1alpha1",
+    kind = "LakeIngest",
+    plural = "lakeingests",
+    shortname = "li",
+    category = "lakeingest",
+    namespaced,
+    status = "LakeIngestStatus",
+    derive = "PartialEq",
+    doc = "A lake that the pods of a namespace may write to: a bucket, its credentials, and when buffered rows go there. \
+           A pod of the same namespace with the annotation `lakeingest.io/inject: <name>` gets a sidecar that is wired from it.",
+    printcolumn(name = "Bucket", type_ = "string", json_path = ".spec.storage.bucket", description = "The bucket."),
+    printcolumn(
+        name = "Prefix",
+        type_ = "string",
+        json_path = ".spec.storage.prefix",
+        description = "The folder of the bucket under which tables lie."
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].status",
+        description = "Whether pods can be injected from it."
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].reason",
+        description = "Why it is ready, or why not."
+    ),
+    printcolumn(
+        name = "Pods",
+        type_ = "integer",
+        json_path = ".status.pods.injected",
+        description = "Pods that have its sidecar."
+    ),
+    printcolumn(
+        name = "Pods-Ready",
+        type_ = "integer",
+        json_path = ".status.pods.ready",
+        description = "Those of them whose sidecar has started and takes records."
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp",
+        description = "Since when it is there."
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].message",
+        description = "The reason in words.",
+        priority = 1
+    )
+)]
+#[serde(rename_all = "camelCase")]
+#[schemars(transform = schema::spec)]
+pub struct LakeIngestSpec {
+    /// Where the lake is.
+    pub storage: Storage,
+
+    /// Where the keys of the storage come from. Absent: from the pod itself, as the storage's own tools find them (a web
+    /// identity, the instance's role).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<Credentials>,
+
+    /// When buffered rows go to the lake: what comes first decides.
+    #[serde(default)]
+    pub flush: Flush,
+
+    /// How much of the node's disk the buffer of one pod may take.
+    #[serde(default)]
+    pub buffer: Buffer,
+
+    /// The container that is added to the pods.
+    #[serde(default)]
+    pub sidecar: Sidecar,
+
+    /// What happens when a pod ends.
+    #[serde(default)]
+    pub drain: Drain,
+}
+
+/// Where the lake is. A prefix belongs to one LakeIngest: the first sidecar that reaches the bucket claims it for its
+/// LakeIngest, and a stranger's sidecar writes nothing there (`PrefixInUse`).
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Storage {
+    /// The bucket. It must be there; nothing creates it.
+    #[schemars(transform = schema::bucket)]
+    pub bucket: String,
+
+    /// The folder of the bucket under which tables lie, without slashes at its ends; names joined by `/`, none of which
+    /// begins with `_` or `.`, since readers of a lake skip such folders. At most 256 characters.
+    #[serde(default = "default_prefix")]
+    #[schemars(transform = schema::prefix)]
+    pub prefix: String,
+
+    /// The region that requests are signed for. Absent: `us-east-1`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::region)]
+    pub region: Option<String>,
+
+    /// Settings of S3 and what speaks its protocol.
+    #[serde(default)]
+    pub s3: S3,
+}
+
+/// Where the keys of the storage come from.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Credentials {
+    /// A Secret with the keys `accessKeyId`, `secretAccessKey` and, if there is one, `sessionToken`.
+    pub secret_ref: SecretReference,
+}
+
+/// A Secret of the LakeIngest's own namespace. The kubelet mounts it; nothing else reads it. While it is missing, pods
+/// start all the same and keep what they are given in their journal.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretReference {
+    /// Name of the Secret.
+    #[schemars(transform = schema::object_name)]
+    pub name: String,
+}
+
+/// The container that is added to the pods. A change reaches pods that are created after it.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(transform = schema::sidecar)]
+pub struct Sidecar {
+    /// The image, of a repository that the operator allows. Absent: the one that the operator was installed with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub image: Option<String>,
+
+    /// The port at which the application finds the sidecar, on localhost alone. Range 1 to 65535; default 8001.
+    #[schemars(range(min = 1, max = 65_535))]
+    pub port: u16,
+
+    /// The port of probes and metrics, which other pods may reach. Range 1 to 65535, not `port`; default 8002.
+    #[schemars(range(min = 1, max = 65_535))]
+    pub health_port: u16,
+
+    /// What the container asks for and may take; each value that is absent has its own default. The request for
+    /// ephemeral storage follows from `buffer`.
+    pub resources: Resources,
+
+    /// How much the sidecar logs.
+    pub log_level: LogLevel,
+}
+
+/// What a container asks for and may take.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(transform = schema::resources)]
+pub struct Resources {
+    /// What the scheduler sets aside. Default: `cpu: 50m`, `memory: 256Mi`.
+    pub requests: ComputeResources,
+
+    /// What the container may take at most. Default: `memory: 512Mi`, and as much of the processor as is free.
+    pub limits: ComputeResources,
+}
+
+/// Processor and memory.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ComputeResources {
+    /// Processor time, in cores or thousandths of one: `1`, `0.5`, `250m`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::cpu)]
+    pub cpu: Option<String>,
+
+    /// Memory in bytes: `256Mi`, `1Gi`. The sidecar needs about 230Mi at its busiest; a table of many hundred columns
+    /// takes it to 400Mi.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::memory)]
+    pub memory: Option<String>,
+}
+
+impl Default for Sidecar {
+    fn default() -> Self {
+        Self {
+            image: None,
+            port: 8001,
+            health_port: 8002,
+            resources: Resources::default(),
+            log_level: LogLevel::default(),
+        }
+    }
+}
+
+fn default_prefix() -> String {
+    DEFAULT_PREFIX.to_owned()
+}
+
+/// The definition as YAML, as it is in `crds/yaml` and in the chart.
+///
+/// # Errors
+/// When it cannot be written as YAML, which would be a fault of the serializer.
+pub fn yaml() -> Result<String, serde_yaml::Error> {
+    let header = "# Generated from crds/src/lakeingest by `cargo xtask crdgen`. Change it there.\n";
+    Ok(format!("{header}{}", serde_yaml::to_string(&schema::definition())?))
+}
+
+/// Longest name of a LakeIngest: it becomes a label's value and part of object names. Unit: characters.
+pub const NAME_LENGTH_MAX: usize = 40;
+
+/// Whether a LakeIngest may have this name: it is also the value of the annotation, where `true` and `false` mean
+/// something else.
+pub fn is_name(name: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    name.len() <= NAME_LENGTH_MAX
+        && name.as_bytes().first().is_some_and(u8::is_ascii_lowercase)
+        && name.bytes().all(inner)
+        && !name.ends_with('-')
+        && !matches!(name, "true" | "false")
+}

@@ -1,0 +1,242 @@
+//! What the API server checks, with words that help.
+//!
+//! Owns: the rules in CEL, each with the message that [`super::validate_spec`] gives too; the whole definition.
+//! Does not own: what the fields mean.
+//!
+//! Rules are CEL and not patterns where a person may get it wrong: a pattern's message is the pattern.
+//! Source: <https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#validation-rules>.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
+use schemars::{Schema, SchemaGenerator, json_schema};
+use serde_json::{Value, json};
+
+use super::{LakeIngest, NAME_LENGTH_MAX};
+
+/// What a name must be.
+pub const NAME_RULE: &str = "must begin with a lower-case letter, hold lower-case letters, digits and '-', not end with '-', have at most 40 characters, and not be \"true\" or \"false\"";
+/// What an endpoint must be.
+pub const ENDPOINT_RULE: &str =
+    "must be https:// or http:// with a host and perhaps a port, without a path and without credentials";
+/// When an endpoint may be insecure.
+pub const INSECURE_RULE: &str = "the endpoint is not https; allowInsecure: true allows it";
+/// How the buffer and the flush depend on each other.
+pub const ROOM_RULE: &str =
+    "must be at least twice flush.maxBytes: the journal takes records while a flush is under way";
+
+/// How a request and its limit depend on each other.
+pub const REQUEST_RULE: &str = "must be at most the limit";
+/// What a region must be.
+pub const REGION_RULE: &str = "must be a region such as us-east-1";
+/// What the name of another object must be.
+pub const OBJECT_NAME_RULE: &str = "must be a name as Kubernetes has them: lower-case letters, digits, '-' and '.'";
+/// What a share of the processor must be.
+pub const CPU_RULE: &str = "write cores or thousandths of one, for example 1, 0.5 or 250m";
+/// What an amount of memory must be.
+pub const MEMORY_RULE: &str = "must be 64Mi to 1Ti";
+
+/// Longest text of a quantity or a duration; a bound lets the API server estimate what a rule costs.
+const VALUE_LENGTH_MAX: u32 = 32;
+
+/// `Quantity` in words, as its own parser says it.
+const QUANTITY_RULE: &str =
+    "write a whole number with an optional suffix Ki, Mi, Gi, Ti, k, M, G or T, for example 128Mi";
+/// `Seconds` in words, as its own parser says it.
+const DURATION_RULE: &str = "write a whole number with a unit ms, s, m or h, for example 60s";
+
+const QUANTITY_FORM: &str = "^[0-9]{1,15}(Ki|Mi|Gi|Ti|k|M|G|T)?$";
+const DURATION_FORM: &str = "^[0-9]{1,9}(ms|s|m|h)$";
+
+/// The definition, as it is installed into a cluster.
+pub fn definition() -> CustomResourceDefinition {
+    let mut definition = serde_json::to_value(LakeIngest::crd()).expect("a definition is plain data");
+    for version in definition["spec"]["versions"].as_array_mut().into_iter().flatten() {
+        let root = &mut version["schema"]["openAPIV3Schema"];
+        tidy(root);
+        let form = format!(
+            "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$') && size(self.metadata.name) <= {NAME_LENGTH_MAX} \
+             && !(self.metadata.name in ['true', 'false'])"
+        );
+        root["x-kubernetes-validations"] = json!([rule_at(&form, &format!("metadata.name {NAME_RULE}"), None)]);
+    }
+    serde_json::from_value(definition).expect("it was a definition before it was tidied")
+}
+
+/// Takes out what the API server does not know (`format: uint32`) and what says nothing (`default: null`).
+fn tidy(schema: &mut Value) {
+    if let Some(object) = schema.as_object_mut() {
+        let is_unsigned = object.get("format").and_then(Value::as_str).is_some_and(|format| format.starts_with("uint"));
+        if is_unsigned {
+            object.remove("format");
+            // Whoever has a narrower bound has said so.
+            object.entry("minimum").or_insert(json!(0));
+        }
+        if object.get("default").is_some_and(Value::is_null) {
+            object.remove("default");
+        }
+    }
+    match schema {
+        Value::Object(object) => object.values_mut().for_each(tidy),
+        Value::Array(items) => items.iter_mut().for_each(tidy),
+        _ => {}
+    }
+}
+
+fn rule(form: &str, message: &str) -> Value {
+    rule_at(form, message, None)
+}
+
+fn rule_at(form: &str, message: &str, field: Option<&str>) -> Value {
+    let mut rule = json!({"rule": form, "message": message});
+    if let Some(field) = field {
+        rule["fieldPath"] = json!(field);
+    }
+    rule
+}
+
+fn add(schema: &mut Schema, rules: impl IntoIterator<Item = Value>) {
+    let rules: Vec<Value> = rules.into_iter().collect();
+    schema.insert("x-kubernetes-validations".to_owned(), rules.into());
+}
+
+fn text(schema: &mut Schema, length_max: u32, rules: impl IntoIterator<Item = Value>) {
+    schema.insert("maxLength".to_owned(), length_max.into());
+    add(schema, rules);
+}
+
+fn quantity(schema: &mut Schema, from: &str, to: &str) {
+    let within = format!(
+        "!self.matches('{QUANTITY_FORM}') || (quantity(self).compareTo(quantity('{from}')) >= 0 && \
+         quantity(self).compareTo(quantity('{to}')) <= 0)"
+    );
+    let form = format!("self.matches('{QUANTITY_FORM}')");
+    text(schema, VALUE_LENGTH_MAX, [rule(&form, QUANTITY_RULE), rule(&within, &format!("must be {from} to {to}"))]);
+}
+
+/// `metadata.name`-like names of other objects.
+pub(super) fn object_name(schema: &mut Schema) {
+    let form = "self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')";
+    text(schema, 253, [rule(form, OBJECT_NAME_RULE)]);
+}
+
+/// `storage.bucket`.
+pub(super) fn bucket(schema: &mut Schema) {
+    let form = "self.matches('^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$') && !self.contains('..')";
+    text(schema, 63, [rule(form, &crate::sidecar_config::bucket_rule())]);
+}
+
+/// `storage.prefix`.
+pub(super) fn prefix(schema: &mut Schema) {
+    let form = "self.matches('^[A-Za-z0-9-][A-Za-z0-9._-]*(/[A-Za-z0-9-][A-Za-z0-9._-]*)*$')";
+    text(schema, 256, [rule(form, crate::sidecar_config::PREFIX_RULE)]);
+}
+
+/// `storage.region`.
+pub(super) fn region(schema: &mut Schema) {
+    let form = "self.matches('^[a-z0-9-]+$')";
+    text(schema, 64, [rule(form, REGION_RULE)]);
+}
+
+/// `storage.s3`.
+pub(crate) fn s3(schema: &mut Schema) {
+    let form = "!has(self.endpoint) || !self.endpoint.startsWith('http://') || self.allowInsecure";
+    add(schema, [rule(form, INSECURE_RULE)]);
+}
+
+/// `storage.s3.endpoint`.
+pub(crate) fn endpoint(schema: &mut Schema) {
+    text(schema, 512, [rule("self.matches('^https?://[A-Za-z0-9.:\\\\[\\\\]-]+/?$')", ENDPOINT_RULE)]);
+}
+
+/// `flush.maxBytes`.
+pub(crate) fn max_bytes(schema: &mut Schema) {
+    quantity(schema, "64Ki", "1Gi");
+}
+
+/// `flush.maxAge`.
+pub(crate) fn max_age(schema: &mut Schema) {
+    let form = format!("self.matches('{DURATION_FORM}')");
+    let within = format!(
+        "!self.matches('{DURATION_FORM}') || (duration(self) >= duration('1s') && duration(self) <= duration('1h'))"
+    );
+    text(schema, VALUE_LENGTH_MAX, [rule(&form, DURATION_RULE), rule(&within, "must be 1s to 1h")]);
+}
+
+/// `buffer.sizeLimit`.
+pub(crate) fn journal_size(schema: &mut Schema) {
+    quantity(schema, "32Mi", "1Ti");
+}
+
+/// `buffer.scratchSizeLimit`.
+pub(crate) fn scratch_size(schema: &mut Schema) {
+    quantity(schema, "64Mi", "1Ti");
+}
+
+/// Processor time.
+pub(super) fn cpu(schema: &mut Schema) {
+    let form = r"self.matches('^([0-9]{1,6}m|[0-9]{1,4}(\\.[0-9]{1,3})?)$')";
+    text(schema, VALUE_LENGTH_MAX, [rule(form, CPU_RULE)]);
+}
+
+/// Memory.
+pub(super) fn memory(schema: &mut Schema) {
+    quantity(schema, "64Mi", "1Ti");
+}
+
+/// `sidecar.resources`.
+pub(super) fn resources(schema: &mut Schema) {
+    let within = |resource: &str| {
+        let form = format!(
+            "!has(self.requests.{resource}) || !has(self.limits.{resource}) || \
+             quantity(self.requests.{resource}).compareTo(quantity(self.limits.{resource})) <= 0"
+        );
+        rule_at(&form, REQUEST_RULE, Some(&format!(".requests.{resource}")))
+    };
+    add(schema, [within("cpu"), within("memory")]);
+}
+
+/// `sidecar`.
+pub(super) fn sidecar(schema: &mut Schema) {
+    add(
+        schema,
+        [rule_at("self.port != self.healthPort", "must be another port than sidecar.port", Some(".healthPort"))],
+    );
+}
+
+/// `spec`: what depends on more than one of its parts.
+pub(super) fn spec(schema: &mut Schema) {
+    let is_read =
+        format!("self.flush.maxBytes.matches('{QUANTITY_FORM}') && self.buffer.sizeLimit.matches('{QUANTITY_FORM}')");
+    let form = format!(
+        "!({is_read}) || quantity(self.flush.maxBytes).add(quantity(self.flush.maxBytes))\
+         .compareTo(quantity(self.buffer.sizeLimit)) <= 0"
+    );
+    add(schema, [rule_at(&form, ROOM_RULE, Some(".buffer.sizeLimit"))]);
+}
+
+/// Conditions, as every resource has them.
+/// Source: `metav1.Condition`, <https://github.com/kubernetes/community/blob/master/contributors/devel/sig-architecture/api-conventions.md>.
+pub(super) fn conditions(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": 16,
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["type"],
+        "items": {
+            "type": "object",
+            "description": "Something that is well or not.",
+            "required": ["type", "status", "lastTransitionTime", "reason", "message"],
+            "properties": {
+                "type": {"type": "string", "description": "What is spoken of, for example `Ready`.", "maxLength": 316},
+                "status": {"type": "string", "description": "Whether it is so.", "enum": ["True", "False", "Unknown"]},
+                "reason": {"type": "string", "description": "Why, in one word.", "maxLength": 1024, "minLength": 1},
+                "message": {"type": "string", "description": "Why, for a person.", "maxLength": 32768},
+                "lastTransitionTime": {"type": "string", "format": "date-time", "description": "Since when the status is what it is."},
+                "observedGeneration": {"type": "integer", "format": "int64", "minimum": 0, "description": "The generation that it is about."},
+            },
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,262 @@
+//! Whether a LakeIngest can be used, in the words of its schema.
+//!
+//! Owns: [`validate_spec`], pure, which finds every violation; the API server's schema says the same earlier.
+//! Does not own: what needs other objects of the cluster. Upholds I7: webhook, controller and command line share it.
+
+use std::fmt;
+
+use crate::sidecar_config::{SidecarConfig, Violation, bucket_rule, is_bucket};
+use crate::{Quantity, sidecar_config};
+
+use super::{ComputeResources, LakeIngestSpec, Resources, is_name, schema};
+
+/// Which images a sidecar may have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImagePolicy {
+    /// The image of a LakeIngest that names none.
+    pub default_image: String,
+    /// Repositories (names without tag and digest) whose images are allowed; the default image is allowed as well.
+    pub allowed_repositories: Vec<String>,
+}
+
+impl ImagePolicy {
+    fn allows(&self, image: &str) -> bool {
+        image == self.default_image || self.allowed_repositories.iter().any(|allowed| allowed == repository(image))
+    }
+}
+
+/// The name of an image without its tag and its digest.
+fn repository(image: &str) -> &str {
+    let name = image.split('@').next().unwrap_or(image);
+    match name.rsplit_once(':') {
+        // A colon before a slash is the registry's port.
+        Some((name, tag)) if !tag.contains('/') => name,
+        _ => name,
+    }
+}
+
+/// A specification that can be used: every value is there and within its range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ValidatedSpec {
+    /// What the sidecars are told; without the owner and the generation, which are not of the specification.
+    pub config: SidecarConfig,
+    /// The bucket.
+    pub bucket: String,
+    /// The Secret that is mounted into the sidecars, if there is one.
+    pub secret_name: Option<String>,
+    /// The image of the sidecar.
+    pub image: String,
+    /// What the sidecar asks for and may take, without ephemeral storage.
+    pub resources: Resources,
+}
+
+/// Every reason why a specification cannot be used. Never empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violations(Vec<Violation>);
+
+impl Violations {
+    /// The violations.
+    pub fn iter(&self) -> impl Iterator<Item = &Violation> {
+        self.0.iter()
+    }
+}
+
+impl fmt::Display for Violations {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let texts: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        formatter.write_str(&texts.join("; "))
+    }
+}
+
+impl std::error::Error for Violations {}
+
+/// Checks a LakeIngest's name and specification and fills in what the specification leaves out.
+///
+/// # Errors
+/// Every violation, each with the path of its field.
+pub fn validate_spec(name: &str, spec: &LakeIngestSpec, images: &ImagePolicy) -> Result<ValidatedSpec, Violations> {
+    let mut found = Vec::new();
+    let mut check = |ok: bool, field: &'static str, detail: String| {
+        if !ok {
+            found.push(Violation { field, detail });
+        }
+    };
+    check(is_name(name), "metadata.name", schema::NAME_RULE.to_owned());
+    check(is_bucket(&spec.storage.bucket), "spec.storage.bucket", bucket_rule());
+    let endpoint = spec.storage.s3.endpoint.as_deref().unwrap_or("https://absent");
+    check(is_endpoint(endpoint), "spec.storage.s3.endpoint", schema::ENDPOINT_RULE.to_owned());
+    let is_secure = endpoint.starts_with("https://") || spec.storage.s3.allow_insecure;
+    check(is_secure, "spec.storage.s3", schema::INSECURE_RULE.to_owned());
+    let has_room = spec.flush.max_bytes.bytes().saturating_mul(2) <= spec.buffer.size_limit.bytes();
+    check(has_room, "spec.buffer.sizeLimit", schema::ROOM_RULE.to_owned());
+    check(spec.storage.region.as_deref().is_none_or(is_region), "spec.storage.region", schema::REGION_RULE.to_owned());
+    let secret = spec.credentials.as_ref().map(|credentials| credentials.secret_ref.name.as_str());
+    check(secret.is_none_or(is_object_name), "spec.credentials.secretRef.name", schema::OBJECT_NAME_RULE.to_owned());
+    let Resources { requests, limits } = &spec.sidecar.resources;
+    check_resources(
+        requests,
+        ["spec.sidecar.resources.requests.cpu", "spec.sidecar.resources.requests.memory"],
+        &mut check,
+    );
+    check_resources(limits, ["spec.sidecar.resources.limits.cpu", "spec.sidecar.resources.limits.memory"], &mut check);
+    let is_within =
+        |request: Option<u64>, limit: Option<u64>| request.zip(limit).is_none_or(|(request, limit)| request <= limit);
+    let (cpu, memory) = (
+        |of: &ComputeResources| of.cpu.as_deref().and_then(millicores),
+        |of: &ComputeResources| of.memory.as_deref().and_then(bytes),
+    );
+    check(
+        is_within(cpu(requests), cpu(limits)),
+        "spec.sidecar.resources.requests.cpu",
+        schema::REQUEST_RULE.to_owned(),
+    );
+    check(
+        is_within(memory(requests), memory(limits)),
+        "spec.sidecar.resources.requests.memory",
+        schema::REQUEST_RULE.to_owned(),
+    );
+    let image = spec.sidecar.image.as_deref().unwrap_or(&images.default_image);
+    check(
+        images.allows(image),
+        "spec.sidecar.image",
+        format!("is not of a repository that the operator allows: {}", images.allowed_repositories.join(", ")),
+    );
+    let config = config(spec);
+    // Those of the bucket are above, where the bucket is not optional.
+    let of_config = config.violations().into_iter().filter(|violation| violation.field != "storage.bucket");
+    found.extend(of_config.map(|violation| Violation { field: in_spec(violation.field), ..violation }));
+    if found.is_empty() {
+        Ok(ValidatedSpec {
+            config,
+            bucket: spec.storage.bucket.clone(),
+            secret_name: spec.credentials.as_ref().map(|credentials| credentials.secret_ref.name.clone()),
+            image: image.to_owned(),
+            resources: with_defaults(&spec.sidecar.resources),
+        })
+    } else {
+        Err(Violations(found))
+    }
+}
+
+fn check_resources(
+    resources: &ComputeResources,
+    [cpu, memory]: [&'static str; 2],
+    check: &mut impl FnMut(bool, &'static str, String),
+) {
+    let is_cpu = resources.cpu.as_deref().is_none_or(|cpu| millicores(cpu).is_some());
+    check(is_cpu, cpu, schema::CPU_RULE.to_owned());
+    let is_memory = |memory: &str| bytes(memory).is_some_and(|bytes| (64 << 20..=1 << 40).contains(&bytes));
+    check(resources.memory.as_deref().is_none_or(is_memory), memory, schema::MEMORY_RULE.to_owned());
+}
+
+/// What the sidecars are told.
+fn config(spec: &LakeIngestSpec) -> SidecarConfig {
+    let has_secret = spec.credentials.is_some();
+    SidecarConfig {
+        format_version: Some(sidecar_config::FORMAT_VERSION),
+        generation: None,
+        owner: None,
+        storage: sidecar_config::Storage {
+            bucket: Some(spec.storage.bucket.clone()),
+            prefix: spec.storage.prefix.clone(),
+            region: spec.storage.region.clone(),
+            s3: spec.storage.s3.clone(),
+        },
+        credentials: match has_secret {
+            true => sidecar_config::CredentialsSource::Files,
+            false => sidecar_config::CredentialsSource::Environment,
+        },
+        flush: spec.flush.clone(),
+        buffer: spec.buffer.clone(),
+        server: sidecar_config::Server { port: spec.sidecar.port, health_port: spec.sidecar.health_port },
+        log_level: spec.sidecar.log_level,
+        drain: spec.drain.clone(),
+    }
+}
+
+/// The path in the specification of a field of the sidecar's configuration.
+fn in_spec(field: &'static str) -> &'static str {
+    match field {
+        "storage.prefix" => "spec.storage.prefix",
+        "flush.maxRows" => "spec.flush.maxRows",
+        "flush.maxBytes" => "spec.flush.maxBytes",
+        "flush.maxAge" => "spec.flush.maxAge",
+        "buffer.sizeLimit" => "spec.buffer.sizeLimit",
+        "buffer.scratchSizeLimit" => "spec.buffer.scratchSizeLimit",
+        "server.port" => "spec.sidecar.port",
+        "server.healthPort" => "spec.sidecar.healthPort",
+        "drain.gracePeriodSeconds" => "spec.drain.gracePeriodSeconds",
+        other => other,
+    }
+}
+
+/// Whether a text is the URL of an endpoint: a scheme, a host, perhaps a port, and nothing that could hold a secret.
+fn is_endpoint(endpoint: &str) -> bool {
+    let host = endpoint.strip_prefix("https://").or_else(|| endpoint.strip_prefix("http://"));
+    host.map(|host| host.strip_suffix('/').unwrap_or(host)).is_some_and(|host| {
+        !host.is_empty()
+            && host.len() <= 500
+            && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b':' | b'[' | b']'))
+    })
+}
+
+fn is_region(region: &str) -> bool {
+    let is_character = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=64).contains(&region.len()) && region.bytes().all(is_character)
+}
+
+/// Whether another object may have this name.
+/// Source: <https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#dns-subdomain-names>.
+fn is_object_name(name: &str) -> bool {
+    let is_edge = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    name.len() <= 253
+        && name.as_bytes().first().is_some_and(is_edge)
+        && name.as_bytes().last().is_some_and(is_edge)
+        && name.bytes().all(|byte| is_edge(&byte) || matches!(byte, b'-' | b'.'))
+}
+
+/// Memory that a sidecar is given at least. Derivation: 226 MiB was its peak when measured, and wide tables take more.
+const MEMORY_LIMIT: &str = "512Mi";
+const MEMORY_REQUEST: &str = "256Mi";
+const CPU_REQUEST: &str = "50m";
+
+fn with_defaults(resources: &Resources) -> Resources {
+    let limits = ComputeResources {
+        cpu: resources.limits.cpu.clone(),
+        memory: resources.limits.memory.clone().or_else(|| Some(MEMORY_LIMIT.to_owned())),
+    };
+    let requests = &resources.requests;
+    // A request may not be above its limit, so a limit that was lowered lowers the default of the request.
+    let memory = || match limits.memory.as_deref().and_then(bytes).zip(bytes(MEMORY_REQUEST)) {
+        Some((limit, request)) if limit < request => limits.memory.clone(),
+        _ => Some(MEMORY_REQUEST.to_owned()),
+    };
+    let cpu = || match limits.cpu.as_deref().and_then(millicores).zip(millicores(CPU_REQUEST)) {
+        Some((limit, request)) if limit < request => limits.cpu.clone(),
+        _ => Some(CPU_REQUEST.to_owned()),
+    };
+    let requests =
+        ComputeResources { cpu: requests.cpu.clone().or_else(cpu), memory: requests.memory.clone().or_else(memory) };
+    Resources { requests, limits }
+}
+
+fn bytes(quantity: &str) -> Option<u64> {
+    quantity.parse::<Quantity>().ok().map(Quantity::bytes)
+}
+
+/// Thousandths of a core. The form is that of the schema's rule.
+fn millicores(cpu: &str) -> Option<u64> {
+    let number = |digits: &str, length_max: usize| {
+        let is_number = (1..=length_max).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
+        is_number.then(|| digits.parse::<u64>().ok()).flatten()
+    };
+    if let Some(thousandths) = cpu.strip_suffix('m') {
+        return number(thousandths, 6);
+    }
+    let (whole, fraction) = cpu.split_once('.').unwrap_or((cpu, "0"));
+    number(fraction, 3)?;
+    Some(number(whole, 4)? * 1_000 + number(&format!("{fraction:0<3}"), 3)?)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,161 @@
+//! Specifications that are refused, each with the words that help.
+
+use serde_json::{Value, json};
+
+use super::*;
+
+fn images() -> ImagePolicy {
+    ImagePolicy {
+        default_image: "lakeingest/sidecar:1".to_owned(),
+        allowed_repositories: vec!["lakeingest/sidecar".to_owned()],
+    }
+}
+
+fn spec(extra: Value) -> LakeIngestSpec {
+    let mut spec = json!({"storage": {"bucket": "lake-data"}});
+    merge(&mut spec, extra);
+    serde_json::from_value(spec).expect("the test's specification has the right shape")
+}
+
+fn merge(into: &mut Value, from: Value) {
+    match (into, from) {
+        (Value::Object(into), Value::Object(from)) => {
+            for (key, value) in from {
+                merge(into.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (into, from) => *into = from,
+    }
+}
+
+fn violations_of(extra: Value) -> Vec<String> {
+    match validate_spec("events", &spec(extra), &images()) {
+        Ok(_) => Vec::new(),
+        Err(violations) => violations.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// Goal: exactly one violation, of this field, with these words.
+fn rejects_with(field: &str, words: &str, extra: Value) {
+    let found = violations_of(extra);
+    assert_eq!(found.len(), 1, "{field}: {found:?}");
+    assert!(found[0].starts_with(&format!("{field}: ")) && found[0].contains(words), "{field}: {found:?}");
+}
+
+#[test]
+fn a_bucket_is_all_that_is_needed() {
+    let validated = validate_spec("events", &spec(json!({})), &images()).expect("the rest has defaults");
+    assert_eq!(validated.image, "lakeingest/sidecar:1");
+    assert_eq!(validated.secret_name, None);
+    assert_eq!(validated.config.credentials, sidecar_config::CredentialsSource::Environment);
+    assert_eq!(validated.config.storage.prefix, "data");
+    assert_eq!(validated.resources.requests.memory.as_deref(), Some("256Mi"));
+    assert_eq!(validated.resources.limits.cpu, None);
+}
+
+#[test]
+fn a_secret_makes_the_sidecar_read_files() {
+    let spec = spec(json!({"credentials": {"secretRef": {"name": "lake-s3"}}}));
+    let validated = validate_spec("events", &spec, &images()).expect("it is legal");
+    assert_eq!(validated.secret_name.as_deref(), Some("lake-s3"));
+    assert_eq!(validated.config.credentials, sidecar_config::CredentialsSource::Files);
+}
+
+#[test]
+fn each_value_that_cannot_be_used_is_named_with_what_is_allowed() {
+    rejects_with("spec.storage.bucket", "lower-case", json!({"storage": {"bucket": "Lake_Data"}}));
+    rejects_with("spec.storage.prefix", "joined by '/'", json!({"storage": {"prefix": "_hidden"}}));
+    rejects_with("spec.storage.region", "us-east-1", json!({"storage": {"region": "Somewhere Else"}}));
+    rejects_with(
+        "spec.storage.s3.endpoint",
+        "without credentials",
+        json!({"storage": {"s3": {"endpoint": "https://key:secret@host"}}}),
+    );
+    rejects_with(
+        "spec.storage.s3.endpoint",
+        "without a path",
+        json!({"storage": {"s3": {"endpoint": "https://host/bucket"}}}),
+    );
+    rejects_with("spec.storage.s3", "allowInsecure", json!({"storage": {"s3": {"endpoint": "http://host:9000"}}}));
+    rejects_with(
+        "spec.credentials.secretRef.name",
+        "lower-case",
+        json!({"credentials": {"secretRef": {"name": "Lake/S3"}}}),
+    );
+    rejects_with("spec.flush.maxRows", "1 to 10000000", json!({"flush": {"maxRows": 0}}));
+    rejects_with("spec.flush.maxAge", "1s to 1h", json!({"flush": {"maxAge": "2h"}}));
+    rejects_with("spec.flush.maxBytes", "64Ki to 1Gi", json!({"flush": {"maxBytes": "1Ki"}}));
+    rejects_with("spec.buffer.sizeLimit", "twice flush.maxBytes", json!({"buffer": {"sizeLimit": "128Mi"}}));
+    rejects_with("spec.buffer.scratchSizeLimit", "64Mi to 1Ti", json!({"buffer": {"scratchSizeLimit": "1Mi"}}));
+    rejects_with("spec.sidecar.healthPort", "another port", json!({"sidecar": {"healthPort": 8001}}));
+    rejects_with("spec.sidecar.image", "lakeingest/sidecar", json!({"sidecar": {"image": "evil/sidecar:1"}}));
+    rejects_with(
+        "spec.sidecar.resources.requests.cpu",
+        "thousandths",
+        json!({"sidecar": {"resources": {"requests": {"cpu": "half"}}}}),
+    );
+    rejects_with(
+        "spec.sidecar.resources.limits.memory",
+        "64Mi to 1Ti",
+        json!({"sidecar": {"resources": {"limits": {"memory": "1Mi"}}}}),
+    );
+    rejects_with(
+        "spec.sidecar.resources.requests.cpu",
+        "at most the limit",
+        json!({"sidecar": {"resources": {"requests": {"cpu": "1.5"}, "limits": {"cpu": "1499m"}}}}),
+    );
+    rejects_with("spec.drain.gracePeriodSeconds", "1 to 3600", json!({"drain": {"gracePeriodSeconds": 0}}));
+}
+
+#[test]
+fn every_violation_is_reported_at_once() {
+    let found = violations_of(json!({"storage": {"bucket": "B", "prefix": "_"}, "flush": {"maxRows": 0}}));
+    assert_eq!(found.len(), 3, "{found:?}");
+}
+
+#[test]
+fn a_name_must_be_fit_to_be_a_label_and_an_annotation() {
+    for name in ["true", "false", "Events", "1events", "events-", "a.b", "", &"e".repeat(41)] {
+        let error = validate_spec(name, &spec(json!({})), &images()).expect_err("it is no name");
+        assert!(error.to_string().starts_with("metadata.name: "), "{name}: {error}");
+    }
+    assert!(validate_spec(&"e".repeat(40), &spec(json!({})), &images()).is_ok());
+}
+
+#[test]
+fn an_image_is_allowed_by_its_repository_whatever_its_tag_or_digest() {
+    let policy = ImagePolicy {
+        default_image: "mirror:5000/team/sidecar@sha256:00".to_owned(),
+        allowed_repositories: vec!["lakeingest/sidecar".to_owned(), "registry:5000/sidecar".to_owned()],
+    };
+    for image in [
+        "lakeingest/sidecar",
+        "lakeingest/sidecar:2",
+        "registry:5000/sidecar:1@sha256:ab",
+        "mirror:5000/team/sidecar@sha256:00",
+    ] {
+        assert!(policy.allows(image), "{image} was refused");
+    }
+    for image in
+        ["lakeingest/sidecar2:1", "evil/lakeingest/sidecar", "registry:5000/other", "mirror:5000/team/sidecar:1"]
+    {
+        assert!(!policy.allows(image), "{image} was allowed");
+    }
+}
+
+#[test]
+fn a_lower_limit_lowers_the_default_of_its_request() {
+    let spec = spec(json!({"sidecar": {"resources": {"limits": {"cpu": "20m", "memory": "128Mi"}}}}));
+    let resources = validate_spec("events", &spec, &images()).expect("it is legal").resources;
+    assert_eq!((resources.requests.cpu.as_deref(), resources.requests.memory.as_deref()), (Some("20m"), Some("128Mi")));
+}
+
+#[test]
+fn cores_are_read_to_the_thousandth() {
+    for (text, expected) in [("1", 1_000), ("0.5", 500), ("1.25", 1_250), ("250m", 250), ("0.001", 1)] {
+        assert_eq!(millicores(text), Some(expected), "{text}");
+    }
+    for text in ["", "m", ".5", "1.", "1.0005", "-1", "1e3", "1.5m"] {
+        assert_eq!(millicores(text), None, "{text}");
+    }
+}

@@ -1,0 +1,204 @@
+//! What becomes of a pod that is being created.
+//!
+//! Owns: which LakeIngest the pod asks for, waiting a moment for one that was created just before it, and the words for
+//! whoever gets no sidecar. Upholds I10: a pod that asked gets its sidecar or is refused.
+//! Does not own: the envelope (`webhook`), the patch (`inject`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tracing::{info, warn};
+
+use crate::controller::{ContextNames, ValidatedIngest, validate};
+use crate::index::Index;
+use crate::inject::{Injection, inject};
+use crate::names::{INJECT, ON_ERROR, config_map};
+use crate::webhook::{Decision, PodReview};
+
+/// How long a pod waits for a LakeIngest that is not known yet, or not rendered yet.
+/// Derivation: `kubectl apply` of both in one file makes the pod milliseconds after the LakeIngest; the API server waits
+/// three seconds for us.
+pub const REFERENCE_WAIT: Duration = Duration::from_millis(1_500);
+
+/// LakeIngests that a refusal lists.
+const LISTED_MAX: usize = 10;
+
+/// What a pod asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Asked {
+    /// Nothing.
+    Nothing,
+    /// The LakeIngest of this name.
+    Named(String),
+    /// The only LakeIngest of its namespace.
+    TheOnlyOne,
+    /// The annotation is there and empty, or no text.
+    Unclear,
+}
+
+/// Why a pod that asked gets no sidecar.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+enum Unwired {
+    #[error(
+        "annotation {INJECT} is empty; write the name of a LakeIngest, \"true\" for the namespace's only one, or \"false\""
+    )]
+    Unclear,
+    #[error("there is no LakeIngest \"{name}\" in namespace \"{namespace}\"; {existing}")]
+    Unknown { name: String, namespace: String, existing: String },
+    #[error("{INJECT}: \"true\" needs exactly one LakeIngest in namespace \"{namespace}\"; {existing}")]
+    NotTheOnlyOne { namespace: String, existing: String },
+    #[error("LakeIngest \"{name}\" cannot be used: {reason}")]
+    Invalid { name: String, reason: String },
+    #[error(
+        "ConfigMap \"{config_map}\" of LakeIngest \"{name}\" is not there; see: kubectl describe lakeingest {name}"
+    )]
+    NotRendered { name: String, config_map: String },
+}
+
+impl Unwired {
+    /// Whether it may be otherwise in a moment.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Unknown { .. } | Self::NotTheOnlyOne { .. } | Self::NotRendered { .. } | Self::Invalid { .. } => true,
+            Self::Unclear => false,
+        }
+    }
+}
+
+/// Decides over pods.
+#[derive(Clone, Debug)]
+pub struct Admission {
+    /// What is known of the cluster.
+    pub index: Index,
+    /// What does not change while the process runs.
+    pub names: Arc<ContextNames>,
+    /// How long a pod waits; see [`REFERENCE_WAIT`].
+    pub reference_wait: Duration,
+}
+
+impl Admission {
+    /// Decides over one pod.
+    pub async fn decide(&self, review: PodReview) -> Decision {
+        let asked = asked(&review.pod);
+        if asked == Asked::Nothing {
+            return Decision::Unchanged { warnings: Vec::new() };
+        }
+        let refusal = match self.wired(&review.namespace, &asked).await {
+            Ok(ingest) => match inject(&review.pod, &ingest) {
+                Ok(injection) => return injected(&review, &ingest, injection),
+                Err(refusal) => refusal.to_string(),
+            },
+            Err(unwired) => unwired.to_string(),
+        };
+        refused(&review, refusal)
+    }
+
+    /// Finds the LakeIngest, and waits for it for a moment if it is not there or not ready.
+    async fn wired(&self, namespace: &str, asked: &Asked) -> Result<ValidatedIngest, Unwired> {
+        let mut changes = self.index.changes();
+        let found = async {
+            loop {
+                changes.mark_unchanged();
+                match self.look(namespace, asked) {
+                    Err(unwired) if unwired.may_pass() => {}
+                    settled => return settled,
+                }
+                if changes.changed().await.is_err() {
+                    return self.look(namespace, asked);
+                }
+            }
+        };
+        match tokio::time::timeout(self.reference_wait, found).await {
+            Ok(settled) => settled,
+            Err(_) => self.look(namespace, asked),
+        }
+    }
+
+    fn look(&self, namespace: &str, asked: &Asked) -> Result<ValidatedIngest, Unwired> {
+        let existing = self.index.names(namespace);
+        let name = match asked {
+            Asked::Nothing | Asked::Unclear => return Err(Unwired::Unclear),
+            Asked::Named(name) => name,
+            Asked::TheOnlyOne => match existing.as_slice() {
+                [name] => name,
+                _ => {
+                    let (namespace, existing) = (namespace.to_owned(), listed(&existing));
+                    return Err(Unwired::NotTheOnlyOne { namespace, existing });
+                }
+            },
+        };
+        let Some(found) = self.index.lake_ingest(namespace, name) else {
+            let (name, namespace) = (name.clone(), namespace.to_owned());
+            return Err(Unwired::Unknown { name, namespace, existing: listed(&existing) });
+        };
+        let invalid = |reason: String| Unwired::Invalid { name: name.clone(), reason };
+        let ingest = found.0.as_ref().map_err(|error| invalid(error.to_string()))?;
+        let validated = validate(ingest, &self.names).map_err(|violations| invalid(violations.to_string()))?;
+        if self.index.config_map(namespace, name).is_none() {
+            return Err(Unwired::NotRendered { name: name.clone(), config_map: config_map(name) });
+        }
+        Ok(validated)
+    }
+}
+
+fn injected(review: &PodReview, ingest: &ValidatedIngest, injection: Injection) -> Decision {
+    let (namespace, pod) = (&review.namespace, name_of(&review.pod));
+    let Injection { patch, warnings, .. } = injection;
+    if patch.is_empty() {
+        return Decision::Unchanged { warnings };
+    }
+    info!(%namespace, %pod, name = %ingest.name, dry_run = review.dry_run, "injected");
+    Decision::Patched { patch, warnings }
+}
+
+/// The pod's own way out is its annotation; without it the pod is refused.
+fn refused(review: &PodReview, refusal: String) -> Decision {
+    let (namespace, pod) = (&review.namespace, name_of(&review.pod));
+    let message = format!("lakeingest: {refusal}");
+    if review.pod["metadata"]["annotations"][ON_ERROR] == "allow" {
+        warn!(%namespace, %pod, error = %refusal, "let a pod pass without its sidecar");
+        return Decision::Unchanged {
+            warnings: vec![format!("{message}; the pod runs without its sidecar ({ON_ERROR}: allow)")],
+        };
+    }
+    info!(%namespace, %pod, error = %refusal, "refused a pod");
+    Decision::Refused { message }
+}
+
+fn asked(pod: &Value) -> Asked {
+    match &pod["metadata"]["annotations"][INJECT] {
+        Value::Null => Asked::Nothing,
+        Value::String(text) => match text.trim() {
+            "" => Asked::Unclear,
+            "false" => Asked::Nothing,
+            "true" => Asked::TheOnlyOne,
+            name => Asked::Named(name.to_owned()),
+        },
+        _ => Asked::Unclear,
+    }
+}
+
+/// What there is, for a refusal.
+fn listed(names: &[String]) -> String {
+    match names {
+        [] => "there is none in that namespace: create one first".to_owned(),
+        names if names.len() > LISTED_MAX => {
+            format!(
+                "there are {}, among them {}",
+                names.len(),
+                names.iter().take(LISTED_MAX).cloned().collect::<Vec<_>>().join(", ")
+            )
+        }
+        names => format!("there is {}", names.join(", ")),
+    }
+}
+
+/// A pod of a controller has no name yet when it is admitted.
+fn name_of(pod: &Value) -> &str {
+    let metadata = &pod["metadata"];
+    metadata["name"].as_str().or_else(|| metadata["generateName"].as_str()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

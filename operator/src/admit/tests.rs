@@ -1,0 +1,149 @@
+//! Pods that ask, against LakeIngests that are there, wrong, late or not there.
+
+use serde_json::json;
+
+use super::*;
+use crate::controller::build;
+use crate::fixtures::{ingest, names, pod};
+use crate::index::Filler;
+
+fn admission(index: Index, reference_wait: Duration) -> Admission {
+    Admission { index, names: Arc::new(names()), reference_wait }
+}
+
+fn review(annotation: Value) -> PodReview {
+    let mut pod = pod();
+    pod["metadata"]["annotations"] = json!({INJECT: annotation});
+    PodReview { namespace: "team-a".to_owned(), pod, dry_run: false }
+}
+
+/// An index with these LakeIngests of namespace `team-a`, each rendered.
+fn index_with(ingests: &[&str]) -> (Filler, Index) {
+    let (mut filler, index) = Filler::empty();
+    for name in ingests {
+        let ingest = ingest(name, json!({"storage": {"bucket": "lake-data", "prefix": name}}));
+        filler.config_map(build(&validate(&ingest, &names()).expect("it is legal")).config_map);
+        filler.lake_ingest(ingest);
+    }
+    (filler, index)
+}
+
+async fn decide(ingests: &[&str], annotation: Value) -> Decision {
+    let (_filler, index) = index_with(ingests);
+    admission(index, Duration::ZERO).decide(review(annotation)).await
+}
+
+async fn refusal(ingests: &[&str], annotation: Value) -> String {
+    match decide(ingests, annotation.clone()).await {
+        Decision::Refused { message } => message,
+        other => panic!("{annotation} was not refused: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_pod_that_did_not_ask_is_not_touched() {
+    for annotation in [Value::Null, json!("false"), json!(" false ")] {
+        let decision = decide(&["events"], annotation.clone()).await;
+        assert!(
+            matches!(&decision, Decision::Unchanged { warnings } if warnings.is_empty()),
+            "{annotation}: {decision:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_pod_gets_the_lake_ingest_that_it_names_or_the_only_one() {
+    for (ingests, annotation) in [
+        (vec!["events", "orders"], json!("orders")),
+        (vec!["orders"], json!("true")),
+        (vec!["orders"], json!(" orders ")),
+    ] {
+        match decide(&ingests, annotation.clone()).await {
+            Decision::Patched { patch, .. } => {
+                assert!(Value::from(patch).to_string().contains("lakeingest-orders"), "{annotation}");
+            }
+            other => panic!("{annotation} was not injected: {other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_nobody_has_is_refused_with_those_that_exist() {
+    let message = refusal(&["events", "orders"], json!("evnets")).await;
+    assert!(message.contains("\"evnets\"") && message.contains("events, orders"), "{message}");
+    let message = refusal(&[], json!("events")).await;
+    assert!(message.contains("create one first"), "{message}");
+}
+
+#[tokio::test]
+async fn true_needs_exactly_one() {
+    let message = refusal(&["events", "orders"], json!("true")).await;
+    assert!(message.contains("exactly one") && message.contains("events, orders"), "{message}");
+}
+
+#[tokio::test]
+async fn an_annotation_that_says_nothing_is_refused() {
+    for annotation in [json!(""), json!("  "), json!(true), json!({})] {
+        assert!(refusal(&["events"], annotation).await.contains("write the name of a LakeIngest"));
+    }
+}
+
+#[tokio::test]
+async fn a_lake_ingest_that_cannot_be_used_is_named_with_the_reason() {
+    let (mut filler, index) = Filler::empty();
+    filler.lake_ingest(ingest("events", json!({"storage": {"bucket": "B"}})));
+    let decision = admission(index, Duration::ZERO).decide(review(json!("events"))).await;
+    assert!(
+        matches!(&decision, Decision::Refused { message } if message.contains("spec.storage.bucket")),
+        "{decision:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_lake_ingest_without_its_config_map_is_not_enough() {
+    let (mut filler, index) = Filler::empty();
+    filler.lake_ingest(ingest("events", json!({})));
+    let decision = admission(index, Duration::ZERO).decide(review(json!("events"))).await;
+    assert!(
+        matches!(&decision, Decision::Refused { message } if message.contains("lakeingest-events")),
+        "{decision:?}"
+    );
+}
+
+/// Goal: one file with a LakeIngest and a pod can be applied in one go.
+/// Method: the LakeIngest and its ConfigMap come while the pod waits; the wait is long, so that only their coming ends it.
+#[tokio::test]
+async fn a_pod_waits_for_a_lake_ingest_that_was_made_just_before_it() {
+    let (mut filler, index) = Filler::empty();
+    let admission = admission(index, Duration::from_secs(60));
+    let ingest = ingest("events", json!({}));
+    let config_map = build(&validate(&ingest, &names()).expect("it is legal")).config_map;
+    let coming = async {
+        filler.lake_ingest(ingest);
+        tokio::task::yield_now().await;
+        filler.config_map(config_map);
+        filler
+    };
+    let (decision, _filler) = tokio::join!(admission.decide(review(json!("events"))), coming);
+    assert!(matches!(decision, Decision::Patched { .. }), "{decision:?}");
+}
+
+#[tokio::test]
+async fn a_pod_may_choose_to_run_without_its_sidecar() {
+    let (_filler, index) = index_with(&[]);
+    let mut review = review(json!("events"));
+    review.pod["metadata"]["annotations"][ON_ERROR] = json!("allow");
+    let decision = admission(index, Duration::ZERO).decide(review).await;
+    assert!(
+        matches!(&decision, Decision::Unchanged { warnings } if warnings[0].contains("without its sidecar")),
+        "{decision:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_lake_ingest_of_another_namespace_is_not_seen() {
+    let (_filler, index) = index_with(&["events"]);
+    let review = PodReview { namespace: "team-b".to_owned(), ..review(json!("events")) };
+    let decision = admission(index, Duration::ZERO).decide(review).await;
+    assert!(matches!(decision, Decision::Refused { .. }), "{decision:?}");
+}

@@ -1,0 +1,161 @@
+//! From a LakeIngest to what its sidecars are told, and back to its status.
+//!
+//! Owns: the order `dereference → validate → build → apply → status`, what is done after a failure, the one place where
+//! an outcome is logged and counted. Every replica does all of it: what is written is the same whoever writes it.
+//! Does not own: the steps, one file each; pods (`inject`).
+
+mod apply;
+mod build;
+mod dereference;
+mod status;
+mod validate;
+
+pub use apply::ApplyError;
+pub use build::build;
+pub use dereference::{Dereferenced, Location};
+pub use validate::{ContextNames, ValidatedIngest, validate};
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::{Action, Config, Controller};
+use kube::runtime::events::Recorder;
+use kube::runtime::reflector::ObjectRef;
+use kube::{Client, ResourceExt};
+use lakeingest_crds::lakeingest::LakeIngest;
+use tracing::{Instrument, debug, error, info, info_span};
+
+use crate::clock::SharedClock;
+use crate::index::{Found, Index, Watches, ingest_of};
+use crate::metrics::Metrics;
+use status::{Outcome, StatusError};
+
+/// How soon a failure that may pass is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// How soon a LakeIngest whose prefix is another's is looked at again: nothing else tells that the other has gone.
+const CONFLICT_RETRY: Duration = Duration::from_secs(10);
+
+/// How long changes are gathered before they are looked at: a rollout changes many pods of one LakeIngest at once.
+const DEBOUNCE: Duration = Duration::from_millis(100);
+
+/// LakeIngests that are looked at at once.
+const CONCURRENCY: u16 = 8;
+
+/// What the controller works with.
+pub struct Context {
+    /// The API server.
+    pub client: Client,
+    /// What is known of the cluster.
+    pub index: Index,
+    /// What does not change while the process runs.
+    pub names: ContextNames,
+    /// Time.
+    pub clock: SharedClock,
+    /// Where Events go.
+    pub recorder: Recorder,
+    /// The numbers.
+    pub metrics: Arc<Metrics>,
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Context").field("names", &self.names).finish_non_exhaustive()
+    }
+}
+
+/// The status could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    /// The API server did not take it.
+    #[error(transparent)]
+    Status(#[from] StatusError),
+}
+
+/// Runs until `shutdown` is ready and what is under way has ended.
+pub async fn run(context: Arc<Context>, watches: Watches, shutdown: impl Future<Output = ()> + Send + Sync + 'static) {
+    let Watches { lake_ingests, config_maps, pods } = watches;
+    let config = Config::default().debounce(DEBOUNCE).concurrency(CONCURRENCY);
+    Controller::for_stream(lake_ingests, context.index.lake_ingests())
+        .with_config(config)
+        .owns_stream(config_maps)
+        .watches_stream(pods, |pod| ingest_of(&pod))
+        .graceful_shutdown_on(shutdown)
+        .run(reconcile, retry, context)
+        .for_each(|outcome| async move {
+            // A LakeIngest that has gone between the event and the look is no failure.
+            if let Err(error) = outcome {
+                debug!(error = %error, "no reconcile");
+            }
+        })
+        .await;
+}
+
+/// Looks at one LakeIngest.
+async fn reconcile(found: Arc<Found>, context: Arc<Context>) -> Result<Action, ReconcileError> {
+    let namespace = found.namespace().unwrap_or_default();
+    let span = info_span!("reconcile", %namespace, name = %found.name_any());
+    reconcile_in_span(&found, &context).instrument(span).await
+}
+
+async fn reconcile_in_span(found: &Found, context: &Context) -> Result<Action, ReconcileError> {
+    let started = context.clock.monotonic();
+    let outcome = outcome_of(found, context).await;
+    let label = outcome.label();
+    match &outcome {
+        Outcome::Configured { was_applied: true, .. } => info!("rendered the sidecars' configuration"),
+        Outcome::Configured { .. } => debug!("nothing to change"),
+        Outcome::Invalid { message } => info!(error = %message, "the specification cannot be used"),
+        Outcome::PrefixInUse { message } => info!(error = %message, "the prefix is another's"),
+        Outcome::ApplyFailed { error } => error!(error = %crate::error_chain(error), "failed to apply"),
+    }
+    context.metrics.reconciled(label, context.clock.monotonic().saturating_sub(started));
+    let action = match &outcome {
+        Outcome::Configured { .. } | Outcome::Invalid { .. } => Action::await_change(),
+        Outcome::PrefixInUse { .. } => Action::requeue(CONFLICT_RETRY),
+        Outcome::ApplyFailed { .. } => Action::requeue(RETRY),
+    };
+    // Client required.
+    status::update(context, found, &outcome).await?;
+    Ok(action)
+}
+
+async fn outcome_of(found: &Found, context: &Context) -> Outcome {
+    let ingest: &LakeIngest = match &found.0 {
+        Ok(ingest) => ingest,
+        Err(invalid) => return Outcome::Invalid { message: invalid.error.clone() },
+    };
+    // No client: everything is in the index.
+    let dereferenced = dereference::dereference(&context.index, ingest);
+    // No client.
+    let validated = match validate(ingest, &context.names) {
+        Ok(validated) => validated,
+        Err(violations) => return Outcome::Invalid { message: violations.to_string() },
+    };
+    // No client, cannot fail.
+    let prepared = build(&validated);
+    // Client required.
+    match apply::apply(&context.client, prepared, &dereferenced).await {
+        Ok(applied) => match dereferenced.older_neighbour {
+            Some(neighbour) => Outcome::PrefixInUse { message: validated.location().conflict_with(&neighbour) },
+            None => Outcome::Configured { was_applied: applied.was_changed(), location: validated.location() },
+        },
+        Err(error) => Outcome::ApplyFailed { error },
+    }
+}
+
+fn retry(found: Arc<DeserializeGuard<LakeIngest>>, failure: &ReconcileError, context: Arc<Context>) -> Action {
+    let (namespace, name) = (found.namespace().unwrap_or_default(), found.name_any());
+    error!(%namespace, %name, error = %crate::error_chain(failure), "failed to write the status");
+    context.metrics.reconciled("status-failed", Duration::ZERO);
+    Action::requeue(RETRY)
+}
+
+/// Names an object for a message.
+fn named(ingest: &LakeIngest) -> String {
+    ObjectRef::from_obj(ingest)
+        .namespace
+        .map_or_else(|| ingest.name_any(), |namespace| format!("{namespace}/{}", ingest.name_any()))
+}

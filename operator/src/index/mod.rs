@@ -1,0 +1,261 @@
+//! What the operator knows of the cluster without asking: LakeIngests, their ConfigMaps, the pods injected from them.
+//!
+//! Owns: the watches, what is kept of each object, the lookups.
+//! Does not own: what is done with it.
+//!
+//! ```text
+//! LakeIngest ──> owns ConfigMap lakeingest-<name>
+//!     └─ name <── label lakeingest.io/injected-by ── Pod     (same namespace)
+//! ```
+
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::Api;
+use kube::core::DeserializeGuard;
+use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Client, Resource, ResourceExt};
+use lakeingest_crds::lakeingest::{LakeIngest, PodCounts};
+use tokio::sync::watch;
+
+use crate::names::{CONTAINER, INJECTED_BY, MANAGED_BY, MANAGER, config_map};
+
+/// A LakeIngest as it was found: one that does not fit the type hinders no other.
+pub type Found = DeserializeGuard<LakeIngest>;
+
+/// The stores. Cheap to clone.
+#[derive(Clone)]
+pub struct Index {
+    lake_ingests: Store<Found>,
+    config_maps: Store<ConfigMap>,
+    pods: Store<Pod>,
+    /// Changes whenever an object has, for whoever waits for one.
+    changes: watch::Receiver<Progress>,
+}
+
+impl std::fmt::Debug for Index {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Index").field("lake_ingests", &self.lake_ingests.len()).finish_non_exhaustive()
+    }
+}
+
+/// A watch that fills a store; it has to be polled.
+pub type Events<T> = std::pin::Pin<Box<dyn Stream<Item = Result<T, watcher::Error>> + Send>>;
+
+/// The watches behind an [`Index`]. The controller polls them.
+pub struct Watches {
+    /// LakeIngests that came, changed or went.
+    pub lake_ingests: Events<Found>,
+    /// ConfigMaps that the operator has made.
+    pub config_maps: Events<ConfigMap>,
+    /// Pods that have a sidecar.
+    pub pods: Events<Pod>,
+}
+
+impl std::fmt::Debug for Watches {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Watches").finish_non_exhaustive()
+    }
+}
+
+impl Index {
+    /// Stores that are empty until their watches are polled.
+    pub fn watch(client: &Client) -> (Self, Watches) {
+        let (progress, changes) = watch::channel(Progress::default());
+        let progress = Arc::new(progress);
+        let all = watcher::Config::default();
+        let ours = watcher::Config::default().labels(&format!("{MANAGED_BY}={MANAGER}"));
+        let injected = watcher::Config::default().labels(INJECTED_BY);
+        let unmanaged = |meta: &mut ObjectMeta| meta.managed_fields = None;
+        let (lake_ingests, lake_ingest_events) = follow(
+            client,
+            all,
+            &progress,
+            |all| &mut all.lake_ingests,
+            move |found: &mut Found| unmanaged(found.meta_mut()),
+        );
+        let (config_maps, config_map_events) = follow(
+            client,
+            ours,
+            &progress,
+            |all| &mut all.config_maps,
+            move |found: &mut ConfigMap| unmanaged(found.meta_mut()),
+        );
+        let (pods, pod_events) = follow(client, injected, &progress, |all| &mut all.pods, prune);
+        let watches = Watches { lake_ingests: lake_ingest_events, config_maps: config_map_events, pods: pod_events };
+        (Self { lake_ingests, config_maps, pods, changes }, watches)
+    }
+
+    /// Comes back when every store has been filled once.
+    pub async fn synced(&self) {
+        let is_filled = |progress: &Progress| {
+            [progress.lake_ingests, progress.config_maps, progress.pods].iter().all(|watched| watched.is_filled)
+        };
+        // The watches end with the process; who waits ends before.
+        let _ = self.changes.clone().wait_for(is_filled).await;
+    }
+
+    /// The store of LakeIngests, for the controller.
+    pub fn lake_ingests(&self) -> Store<Found> {
+        self.lake_ingests.clone()
+    }
+
+    /// Changes after each change of a LakeIngest, a ConfigMap or a pod.
+    pub fn changes(&self) -> watch::Receiver<Progress> {
+        self.changes.clone()
+    }
+
+    /// A LakeIngest by its name.
+    pub fn lake_ingest(&self, namespace: &str, name: &str) -> Option<Arc<Found>> {
+        self.lake_ingests.get(&ObjectRef::new(name).within(namespace))
+    }
+
+    /// The names of a namespace's LakeIngests, in order.
+    pub fn names(&self, namespace: &str) -> Vec<String> {
+        let here = self.lake_ingests.state_filter(|found| found.namespace().as_deref() == Some(namespace));
+        let mut names: Vec<String> = here.iter().map(|found| found.name_any()).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// The LakeIngests that fit the type and for which `is_so` holds.
+    pub fn find(&self, is_so: impl Fn(&LakeIngest) -> bool) -> Vec<LakeIngest> {
+        let all = self.lake_ingests.state();
+        all.iter().filter_map(|found| found.0.as_ref().ok()).filter(|ingest| is_so(ingest)).cloned().collect()
+    }
+
+    /// The ConfigMap of a LakeIngest.
+    pub fn config_map(&self, namespace: &str, ingest: &str) -> Option<Arc<ConfigMap>> {
+        self.config_maps.get(&ObjectRef::new(&config_map(ingest)).within(namespace))
+    }
+
+    /// How many pods have the sidecar of a LakeIngest.
+    pub fn pod_counts(&self, namespace: &str, ingest: &str) -> PodCounts {
+        let is_its = |pod: &Pod| {
+            pod.namespace().as_deref() == Some(namespace)
+                && pod.labels().get(INJECTED_BY).is_some_and(|name| name == ingest)
+        };
+        let pods = self.pods.state_filter(|pod| is_its(pod) && !has_ended(pod));
+        let count = |pods: usize| u32::try_from(pods).unwrap_or(u32::MAX);
+        let ready = pods.iter().filter(|pod| has_started(pod)).count();
+        PodCounts { injected: count(pods.len()), ready: count(ready) }
+    }
+}
+
+/// Fills an [`Index`] by hand.
+#[cfg(test)]
+pub(crate) struct Filler {
+    lake_ingests: reflector::store::Writer<Found>,
+    config_maps: reflector::store::Writer<ConfigMap>,
+    _pods: reflector::store::Writer<Pod>,
+    changed: watch::Sender<Progress>,
+}
+
+#[cfg(test)]
+impl Filler {
+    /// An index that knows of nothing, and what fills it.
+    pub(crate) fn empty() -> (Self, Index) {
+        let (lake_ingests, lake_ingests_writer) = reflector::store();
+        let (config_maps, config_maps_writer) = reflector::store();
+        let (pods, pods_writer) = reflector::store();
+        let (changed, changes) = watch::channel(Progress::default());
+        let filler =
+            Self { lake_ingests: lake_ingests_writer, config_maps: config_maps_writer, _pods: pods_writer, changed };
+        (filler, Index { lake_ingests, config_maps, pods, changes })
+    }
+
+    /// A LakeIngest comes.
+    pub(crate) fn lake_ingest(&mut self, ingest: LakeIngest) {
+        self.lake_ingests.apply_watcher_event(&watcher::Event::Apply(DeserializeGuard(Ok(ingest))));
+        self.changed.send_modify(|progress| progress.lake_ingests.events += 1);
+    }
+
+    /// A ConfigMap comes.
+    pub(crate) fn config_map(&mut self, config_map: ConfigMap) {
+        self.config_maps.apply_watcher_event(&watcher::Event::Apply(config_map));
+        self.changed.send_modify(|progress| progress.lake_ingests.events += 1);
+    }
+}
+
+/// The LakeIngest that a pod's sidecar is wired from.
+pub fn ingest_of(pod: &Pod) -> Option<ObjectRef<Found>> {
+    let name = pod.labels().get(INJECTED_BY)?;
+    Some(ObjectRef::new(name).within(&pod.namespace()?))
+}
+
+/// How far one watch is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Watched {
+    /// Whether its store has been filled once.
+    is_filled: bool,
+    /// Events so far.
+    events: u64,
+}
+
+/// How far the watches are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    lake_ingests: Watched,
+    config_maps: Watched,
+    pods: Watched,
+}
+
+/// A store and the watch that fills it. The store's own `wait_until_ready` wakes only the last one who waits, and the
+/// controller waits as well: hence the progress, which any number may look at.
+fn follow<K>(
+    client: &Client,
+    config: watcher::Config,
+    progress: &Arc<watch::Sender<Progress>>,
+    of: fn(&mut Progress) -> &mut Watched,
+    prune: impl FnMut(&mut K) + Send + 'static,
+) -> (Store<K>, Events<K>)
+where
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + Sync + 'static,
+{
+    let (store, writer) = reflector::store();
+    let progress = Arc::clone(progress);
+    let tell = move |event: &Result<watcher::Event<K>, watcher::Error>| {
+        let Ok(event) = event else { return };
+        progress.send_modify(|progress| {
+            let watched = of(progress);
+            watched.events = watched.events.wrapping_add(1);
+            watched.is_filled |= matches!(event, watcher::Event::InitDone);
+        });
+    };
+    let events = watcher(Api::<K>::all(client.clone()), config).default_backoff().modify(prune).reflect(writer);
+    (store, Box::pin(events.inspect(tell).touched_objects()))
+}
+
+/// Keeps what is counted and looked up; a cluster has many pods.
+fn prune(pod: &mut Pod) {
+    pod.managed_fields_mut().clear();
+    pod.annotations_mut().clear();
+    pod.spec = None;
+    if let Some(status) = &mut pod.status {
+        let sidecars = status.init_container_statuses.take().unwrap_or_default();
+        let phase = status.phase.take();
+        *status = k8s_openapi::api::core::v1::PodStatus {
+            phase,
+            init_container_statuses: Some(sidecars.into_iter().filter(|status| status.name == CONTAINER).collect()),
+            ..Default::default()
+        };
+    }
+}
+
+fn has_ended(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+/// Whether the sidecar has opened its journal and runs.
+fn has_started(pod: &Pod) -> bool {
+    let statuses = pod.status.as_ref().and_then(|status| status.init_container_statuses.as_ref());
+    let sidecar = statuses.into_iter().flatten().find(|status| status.name == CONTAINER);
+    sidecar.is_some_and(|status| status.ready && status.started == Some(true))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,122 @@
+//! The sidecar's container and its volumes, as version 1 of the pod's contract has them.
+//!
+//! Owns: their shape. Does not own: where they go in a pod (`inject`).
+
+use lakeingest_crds::lakeingest::ComputeResources;
+use serde_json::{Map, Value, json};
+
+use crate::controller::ValidatedIngest;
+use crate::names::{
+    CONFIG_FILE, CONFIG_PATH, CONFIG_VOLUME, CONTAINER, CREDENTIALS_KEYS, CREDENTIALS_PATH, CREDENTIALS_VOLUME,
+    GRACE_VARIABLE, HEALTH_PORT, JOURNAL_PATH, JOURNAL_VOLUME, NO_TOKEN, PROGRAM, SCRATCH_PATH, SCRATCH_VOLUME,
+    TOKEN_PATH, USER_ID, config_map,
+};
+
+/// What the sidecar's log may take of the node's disk beside its volumes. Unit: bytes.
+/// Derivation: the kubelet rotates a container's log at 10 MiB and keeps five files.
+const LOG_ALLOWANCE_BYTES: u64 = 50 << 20;
+
+/// How long the sidecar may take to open its journal before it is started again. Unit: seconds.
+/// Derivation: a journal of a terabyte at the 2 GB/s of a fast disk; one of the default size is open in a second.
+const START_SECONDS_MAX: u32 = 600;
+
+/// What of the pod the container depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PodFacts {
+    /// The pod's grace period with ours added. Unit: seconds.
+    pub(super) grace_seconds: u64,
+    /// Whether some container has a limit of ephemeral storage. The kubelet then adds up the limits that there are and
+    /// evicts the pod at their sum, so ours must be among them.
+    pub(super) has_ephemeral_limit: bool,
+}
+
+/// The container.
+pub(super) fn container(ingest: &ValidatedIngest, facts: PodFacts) -> Value {
+    let server = &ingest.spec.config.server;
+    let mut mounts = vec![
+        json!({"name": JOURNAL_VOLUME, "mountPath": JOURNAL_PATH}),
+        json!({"name": SCRATCH_VOLUME, "mountPath": SCRATCH_PATH}),
+        json!({"name": CONFIG_VOLUME, "mountPath": CONFIG_PATH, "readOnly": true}),
+        // An empty folder where the API server would else mount the pod's token: the sidecar speaks to no API server.
+        json!({"name": SCRATCH_VOLUME, "mountPath": TOKEN_PATH, "subPath": NO_TOKEN, "readOnly": true}),
+    ];
+    if ingest.spec.secret_name.is_some() {
+        mounts.push(json!({"name": CREDENTIALS_VOLUME, "mountPath": CREDENTIALS_PATH, "readOnly": true}));
+    }
+    json!({
+        "name": CONTAINER,
+        "image": ingest.spec.image,
+        "args": ["serve"],
+        // A native sidecar: it starts before the application, ends after it, and keeps no Job from completing.
+        "restartPolicy": "Always",
+        "ports": [{"name": HEALTH_PORT, "containerPort": server.health_port, "protocol": "TCP"}],
+        "env": environment(facts),
+        "resources": resources(ingest, facts),
+        "volumeMounts": mounts,
+        // By exec of its own binary: the application's port listens on loopback alone, which the kubelet does not reach.
+        "startupProbe": {
+            "exec": {"command": [PROGRAM, "started"]},
+            "periodSeconds": 1,
+            "timeoutSeconds": 5,
+            "failureThreshold": START_SECONDS_MAX,
+        },
+        "lifecycle": {"preStop": {"exec": {"command": [PROGRAM, "drain"]}}},
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": {
+            "runAsNonRoot": true,
+            "runAsUser": USER_ID,
+            "runAsGroup": USER_ID,
+            "allowPrivilegeEscalation": false,
+            "readOnlyRootFilesystem": true,
+            "capabilities": {"drop": ["ALL"]},
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+    })
+}
+
+fn environment(facts: PodFacts) -> Value {
+    let field = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}});
+    json!([
+        field("POD_NAME", "metadata.name"),
+        field("POD_NAMESPACE", "metadata.namespace"),
+        field("POD_UID", "metadata.uid"),
+        field("NODE_NAME", "spec.nodeName"),
+        {"name": GRACE_VARIABLE, "value": facts.grace_seconds.to_string()},
+    ])
+}
+
+fn resources(ingest: &ValidatedIngest, facts: PodFacts) -> Value {
+    let buffer = &ingest.spec.config.buffer;
+    let ephemeral = buffer.size_limit.bytes() + buffer.scratch_size_limit.bytes() + LOG_ALLOWANCE_BYTES;
+    let ephemeral = json!(lakeingest_crds::Quantity::from_bytes(ephemeral).to_string());
+    let mut requests = compute(&ingest.spec.resources.requests);
+    requests.insert("ephemeral-storage".to_owned(), ephemeral.clone());
+    let mut limits = compute(&ingest.spec.resources.limits);
+    if facts.has_ephemeral_limit {
+        limits.insert("ephemeral-storage".to_owned(), ephemeral);
+    }
+    json!({"requests": requests, "limits": limits})
+}
+
+fn compute(resources: &ComputeResources) -> Map<String, Value> {
+    let values = [("cpu", &resources.cpu), ("memory", &resources.memory)].into_iter();
+    values.filter_map(|(name, value)| Some((name.to_owned(), json!(value.as_deref()?)))).collect()
+}
+
+/// The volumes that the container mounts.
+pub(super) fn volumes(ingest: &ValidatedIngest) -> Vec<Value> {
+    let buffer = &ingest.spec.config.buffer;
+    let config = json!({"name": config_map(&ingest.name), "items": [{"key": CONFIG_FILE, "path": CONFIG_FILE}]});
+    let mut volumes = vec![
+        json!({"name": JOURNAL_VOLUME, "emptyDir": {"sizeLimit": buffer.size_limit.to_string()}}),
+        json!({"name": SCRATCH_VOLUME, "emptyDir": {"sizeLimit": buffer.scratch_size_limit.to_string()}}),
+        json!({"name": CONFIG_VOLUME, "projected": {"sources": [{"configMap": config}]}}),
+    ];
+    if let Some(secret) = &ingest.spec.secret_name {
+        // Optional: a pod starts without its Secret and journals; the files appear once the Secret does.
+        let items: Vec<Value> = CREDENTIALS_KEYS.iter().map(|key| json!({"key": key, "path": key})).collect();
+        let secret = json!({"name": secret, "optional": true, "items": items});
+        volumes.push(json!({"name": CREDENTIALS_VOLUME, "projected": {"sources": [{"secret": secret}]}}));
+    }
+    volumes
+}

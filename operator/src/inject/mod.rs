@@ -1,0 +1,252 @@
+//! The sidecar into a pod: one pure function.
+//!
+//! Owns: [`inject`], which is the same for the webhook and for whoever asks what it would do. Upholds I4 (pure), I7 and
+//! I10: it works on the pod's raw JSON, adds and never removes, and a second run adds nothing.
+//! Does not own: which LakeIngest a pod asks for (`admit`), the container's shape (`container`).
+
+mod container;
+mod patch;
+
+use serde_json::{Value, json};
+
+use crate::controller::ValidatedIngest;
+use crate::names::{
+    CONTAINER, CONTRACT_VERSION, INJECTED_BY, JOURNAL_VOLUME, ORIGINAL_GRACE, SAFE_TO_EVICT_VOLUMES, SCRATCH_VOLUME,
+    STATUS, URL_VARIABLE,
+};
+use container::{PodFacts, container, volumes};
+use patch::{Patch, Step};
+
+/// A pod's grace period when it names none. Unit: seconds.
+/// Source: `terminationGracePeriodSeconds` of `PodSpec`, Kubernetes 1.33.
+const DEFAULT_GRACE_SECONDS: u64 = 30;
+
+/// Containers through which all of a pod's traffic goes. Where one is a native sidecar, ours comes right after it, so
+/// that it starts with a network and ends before the network does.
+const MESH_PROXIES: [&str; 3] = ["istio-proxy", "linkerd-proxy", "kuma-sidecar"];
+
+/// Longest warning that the API server passes on whole. Unit: characters.
+/// Source: `AdmissionResponse.warnings`, admission.k8s.io/v1.
+const WARNING_LENGTH_MAX: usize = 120;
+
+/// What is done to a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Injection {
+    /// The operations of a JSON Patch; empty if the pod has everything already.
+    pub patch: Vec<Value>,
+    /// What the one who creates the pod should know.
+    pub warnings: Vec<String>,
+    /// The pod with the patch applied.
+    pub pod: Value,
+}
+
+/// Why a pod cannot have a sidecar, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It is in the node's network, where the port would be the node's.
+    #[error(
+        "the pod uses the node's network (hostNetwork: true), where localhost is the node's; take hostNetwork away"
+    )]
+    HostNetwork,
+    /// There is no sidecar for its operating system.
+    #[error("the pod runs on Windows (os.name: windows); the sidecar runs on Linux alone")]
+    Windows,
+    /// It has a container of the sidecar's name that is not the sidecar.
+    #[error("the pod has a container named \"lakeingest\", which is the sidecar's name; rename it")]
+    ForeignContainer,
+    /// It has a volume of one of the sidecar's names that was not injected.
+    #[error("the pod has a volume named \"{name}\", which is one of the sidecar's; rename it")]
+    ForeignVolume {
+        /// The volume.
+        name: String,
+    },
+    /// One of its containers declares a port that the sidecar needs.
+    #[error(
+        "container \"{container}\" declares port {port}, which the sidecar needs; choose another with spec.sidecar.{field} of LakeIngest \"{ingest}\""
+    )]
+    PortTaken {
+        /// The container.
+        container: String,
+        /// The port.
+        port: u64,
+        /// The field of the LakeIngest that sets it.
+        field: &'static str,
+        /// The LakeIngest.
+        ingest: String,
+    },
+    /// It is not a pod.
+    #[error("the object has no spec.containers: it is not a pod")]
+    NotAPod,
+}
+
+/// Adds the sidecar of `ingest` to a pod's raw JSON.
+///
+/// # Errors
+/// See [`Refusal`]; nothing is half done.
+pub fn inject(pod: &Value, ingest: &ValidatedIngest) -> Result<Injection, Refusal> {
+    refuse_what_cannot_work(pod, ingest)?;
+    let mut patch = Patch::of(pod.clone());
+    let mut warnings = Vec::new();
+    add_grace(&mut patch, ingest);
+    add_volumes(&mut patch, ingest);
+    let is_new = add_container(&mut patch, ingest);
+    add_variables(&mut patch, ingest, &mut warnings);
+    add_marks(&mut patch, ingest, is_new);
+    for warning in &mut warnings {
+        *warning = warning.chars().take(WARNING_LENGTH_MAX).collect();
+    }
+    let (patch, pod) = patch.finish();
+    Ok(Injection { patch, warnings, pod })
+}
+
+fn refuse_what_cannot_work(pod: &Value, ingest: &ValidatedIngest) -> Result<(), Refusal> {
+    let spec = &pod["spec"];
+    if spec["containers"].as_array().is_none_or(Vec::is_empty) {
+        return Err(Refusal::NotAPod);
+    }
+    if spec["hostNetwork"] == true {
+        return Err(Refusal::HostNetwork);
+    }
+    if spec["os"]["name"] == "windows" {
+        return Err(Refusal::Windows);
+    }
+    let was_injected = !pod["metadata"]["annotations"][STATUS].is_null();
+    let is_ours = |container: &Value| container["name"] == CONTAINER;
+    let is_foreign = items(&spec["initContainers"]).any(is_ours) && !was_injected;
+    if is_foreign || items(&spec["containers"]).any(is_ours) {
+        return Err(Refusal::ForeignContainer);
+    }
+    for volume in volumes(ingest) {
+        let name = volume["name"].as_str().unwrap_or_default();
+        if !was_injected && items(&spec["volumes"]).any(|volume| volume["name"] == name) {
+            return Err(Refusal::ForeignVolume { name: name.to_owned() });
+        }
+    }
+    refuse_taken_ports(spec, ingest)
+}
+
+fn refuse_taken_ports(spec: &Value, ingest: &ValidatedIngest) -> Result<(), Refusal> {
+    let server = &ingest.spec.config.server;
+    let needed = [(u64::from(server.port), "port"), (u64::from(server.health_port), "healthPort")];
+    let others = items(&spec["containers"]).chain(items(&spec["initContainers"]));
+    for container in others.filter(|container| container["name"] != CONTAINER) {
+        for declared in items(&container["ports"]) {
+            let is_tcp = declared["protocol"].as_str().unwrap_or("TCP") == "TCP";
+            let taken = needed.iter().find(|(port, _)| is_tcp && declared["containerPort"] == *port);
+            if let Some((port, field)) = taken {
+                let container = container["name"].as_str().unwrap_or_default().to_owned();
+                return Err(Refusal::PortTaken { container, port: *port, field, ingest: ingest.name.clone() });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// An application may use up its own grace period, so ours is added to it; what it was is kept.
+fn add_grace(patch: &mut Patch, ingest: &ValidatedIngest) {
+    let own = patch.get(&["spec".into(), "terminationGracePeriodSeconds".into()]).and_then(Value::as_u64);
+    let own = own.unwrap_or(DEFAULT_GRACE_SECONDS);
+    if patch.set_if_absent(&ANNOTATIONS, ORIGINAL_GRACE, json!(own.to_string())) {
+        let with_ours = own + u64::from(ingest.spec.config.drain.grace_period_seconds);
+        patch.set(&["spec".into()], "terminationGracePeriodSeconds", json!(with_ours));
+    }
+}
+
+fn add_volumes(patch: &mut Patch, ingest: &ValidatedIngest) {
+    for volume in volumes(ingest) {
+        patch.append_named(&["spec".into(), "volumes".into()], volume);
+    }
+}
+
+/// Adds the container, or puts back what another webhook has taken out of it. Says whether it was added.
+fn add_container(patch: &mut Patch, ingest: &ValidatedIngest) -> bool {
+    let wanted = container(ingest, facts_of(&patch.document()["spec"]));
+    let list: [Step<'_>; 2] = ["spec".into(), "initContainers".into()];
+    let Some(index) = patch.position(&list, CONTAINER) else {
+        let after_proxy = after_mesh_proxy(patch.document());
+        return patch.insert_named(&list, after_proxy, wanted);
+    };
+    let place = [list.as_slice(), &[index.into()]].concat();
+    for (field, value) in wanted.as_object().into_iter().flatten() {
+        patch.set_if_absent(&place, field, value.clone());
+    }
+    false
+}
+
+fn facts_of(spec: &Value) -> PodFacts {
+    let all = items(&spec["containers"]).chain(items(&spec["initContainers"]));
+    let mut others = all.filter(|container| container["name"] != CONTAINER);
+    PodFacts {
+        grace_seconds: spec["terminationGracePeriodSeconds"].as_u64().unwrap_or(DEFAULT_GRACE_SECONDS),
+        has_ephemeral_limit: others.any(|container| !container["resources"]["limits"]["ephemeral-storage"].is_null()),
+    }
+}
+
+/// The place behind the last mesh proxy that is a native sidecar; the first place if there is none.
+fn after_mesh_proxy(pod: &Value) -> usize {
+    let is_proxy = |container: &Value| {
+        let name = container["name"].as_str().unwrap_or_default();
+        MESH_PROXIES.contains(&name) && container["restartPolicy"] == "Always"
+    };
+    let proxies = items(&pod["spec"]["initContainers"]).enumerate().filter(|(_, container)| is_proxy(container));
+    proxies.last().map_or(0, |(index, _)| index + 1)
+}
+
+fn add_variables(patch: &mut Patch, ingest: &ValidatedIngest, warnings: &mut Vec<String>) {
+    let url = format!("http://localhost:{}", ingest.spec.config.server.port);
+    let count = patch.document()["spec"]["containers"].as_array().map_or(0, Vec::len);
+    for index in 0..count {
+        let variables: [Step<'_>; 4] = ["spec".into(), "containers".into(), index.into(), "env".into()];
+        if patch.append_named(&variables, json!({"name": URL_VARIABLE, "value": url})) {
+            continue;
+        }
+        let container = &patch.document()["spec"]["containers"][index];
+        let is_ours =
+            items(&container["env"]).any(|variable| variable["name"] == URL_VARIABLE && variable["value"] == url);
+        if !is_ours {
+            let name = container["name"].as_str().unwrap_or_default();
+            warnings.push(format!("container {name} sets {URL_VARIABLE} itself; the sidecar is at {url}"));
+        }
+    }
+}
+
+/// What tells later that and how the pod was injected.
+fn add_marks(patch: &mut Patch, ingest: &ValidatedIngest, is_new: bool) {
+    let volumes: Vec<Value> = volumes(ingest).into_iter().map(|volume| volume["name"].clone()).collect();
+    let status = json!({
+        "version": CONTRACT_VERSION,
+        "lakeIngest": {"name": ingest.name, "uid": ingest.uid, "generation": ingest.generation},
+        "image": ingest.spec.image,
+        "container": CONTAINER,
+        "volumes": volumes,
+    });
+    // A pod that was copied from an injected one may bring the marks of another injection.
+    if is_new {
+        patch.set(&ANNOTATIONS, STATUS, json!(status.to_string()));
+        patch.set(&LABELS, INJECTED_BY, json!(ingest.name));
+    } else {
+        patch.set_if_absent(&ANNOTATIONS, STATUS, json!(status.to_string()));
+        patch.set_if_absent(&LABELS, INJECTED_BY, json!(ingest.name));
+    }
+    let listed = patch.get(&[ANNOTATIONS[0], ANNOTATIONS[1], SAFE_TO_EVICT_VOLUMES.into()]);
+    let mut names: Vec<String> =
+        listed.and_then(Value::as_str).unwrap_or_default().split(',').map(|name| name.trim().to_owned()).collect();
+    names.retain(|name| !name.is_empty());
+    for ours in [JOURNAL_VOLUME, SCRATCH_VOLUME] {
+        if !names.iter().any(|name| name == ours) {
+            names.push(ours.to_owned());
+        }
+    }
+    patch.set(&ANNOTATIONS, SAFE_TO_EVICT_VOLUMES, json!(names.join(",")));
+}
+
+const ANNOTATIONS: [Step<'static>; 2] = [Step::Field("metadata"), Step::Field("annotations")];
+const LABELS: [Step<'static>; 2] = [Step::Field("metadata"), Step::Field("labels")];
+
+/// The items of a list; none if it is absent.
+fn items(list: &Value) -> impl Iterator<Item = &Value> {
+    list.as_array().into_iter().flatten()
+}
+
+#[cfg(test)]
+mod tests;

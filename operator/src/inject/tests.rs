@@ -1,0 +1,305 @@
+//! Pods of many shapes with the sidecar added to them.
+
+use lakeingest_crds::Quantity;
+use proptest::prelude::*;
+
+use super::*;
+use crate::controller::validate;
+use crate::fixtures::{ingest, names, pod, validated};
+use crate::names::{CREDENTIALS_VOLUME, GRACE_VARIABLE, ON_ERROR};
+
+/// Injects, and holds the patch against an implementation of RFC 6902 that is not ours.
+fn injected(pod: &Value) -> Value {
+    let injection = inject(pod, &validated()).expect("the pod can be injected");
+    let mut applied = pod.clone();
+    let patch: json_patch::Patch =
+        serde_json::from_value(Value::Array(injection.patch)).expect("the operations are a patch");
+    json_patch::patch(&mut applied, &patch).expect("the patch applies");
+    assert_eq!(applied, injection.pod);
+    applied
+}
+
+fn refuses_with(words: &str, change: impl FnOnce(&mut Value)) {
+    let mut pod = pod();
+    change(&mut pod);
+    let refusal = inject(&pod, &validated()).expect_err("it cannot work").to_string();
+    assert!(refusal.contains(words), "{refusal}");
+}
+
+fn sidecar(pod: &Value) -> &Value {
+    items(&pod["spec"]["initContainers"]).find(|container| container["name"] == CONTAINER).expect("it is injected")
+}
+
+#[test]
+fn a_plain_pod_gets_the_container_its_volumes_and_the_variable() {
+    let pod = injected(&pod());
+    let sidecar = sidecar(&pod);
+    assert_eq!(sidecar["restartPolicy"], "Always");
+    assert_eq!(sidecar["args"], json!(["serve"]));
+    assert_eq!(sidecar["startupProbe"]["exec"]["command"], json!(["lakeingest-sidecar", "started"]));
+    assert_eq!(sidecar["lifecycle"]["preStop"]["exec"]["command"], json!(["lakeingest-sidecar", "drain"]));
+    assert_eq!(
+        pod["spec"]["containers"][0]["env"],
+        json!([{"name": "LAKE_INGEST_URL", "value": "http://localhost:8001"}])
+    );
+    let volumes: Vec<&str> = items(&pod["spec"]["volumes"]).filter_map(|volume| volume["name"].as_str()).collect();
+    assert_eq!(volumes, ["lakeingest-journal", "lakeingest-scratch", "lakeingest-config", "lakeingest-credentials"]);
+    let mounts: Vec<&str> = items(&sidecar["volumeMounts"]).filter_map(|mount| mount["name"].as_str()).collect();
+    assert!(volumes.iter().all(|volume| mounts.contains(volume)), "{mounts:?}");
+    assert_eq!(pod["metadata"]["labels"]["lakeingest.io/injected-by"], "events");
+    let status = pod["metadata"]["annotations"]["lakeingest.io/status"].as_str().expect("the status is a text");
+    let status: Value = serde_json::from_str(status).expect("the status is JSON");
+    assert_eq!(status["lakeIngest"], json!({"name": "events", "uid": "uid-of-events", "generation": 3}));
+    assert_eq!(status["version"], 1);
+}
+
+/// Source: <https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted>.
+#[test]
+fn the_container_keeps_every_rule_of_the_restricted_standard() {
+    let pod = injected(&pod());
+    let context = &sidecar(&pod)["securityContext"];
+    assert_eq!(context["runAsNonRoot"], true);
+    assert_eq!(context["allowPrivilegeEscalation"], false);
+    assert_eq!(context["capabilities"], json!({"drop": ["ALL"]}));
+    assert_eq!(context["seccompProfile"]["type"], "RuntimeDefault");
+    assert!(context["runAsUser"].as_u64().is_some_and(|user| user > 0));
+    assert_eq!(context["readOnlyRootFilesystem"], true);
+    for volume in items(&pod["spec"]["volumes"]) {
+        assert!(volume.get("emptyDir").is_some() || volume.get("projected").is_some(), "{volume}");
+    }
+}
+
+#[test]
+fn a_secret_that_is_missing_does_not_keep_the_pod_from_starting() {
+    let pod = injected(&pod());
+    let volume =
+        items(&pod["spec"]["volumes"]).find(|volume| volume["name"] == CREDENTIALS_VOLUME).expect("it is there");
+    let secret = &volume["projected"]["sources"][0]["secret"];
+    assert_eq!((&secret["name"], &secret["optional"]), (&json!("lake-s3"), &json!(true)));
+}
+
+#[test]
+fn the_pods_token_is_kept_from_the_sidecar() {
+    let pod = injected(&pod());
+    let path = "/var/run/secrets/kubernetes.io/serviceaccount";
+    let mount = items(&sidecar(&pod)["volumeMounts"]).find(|mount| mount["mountPath"] == path);
+    assert_eq!(mount.map(|mount| &mount["name"]), Some(&json!(SCRATCH_VOLUME)), "an empty folder is there instead");
+}
+
+#[test]
+fn without_a_secret_there_is_no_volume_for_one() {
+    let mut without = ingest("events", json!({}));
+    without.spec.credentials = None;
+    let without = validate(&without, &names()).expect("it is legal");
+    let pod = inject(&pod(), &without).expect("it can be injected").pod;
+    assert!(items(&pod["spec"]["volumes"]).all(|volume| volume["name"] != CREDENTIALS_VOLUME));
+    assert!(items(&sidecar(&pod)["volumeMounts"]).all(|mount| mount["name"] != CREDENTIALS_VOLUME));
+}
+
+#[test]
+fn our_grace_is_added_to_the_pods_own_and_passed_on() {
+    for (own, original, whole) in [(json!(5), "5", 65), (json!(null), "30", 90), (json!(0), "0", 60)] {
+        let mut pod = pod();
+        pod["spec"]["terminationGracePeriodSeconds"] = own;
+        let pod = injected(&pod);
+        assert_eq!(pod["spec"]["terminationGracePeriodSeconds"], whole);
+        assert_eq!(pod["metadata"]["annotations"][ORIGINAL_GRACE], original);
+        let passed = items(&sidecar(&pod)["env"]).find(|variable| variable["name"] == GRACE_VARIABLE);
+        assert_eq!(passed.map(|variable| &variable["value"]), Some(&json!(whole.to_string())));
+    }
+}
+
+#[test]
+fn the_request_for_ephemeral_storage_is_that_of_both_volumes_and_the_log() {
+    let pod = injected(&pod());
+    let resources = &sidecar(&pod)["resources"];
+    let requested = resources["requests"]["ephemeral-storage"].as_str().expect("it is requested");
+    let requested: Quantity = requested.parse().expect("it is a quantity");
+    assert_eq!(requested.bytes(), (2 << 30) + (1 << 30) + (50 << 20));
+    assert!(resources["limits"]["ephemeral-storage"].is_null(), "alone it would limit the whole pod");
+}
+
+#[test]
+fn where_a_container_limits_ephemeral_storage_ours_is_among_the_limits() {
+    let mut limited = pod();
+    limited["spec"]["containers"][0]["resources"] = json!({"limits": {"ephemeral-storage": "20Mi"}});
+    let pod = injected(&limited);
+    let resources = &sidecar(&pod)["resources"];
+    assert_eq!(resources["limits"]["ephemeral-storage"], resources["requests"]["ephemeral-storage"]);
+}
+
+#[test]
+fn the_container_is_first_or_right_behind_a_mesh_proxy_that_is_a_sidecar() {
+    let proxy = json!({"name": "istio-proxy", "restartPolicy": "Always"});
+    for (before, place) in [
+        (json!([]), 0),
+        (json!([{"name": "migrate"}]), 0),
+        (json!([{"name": "istio-init"}, proxy, {"name": "migrate"}]), 2),
+        // An ordinary init container of that name would end before the application starts.
+        (json!([{"name": "istio-proxy"}]), 0),
+    ] {
+        let mut with = pod();
+        with["spec"]["initContainers"] = before;
+        let pod = injected(&with);
+        assert_eq!(pod["spec"]["initContainers"][place]["name"], CONTAINER);
+    }
+}
+
+#[test]
+fn volumes_that_may_be_lost_with_a_node_are_added_to_the_autoscalers_list() {
+    let mut listed = pod();
+    listed["metadata"]["annotations"][SAFE_TO_EVICT_VOLUMES] = json!("cache, lakeingest-journal");
+    let pod = injected(&listed);
+    assert_eq!(pod["metadata"]["annotations"][SAFE_TO_EVICT_VOLUMES], "cache,lakeingest-journal,lakeingest-scratch");
+}
+
+#[test]
+fn a_second_run_adds_nothing() {
+    let once = injected(&pod());
+    let again = inject(&once, &validated()).expect("it can be injected");
+    assert_eq!(again.patch, Vec::<Value>::new());
+}
+
+#[test]
+fn what_another_webhook_has_taken_away_is_put_back() {
+    let mut stripped = injected(&pod());
+    let whole = stripped.clone();
+    let sidecar = &mut stripped["spec"]["initContainers"][0];
+    for field in ["restartPolicy", "startupProbe", "lifecycle"] {
+        sidecar.as_object_mut().expect("a container is an object").remove(field);
+    }
+    assert_eq!(injected(&stripped), whole);
+}
+
+#[test]
+fn a_copy_of_an_injected_pod_without_the_container_gets_the_marks_of_its_own_injection() {
+    let mut copy = injected(&pod());
+    copy["spec"]["initContainers"] = json!([]);
+    copy["metadata"]["annotations"][STATUS] = json!("{\"version\":0}");
+    copy["metadata"]["labels"][INJECTED_BY] = json!("another");
+    let pod = injected(&copy);
+    assert_eq!(pod["metadata"]["labels"][INJECTED_BY], "events");
+    assert!(pod["metadata"]["annotations"][STATUS].as_str().is_some_and(|status| status.contains("uid-of-events")));
+}
+
+#[test]
+fn a_container_that_sets_the_variable_itself_keeps_it_and_is_warned() {
+    let mut own = pod();
+    own["spec"]["containers"][0]["env"] = json!([{"name": "LAKE_INGEST_URL", "value": "http://elsewhere"}]);
+    let injection = inject(&own, &validated()).expect("it can be injected");
+    assert_eq!(injection.pod["spec"]["containers"][0]["env"], own["spec"]["containers"][0]["env"]);
+    assert!(
+        injection.warnings.iter().any(|warning| warning.contains("app sets LAKE_INGEST_URL")),
+        "{:?}",
+        injection.warnings
+    );
+}
+
+#[test]
+fn what_cannot_work_is_refused_with_what_to_do() {
+    refuses_with("take hostNetwork away", |pod| pod["spec"]["hostNetwork"] = json!(true));
+    refuses_with("Linux alone", |pod| pod["spec"]["os"] = json!({"name": "windows"}));
+    refuses_with("rename it", |pod| pod["spec"]["containers"][0]["name"] = json!("lakeingest"));
+    refuses_with("rename it", |pod| pod["spec"]["initContainers"] = json!([{"name": "lakeingest"}]));
+    refuses_with("lakeingest-config", |pod| {
+        pod["spec"]["volumes"] = json!([{"name": "lakeingest-config", "emptyDir": {}}])
+    });
+    refuses_with("spec.sidecar.port", |pod| pod["spec"]["containers"][0]["ports"] = json!([{"containerPort": 8001}]));
+    refuses_with("spec.sidecar.healthPort", |pod| {
+        pod["spec"]["containers"][0]["ports"] = json!([{"containerPort": 8002}])
+    });
+    refuses_with("not a pod", |pod| pod["spec"] = json!({}));
+}
+
+#[test]
+fn a_udp_port_of_the_same_number_is_no_conflict() {
+    let mut udp = pod();
+    udp["spec"]["containers"][0]["ports"] = json!([{"containerPort": 8001, "protocol": "UDP"}]);
+    injected(&udp);
+}
+
+/// Any JSON, as fields that this version does not know.
+fn anything() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i32>().prop_map(Value::from),
+        "[a-z/~. ]{0,8}".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(3, 16, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::hash_map("[a-zA-Z/~.]{1,8}", inner, 0..4).prop_map(Value::from_iter),
+        ]
+    })
+}
+
+/// Pods with containers, volumes, variables and unknown fields of any kind.
+fn pods() -> impl Strategy<Value = Value> {
+    let names = || prop::collection::hash_set("[a-z]{1,6}", 1..4);
+    (names(), names(), anything(), anything(), prop::option::of(0_u64..4_000), any::<bool>()).prop_map(
+        |(containers, init, unknown, annotations, grace, has_lists)| {
+            let container = |name: &String| json!({"name": name, "unknownField": unknown});
+            let mut pod = pod();
+            pod["spec"]["containers"] = containers.iter().map(container).collect();
+            pod["spec"]["terminationGracePeriodSeconds"] = json!(grace);
+            pod["spec"]["someNewField"] = unknown.clone();
+            if has_lists {
+                pod["spec"]["initContainers"] = init.iter().map(container).collect();
+                pod["spec"]["volumes"] = init.iter().map(|name| json!({"name": name, "newKind": unknown})).collect();
+            }
+            if let Some(annotations) = annotations.as_object() {
+                for (name, value) in annotations {
+                    pod["metadata"]["annotations"][name] = json!(value.to_string());
+                }
+            }
+            pod
+        },
+    )
+}
+
+/// What of `before` is not in `after`: nothing may go, but the grace period and the autoscaler's list may change.
+fn lost(before: &Value, after: &Value, path: &str) -> Vec<String> {
+    if path.ends_with("/terminationGracePeriodSeconds") || path.ends_with(SAFE_TO_EVICT_VOLUMES) || before.is_null() {
+        return Vec::new();
+    }
+    match (before, after) {
+        (Value::Object(before), Value::Object(after)) => before
+            .iter()
+            .flat_map(|(key, value)| lost(value, after.get(key).unwrap_or(&Value::Null), &format!("{path}/{key}")))
+            .collect(),
+        // Items are added; those that were there keep their order.
+        (Value::Array(before), Value::Array(after)) => {
+            let kept = |item: &&Value| before.iter().any(|old| old["name"] == item["name"]);
+            let kept: Vec<&Value> = after.iter().filter(|item| path.ends_with("unknownField") || kept(item)).collect();
+            if path.contains("nknown") || path.contains("ewField") || path.contains("newKind") {
+                return if before == after { Vec::new() } else { vec![path.to_owned()] };
+            }
+            if kept.len() != before.len() {
+                return vec![path.to_owned()];
+            }
+            before.iter().zip(kept).flat_map(|(old, new)| lost(old, new, &format!("{path}/[]"))).collect()
+        }
+        (before, after) if before == after => Vec::new(),
+        _ => vec![path.to_owned()],
+    }
+}
+
+proptest! {
+    /// Invariant I10: nothing that a pod holds is removed, whatever it holds, and a second run adds nothing.
+    #[test]
+    fn i10_injection_only_adds_and_adds_once(pod in pods()) {
+        let once = injected(&pod);
+        prop_assert_eq!(lost(&pod, &once, ""), Vec::<String>::new());
+        let again = inject(&once, &validated()).expect("it can be injected again");
+        prop_assert_eq!(again.patch, Vec::<Value>::new());
+    }
+}
+
+/// Invariant I4: the same pod and the same LakeIngest give the same patch.
+#[test]
+fn i4_injection_is_a_function_of_its_arguments() {
+    let mut pod = pod();
+    pod["metadata"]["annotations"][ON_ERROR] = json!("allow");
+    assert_eq!(inject(&pod, &validated()), inject(&pod, &validated()));
+}

@@ -1,0 +1,69 @@
+//! `lakeingest-operator`: the command line.
+//!
+//! Owns: parsing, logging, the runtime. Does not own: what is done (`lakeingest_operator::run`).
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use lakeingest_operator::settings::RunArguments;
+use lakeingest_operator::{REVISION, TARGET, error_chain, run};
+use tracing::{error, warn};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// Injects the sidecar into the pods that ask for it, and keeps its configuration.
+#[derive(Debug, Parser)]
+#[command(name = "lakeingest-operator", version = version())]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run in a cluster, until SIGTERM
+    Run(RunArguments),
+}
+
+fn version() -> &'static str {
+    static VERSION: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    VERSION.get_or_init(|| format!("{} (revision {REVISION}, {TARGET})", env!("CARGO_PKG_VERSION")))
+}
+
+/// Logs to standard error, as much as `LAKEINGEST_LOG` says: a level, or `module=level` pairs with commas between.
+fn start_logging() {
+    let wanted = std::env::var("LAKEINGEST_LOG").ok();
+    let parsed = wanted.as_deref().map(str::parse::<Targets>);
+    let filter = match &parsed {
+        Some(Ok(filter)) => filter.clone(),
+        Some(Err(_)) | None => Targets::new().with_default(tracing::Level::INFO),
+    };
+    let to_terminal = std::io::stderr().is_terminal();
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(to_terminal);
+    tracing_subscriber::registry().with(lines).with(filter).init();
+    if let Some(Err(error)) = parsed {
+        warn!(error = %error, "LAKEINGEST_LOG cannot be used; logging at info");
+    }
+}
+
+fn main() -> ExitCode {
+    let Arguments { verb: Verb::Run(arguments) } = Arguments::parse();
+    start_logging();
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .expect("nothing has chosen a provider before the first line of the program");
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            error!(error = %error, "failed to start the runtime");
+            return ExitCode::FAILURE;
+        }
+    };
+    runtime.block_on(run::run(arguments)).unwrap_or_else(|error| {
+        let error: &(dyn std::error::Error + 'static) = error.as_ref();
+        error!(error = %error_chain(error), "failed to start");
+        ExitCode::FAILURE
+    })
+}

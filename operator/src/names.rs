@@ -1,0 +1,84 @@
+//! The names that users and sidecars know: annotations, labels, volumes, paths.
+//!
+//! Owns: the constants of the pod's contract, version 1. A sidecar of the next version runs in a pod that has them, so
+//! none of them changes without a new version of the contract.
+//! Does not own: what is done with them.
+
+use lakeingest_crds::sidecar_config::OwnerReference;
+
+/// Version of the pod's contract, as it is in the status annotation.
+pub const CONTRACT_VERSION: u32 = 1;
+
+/// Annotation of a pod: the LakeIngest that it asks for; `true`: the namespace's only one; `false`: none.
+pub const INJECT: &str = "lakeingest.io/inject";
+/// Annotation of a pod: `allow` lets it run without the sidecar rather than not at all.
+pub const ON_ERROR: &str = "lakeingest.io/on-error";
+/// Annotation of a pod, written at injection: what was injected, as JSON.
+pub const STATUS: &str = "lakeingest.io/status";
+/// Label of a pod, written at injection: the LakeIngest that its sidecar is wired from.
+pub const INJECTED_BY: &str = "lakeingest.io/injected-by";
+/// Annotation of a pod, written at injection: its grace period before ours was added. Unit: seconds.
+pub const ORIGINAL_GRACE: &str = "lakeingest.io/original-termination-grace-period-seconds";
+/// Annotation of a pod that the cluster autoscaler reads: volumes that do not keep it from removing the node. Ours are
+/// drained when a pod is evicted.
+/// Source: <https://github.com/kubernetes/autoscaler/blob/master/cluster-autoscaler/FAQ.md>.
+pub const SAFE_TO_EVICT_VOLUMES: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes";
+/// Annotation of a ConfigMap: the generation of the LakeIngest that it was rendered from.
+pub const GENERATION: &str = "lakeingest.io/generation";
+
+/// Label of what the operator has made, with the value [`MANAGER`].
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// The operator, as the value of labels and as the field manager of server-side apply.
+pub const MANAGER: &str = "lakeingest-operator";
+
+/// Name of the injected container.
+pub const CONTAINER: &str = "lakeingest";
+/// Its program, found through the image's `PATH`.
+pub const PROGRAM: &str = "lakeingest-sidecar";
+/// Variable in each application container: where the sidecar is.
+pub const URL_VARIABLE: &str = "LAKE_INGEST_URL";
+/// Variable of the sidecar: the pod's whole grace period, with ours added. Unit: seconds.
+pub const GRACE_VARIABLE: &str = "LAKEINGEST_TERMINATION_GRACE_PERIOD_SECONDS";
+
+/// Name of the port of probes and metrics.
+pub const HEALTH_PORT: &str = "lake-health";
+
+/// The journal's volume.
+pub const JOURNAL_VOLUME: &str = "lakeingest-journal";
+/// Where it is mounted.
+pub const JOURNAL_PATH: &str = "/var/lib/lakeingest/journal";
+/// The scratch volume.
+pub const SCRATCH_VOLUME: &str = "lakeingest-scratch";
+/// Where it is mounted.
+pub const SCRATCH_PATH: &str = "/var/lib/lakeingest/scratch";
+/// The volume of the configuration.
+pub const CONFIG_VOLUME: &str = "lakeingest-config";
+/// Where it is mounted.
+pub const CONFIG_PATH: &str = "/etc/lakeingest/config";
+/// The file of the configuration, and its key in the ConfigMap.
+pub const CONFIG_FILE: &str = "config.yaml";
+/// The volume of the credentials.
+pub const CREDENTIALS_VOLUME: &str = "lakeingest-credentials";
+/// Where it is mounted.
+pub const CREDENTIALS_PATH: &str = "/etc/lakeingest/credentials";
+/// The keys of the credentials' Secret, each a file.
+pub const CREDENTIALS_KEYS: [&str; 3] = ["accessKeyId", "secretAccessKey", "sessionToken"];
+
+/// Where the API server mounts a pod's token into each container that has nothing there.
+/// Source: the admission plugin ServiceAccount, Kubernetes 1.33.
+pub const TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+/// The folder of the scratch volume that is there instead, empty.
+pub const NO_TOKEN: &str = "no-token";
+
+/// The user and group of the sidecar's image.
+pub const USER_ID: u32 = 65_532;
+
+/// Name of the ConfigMap of a LakeIngest.
+pub fn config_map(ingest: &str) -> String {
+    format!("lakeingest-{ingest}")
+}
+
+/// Who owns a prefix, as people read it.
+pub fn owner(owner: &OwnerReference) -> String {
+    format!("{}/{}", owner.namespace, owner.name)
+}

@@ -1,0 +1,229 @@
+//! The operator put together, from its start to its end.
+//!
+//! Owns: the order in which the parts start and end, the exit code. Does not own: the parts.
+//!
+//! Start: API server → authority → leaf → ports → watches and controller, bundle.
+//! End, on SIGTERM or SIGINT: not ready → pods are still decided over for a moment → listeners closed → exit.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::Api;
+use kube::runtime::events::{Recorder, Reporter};
+use kube::{Client, ResourceExt};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing::{Instrument, error, info, info_span};
+
+use crate::admit::{Admission, REFERENCE_WAIT};
+use crate::certs::{Authority, BundleKeeper, LeafKeeper, keep};
+use crate::clock::{SharedClock, SystemClock};
+use crate::controller::{self, Context, ContextNames};
+use crate::health::{self, Readiness};
+use crate::index::{Index, Watches};
+use crate::limits::LEAVING_WAIT;
+use crate::metrics::Metrics;
+use crate::names::MANAGER;
+use crate::settings::RunArguments;
+use crate::webhook::{self, PodReview, Webhook};
+use crate::{server, version};
+
+/// A part ended that should not have. Source: `EX_SOFTWARE` of sysexits.h.
+const EXIT_FAILED: u8 = 70;
+
+/// Runs the operator until it is told to end.
+///
+/// # Errors
+/// It could not be started.
+pub async fn run(arguments: RunArguments) -> anyhow::Result<ExitCode> {
+    let clock = SystemClock::shared();
+    let metrics = Arc::new(Metrics::default());
+    let client = Client::try_default().await?;
+    let kubernetes = version::require(&client).await?;
+    info!(version = env!("CARGO_PKG_VERSION"), revision = crate::REVISION, target = crate::TARGET, %kubernetes, "starting");
+    let names = Arc::new(names(&client, &arguments).await?);
+    let (namespace, secret) = (&arguments.namespace, &arguments.ca_secret);
+    let authority = Arc::new(Authority::of_secret(&client, namespace, secret, clock.now()).await?);
+    let bundle = authority.bundle().to_owned();
+    let leaf = LeafKeeper::new(authority, &arguments.webhook_service, namespace, clock.clone())?;
+    let parts = Parts { arguments, clock, metrics, client, names, leaf: Arc::new(leaf), bundle };
+    let mut signals =
+        Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
+    let mut running = Running::start(parts).await?;
+    tokio::select! {
+        () = signals.next() => {}
+        part = running.first_to_end() => {
+            error!(part, "ending because a part failed");
+            return Ok(ExitCode::from(EXIT_FAILED));
+        }
+    }
+    running.leave(&mut signals).await;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn names(client: &Client, arguments: &RunArguments) -> anyhow::Result<ContextNames> {
+    // It lives as long as the cluster, and nobody can make another.
+    let system: Namespace = Api::all(client.clone()).get("kube-system").await?;
+    let cluster_id = system
+        .uid()
+        .ok_or_else(|| anyhow::anyhow!("failed to identify the cluster: namespace kube-system has no uid"))?;
+    Ok(ContextNames { cluster_id, images: arguments.images() })
+}
+
+/// What the parts are made of.
+struct Parts {
+    arguments: RunArguments,
+    clock: SharedClock,
+    metrics: Arc<Metrics>,
+    client: Client,
+    names: Arc<ContextNames>,
+    leaf: Arc<LeafKeeper>,
+    bundle: String,
+}
+
+/// The signals that end the process.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// The operator at work.
+struct Running {
+    parts: JoinSet<&'static str>,
+    /// Becomes true when other replicas should take over.
+    leaving: watch::Sender<bool>,
+    /// Becomes true when nothing is taken any more.
+    stopping: watch::Sender<bool>,
+}
+
+impl Running {
+    async fn start(from: Parts) -> anyhow::Result<Self> {
+        let webhook_listener = listen("--webhook-port", from.arguments.webhook_port).await?;
+        let health_listener = listen("--health-port", from.arguments.health_port).await?;
+        let (leaving, is_leaving) = watch::channel(false);
+        let (stopping, is_stopping) = watch::channel(false);
+        let (trusted, is_trusted) = watch::channel(false);
+        let (synced, is_synced) = watch::channel(false);
+        let (index, watches) = Index::watch(&from.client);
+        let mut parts = JoinSet::new();
+
+        let readiness = Readiness { is_synced, is_trusted, is_leaving };
+        let routes = health::router(readiness, Arc::clone(&from.metrics));
+        let health = server::serve(health_listener, None, routes, is_stopping.clone());
+        start(&mut parts, "health", health);
+
+        let routes = webhook::router(webhook_of(&from, &index));
+        let tls = webhook::tls(Arc::clone(&from.leaf))?;
+        let webhook = server::serve(webhook_listener, Some(tls), routes, is_stopping.clone());
+        start(&mut parts, "webhook", webhook);
+
+        start(&mut parts, "leaf", Arc::clone(&from.leaf).run(Arc::clone(&from.metrics)));
+        let bundle = BundleKeeper {
+            configuration: from.arguments.webhook_configuration.clone(),
+            bundle: from.bundle.clone(),
+            leaf: Arc::clone(&from.leaf),
+            metrics: Arc::clone(&from.metrics),
+        };
+        start(&mut parts, "bundle", keep(bundle, from.client.clone(), trusted));
+
+        start(&mut parts, "controller", control(&from, index.clone(), watches, is_stopping.clone()));
+        let mut until_stop = is_stopping;
+        start(&mut parts, "index", async move {
+            index.synced().await;
+            synced.send_replace(true);
+            info!("the watches are filled");
+            let _ = until_stop.wait_for(|stopping| *stopping).await;
+        });
+        Ok(Self { parts, leaving, stopping })
+    }
+
+    /// The name of the part that ends first.
+    async fn first_to_end(&mut self) -> &'static str {
+        match self.parts.join_next().await {
+            Some(Ok(part)) => part,
+            Some(Err(_)) => "one that panicked",
+            None => "all",
+        }
+    }
+
+    /// Lets other replicas take over, then ends what is under way. A second signal ends it at once.
+    async fn leave(mut self, signals: &mut Signals) {
+        info!("leaving");
+        self.leaving.send_replace(true);
+        tokio::select! {
+            () = tokio::time::sleep(LEAVING_WAIT) => {}
+            () = signals.next() => {}
+        }
+        self.stopping.send_replace(true);
+        let mut serving = ["health", "webhook", "controller"].len();
+        while serving > 0 {
+            let ended = tokio::select! {
+                ended = self.parts.join_next() => ended,
+                () = signals.next() => None,
+            };
+            match ended {
+                Some(Ok("health" | "webhook" | "controller") | Err(_)) => serving -= 1,
+                Some(Ok(_)) => {}
+                None => break,
+            }
+        }
+        self.parts.abort_all();
+        info!("left");
+    }
+}
+
+fn start(parts: &mut JoinSet<&'static str>, name: &'static str, part: impl Future<Output = ()> + Send + 'static) {
+    let named = async move {
+        part.await;
+        name
+    };
+    parts.spawn(named.instrument(info_span!("part", name)));
+}
+
+fn webhook_of(from: &Parts, index: &Index) -> Webhook {
+    let admission = Admission { index: index.clone(), names: Arc::clone(&from.names), reference_wait: REFERENCE_WAIT };
+    Webhook {
+        decide: Arc::new(move |review: PodReview| {
+            let admission = admission.clone();
+            Box::pin(async move { admission.decide(review).await })
+        }),
+        clock: Arc::clone(&from.clock),
+        metrics: Arc::clone(&from.metrics),
+    }
+}
+
+fn control(
+    from: &Parts,
+    index: Index,
+    watches: Watches,
+    mut stopping: watch::Receiver<bool>,
+) -> impl Future<Output = ()> + Send + 'static {
+    let reporter = Reporter { controller: MANAGER.to_owned(), instance: Some(from.arguments.pod_name.clone()) };
+    let context = Context {
+        client: from.client.clone(),
+        index,
+        names: (*from.names).clone(),
+        clock: Arc::clone(&from.clock),
+        recorder: Recorder::new(from.client.clone(), reporter),
+        metrics: Arc::clone(&from.metrics),
+    };
+    controller::run(Arc::new(context), watches, async move {
+        let _ = stopping.wait_for(|stopping| *stopping).await;
+    })
+}
+
+async fn listen(option: &str, port: u16) -> anyhow::Result<tokio::net::TcpListener> {
+    let listener = server::listen(port).await;
+    listener.map_err(|error| anyhow::anyhow!("failed to listen on port {port}: {error}; choose another with {option}"))
+}

@@ -1,0 +1,56 @@
+//! What the operator is told.
+//!
+//! Owns: the command line of `run`. Does not own: what comes of it (`run`).
+
+use clap::Args;
+use lakeingest_crds::lakeingest::ImagePolicy;
+
+/// `lakeingest-operator run`.
+#[derive(Args, Clone, Debug)]
+pub struct RunArguments {
+    /// Port of the webhook, over TLS
+    #[arg(long, default_value_t = 9443)]
+    pub webhook_port: u16,
+
+    /// Port of probes and metrics
+    #[arg(long, default_value_t = 8080)]
+    pub health_port: u16,
+
+    /// The namespace that the operator runs in
+    #[arg(long, env = "POD_NAMESPACE")]
+    pub namespace: String,
+
+    /// The pod that the operator runs in, for the Events that it writes
+    #[arg(long, env = "POD_NAME", default_value = "lakeingest-operator")]
+    pub pod_name: String,
+
+    /// The Service through which the API server reaches the webhook
+    #[arg(long, value_name = "NAME", default_value = "lakeingest-webhook")]
+    pub webhook_service: String,
+
+    /// The MutatingWebhookConfiguration into which the authority's certificate is put
+    #[arg(long, value_name = "NAME", default_value = "lakeingest")]
+    pub webhook_configuration: String,
+
+    /// The Secret of the operator's namespace that holds the authority; made if it is missing
+    #[arg(long, value_name = "NAME", default_value = "lakeingest-webhook-ca")]
+    pub ca_secret: String,
+
+    /// The image of sidecars whose LakeIngest names none
+    #[arg(long, value_name = "IMAGE")]
+    pub sidecar_image: String,
+
+    /// A repository whose images a LakeIngest may name; once for each
+    #[arg(long = "allowed-sidecar-images", value_name = "REPOSITORY")]
+    pub allowed_sidecar_images: Vec<String>,
+}
+
+impl RunArguments {
+    /// Which images a sidecar may have.
+    pub fn images(&self) -> ImagePolicy {
+        ImagePolicy {
+            default_image: self.sidecar_image.clone(),
+            allowed_repositories: self.allowed_sidecar_images.clone(),
+        }
+    }
+}

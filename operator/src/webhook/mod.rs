@@ -1,0 +1,155 @@
+//! The webhook on the wire.
+//!
+//! Owns: the TLS port, the bounds on what strangers may send, the envelope of an admission review. It parses and answers
+//! and does nothing else: any pod of the cluster can reach it.
+//! Does not own: the decision (`admit`).
+
+mod review;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use rustls::ServerConfig;
+use serde_json::Value;
+use tracing::{Instrument, error, info_span};
+
+use crate::certs::LeafKeeper;
+use crate::clock::SharedClock;
+use crate::limits::{BODY_TIMEOUT, REVIEW_BYTES_MAX};
+use crate::metrics::Metrics;
+use review::Review;
+
+/// A pod that is being created.
+#[derive(Clone, Debug)]
+pub struct PodReview {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its raw JSON.
+    pub pod: Value,
+    /// Whether nothing will come of it.
+    pub dry_run: bool,
+}
+
+/// What becomes of it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decision {
+    /// It is created as it is.
+    Unchanged {
+        /// For whoever creates it.
+        warnings: Vec<String>,
+    },
+    /// It is created with a patch.
+    Patched {
+        /// Operations of a JSON Patch.
+        patch: Vec<Value>,
+        /// For whoever creates it.
+        warnings: Vec<String>,
+    },
+    /// It is not created.
+    Refused {
+        /// Why, and what to do.
+        message: String,
+    },
+}
+
+/// What decides.
+pub type Decide = Arc<dyn Fn(PodReview) -> BoxFuture<'static, Decision> + Send + Sync>;
+
+/// What the endpoint works with.
+#[derive(Clone)]
+pub struct Webhook {
+    /// What decides.
+    pub decide: Decide,
+    /// Time.
+    pub clock: SharedClock,
+    /// The numbers.
+    pub metrics: Arc<Metrics>,
+}
+
+impl std::fmt::Debug for Webhook {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Webhook").finish_non_exhaustive()
+    }
+}
+
+/// The routes of the TLS port.
+pub fn router(webhook: Webhook) -> Router {
+    Router::new().route("/inject", post(inject)).with_state(webhook)
+}
+
+/// TLS 1.2 and 1.3 with the present leaf.
+///
+/// # Errors
+/// When the provider has no cipher suite for a version, which would be a fault of its build.
+pub fn tls(leaf: Arc<LeafKeeper>) -> Result<Arc<ServerConfig>, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let versions = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let mut config = versions.with_no_client_auth().with_cert_resolver(leaf);
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// `POST /inject`.
+async fn inject(state: State<Webhook>, body: Body) -> Response {
+    let started = state.clock.monotonic();
+    let (outcome, response) = match read(body).await {
+        Ok(bytes) => answer(&state, &bytes).await,
+        Err(refusal) => ("error", refusal),
+    };
+    state.metrics.admitted(outcome, state.clock.monotonic().saturating_sub(started));
+    response
+}
+
+async fn read(body: Body) -> Result<Bytes, Response> {
+    let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, REVIEW_BYTES_MAX).collect()).await;
+    match collected {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            let words = format!("a review has at most {REVIEW_BYTES_MAX} bytes\n");
+            Err((StatusCode::PAYLOAD_TOO_LARGE, words).into_response())
+        }
+        Ok(Err(_)) => Err((StatusCode::BAD_REQUEST, "the body did not arrive whole\n").into_response()),
+        Err(_) => Err((StatusCode::REQUEST_TIMEOUT, "the body took too long\n").into_response()),
+    }
+}
+
+async fn answer(webhook: &Webhook, bytes: &[u8]) -> (&'static str, Response) {
+    let review = match Review::parse(bytes) {
+        Ok(review) => review,
+        Err(error) => return ("error", (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response()),
+    };
+    let span = info_span!("admit", uid = %review.uid);
+    let pod = match review.pod {
+        Ok(pod) => pod,
+        Err(reason) => return ("refused", json(&review::refused(&review.uid, &reason.to_string()))),
+    };
+    // A fault in the decision is no reason to stop deciding over others.
+    let decision = std::panic::AssertUnwindSafe((webhook.decide)(pod)).catch_unwind().instrument(span).await;
+    match decision {
+        Ok(Decision::Unchanged { warnings }) => ("unchanged", json(&review::allowed(&review.uid, None, warnings))),
+        Ok(Decision::Patched { patch, warnings }) => {
+            ("patched", json(&review::allowed(&review.uid, Some(&patch), warnings)))
+        }
+        Ok(Decision::Refused { message }) => ("refused", json(&review::refused(&review.uid, &message))),
+        Err(_) => {
+            error!(uid = %review.uid, "the decision over a pod panicked");
+            let words = "lakeingest: the operator failed while it decided over this pod; its log says more";
+            ("error", json(&review::refused(&review.uid, words)))
+        }
+    }
+}
+
+fn json(review: &Value) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], review.to_string()).into_response()
+}
+
+#[cfg(test)]
+mod tests;
