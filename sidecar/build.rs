@@ -12,6 +12,8 @@ fn main() {
         .and_then(|output| String::from_utf8(output.stdout).ok())
         .map_or_else(|| "unknown".to_owned(), |revision| revision.trim().to_owned());
     println!("cargo:rustc-env=LAKEINGEST_REVISION={revision}");
+    let target = std::env::var("TARGET").unwrap_or_else(|_| "unknown".to_owned());
+    println!("cargo:rustc-env=LAKEINGEST_TARGET={target}");
     println!("cargo:rerun-if-changed=../.git/HEAD");
     println!("cargo:rustc-link-arg=-Wl,-rpath,$ORIGIN/../lib:$ORIGIN/../libduckdb:$ORIGIN/../../libduckdb");
 }

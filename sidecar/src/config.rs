@@ -3,27 +3,50 @@
 //! Owns: how they are put together and refused. Does not own: the file's fields (`lakeingest_crds`).
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 use lakeingest_crds::SidecarConfig;
-use lakeingest_crds::sidecar_config::{bucket_rule, is_bucket};
+use lakeingest_crds::sidecar_config::{CredentialsSource, bucket_rule, is_bucket};
+use serde::Serialize;
 
 use crate::lake::owner::Owner;
 use crate::publish::key::Prefix;
 use crate::publish::s3::S3Options;
 
+/// Where a pod has the configuration, the credentials and the buffer: the pod's contract, version 1.
+pub mod in_pod {
+    /// The configuration file.
+    pub const CONFIG: &str = "/etc/lakeingest/config/config.yaml";
+    /// The folder of the credentials' files.
+    pub const CREDENTIALS: &str = "/etc/lakeingest/credentials";
+    /// The journal's directory.
+    pub const JOURNAL: &str = "/var/lib/lakeingest/journal";
+    /// The scratch directory.
+    pub const SCRATCH: &str = "/var/lib/lakeingest/scratch";
+    /// The file that the kubelet reads when the container has ended.
+    /// Source: `terminationMessagePath` of a container, its default.
+    pub const TERMINATION_LOG: &str = "/dev/termination-log";
+    /// Variable: the pod's whole grace period. Unit: seconds.
+    pub const GRACE_VARIABLE: &str = "LAKEINGEST_TERMINATION_GRACE_PERIOD_SECONDS";
+}
+
 /// `lakeingest-sidecar serve`.
-#[derive(Args, Clone, Debug)]
+///
+/// With `--lake` everything is on the command line; without it the process is in a pod, where everything is in files.
+#[derive(Args, Clone, Debug, Default)]
 pub struct ServeArguments {
-    /// Where the lake is: a directory that exists, or s3://BUCKET
+    /// Where the lake is: a directory that exists, or s3://BUCKET [in a pod: storage.bucket of the configuration]
     #[arg(long, value_name = "DIRECTORY | s3://BUCKET")]
-    pub lake: String,
+    pub lake: Option<String>,
 
     /// Where accepted records are kept until they are in the lake; made if it is missing
+    /// [in a pod: /var/lib/lakeingest/journal]
     #[arg(long, value_name = "DIRECTORY")]
-    pub journal: PathBuf,
+    pub journal: Option<PathBuf>,
 
     /// Where files are encoded; made if it is missing [default: the folder "scratch" in the journal's directory]
+    /// [in a pod: /var/lib/lakeingest/scratch]
     #[arg(long, value_name = "DIRECTORY")]
     pub scratch: Option<PathBuf>,
 
@@ -31,21 +54,64 @@ pub struct ServeArguments {
     #[arg(long)]
     pub prefix: Option<String>,
 
-    /// Who writes to the prefix; instances that share a lake have the same owner
-    #[arg(long, default_value = "local")]
-    pub owner: String,
+    /// Who writes to the prefix; instances that share a lake have the same owner [default: local]
+    #[arg(long)]
+    pub owner: Option<String>,
 
-    /// Port for the application, on loopback alone; 0 takes a free one
-    #[arg(long, default_value_t = 8001)]
-    pub port: u16,
+    /// Port for the application, on loopback alone; 0 takes a free one [default: 8001]
+    #[arg(long)]
+    pub port: Option<u16>,
 
-    /// Port for probes and metrics, on loopback alone; 0 takes a free one
-    #[arg(long, default_value_t = 8002)]
-    pub health_port: u16,
+    /// Port for probes and metrics; 0 takes a free one [default: 8002]
+    #[arg(long)]
+    pub health_port: Option<u16>,
 
-    /// A configuration file (YAML)
+    /// On which addresses probes and metrics are served [default: loopback] [in a pod: all]
+    #[arg(long, value_enum)]
+    pub health_address: Option<HealthAddress>,
+
+    /// A configuration file (YAML) [in a pod: /etc/lakeingest/config/config.yaml]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+
+    /// The folder of the keys' files, for credentials: files [default: /etc/lakeingest/credentials]
+    #[arg(long, value_name = "DIRECTORY")]
+    pub credentials: Option<PathBuf>,
+}
+
+/// `lakeingest-sidecar started` and `drain`: how the process that serves is found.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ProbeArguments {
+    /// The configuration file of the process that serves [default: /etc/lakeingest/config/config.yaml]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// The port, instead of the configuration's
+    #[arg(long)]
+    pub port: Option<u16>,
+}
+
+impl ProbeArguments {
+    /// The ports of the process that serves; the one that was given stands for both.
+    ///
+    /// # Errors
+    /// The configuration cannot be read.
+    pub fn ports(&self) -> Result<lakeingest_crds::sidecar_config::Server, ConfigError> {
+        if let Some(port) = self.port {
+            return Ok(lakeingest_crds::sidecar_config::Server { port, health_port: port });
+        }
+        let path = self.config.as_deref().unwrap_or(Path::new(in_pod::CONFIG));
+        Ok(read(path)?.0.server)
+    }
+}
+
+/// On which addresses probes and metrics are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum HealthAddress {
+    /// On loopback alone.
+    Loopback,
+    /// On every address, for the kubelet and for Prometheus.
+    All,
 }
 
 /// Where the lake is.
@@ -55,6 +121,33 @@ pub enum LakeLocation {
     Directory(PathBuf),
     /// A bucket.
     Bucket(S3Options),
+}
+
+/// The pod that the process runs in, by the downward API.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Pod {
+    /// Its name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its uid.
+    pub uid: String,
+    /// Its node.
+    pub node: String,
+}
+
+impl Pod {
+    /// The pod of the environment; none if nothing names it.
+    fn of_environment() -> Option<Self> {
+        let text = |name: &str| std::env::var(name).unwrap_or_default();
+        let pod = Self {
+            name: text("POD_NAME"),
+            namespace: text("POD_NAMESPACE"),
+            uid: text("POD_UID"),
+            node: text("NODE_NAME"),
+        };
+        (!pod.name.is_empty()).then_some(pod)
+    }
 }
 
 /// Everything that the sidecar is told.
@@ -74,10 +167,18 @@ pub struct Settings {
     pub port: u16,
     /// The port of probes and metrics.
     pub health_port: u16,
+    /// On which addresses they are served.
+    pub health_address: HealthAddress,
     /// The configuration file's content.
     pub config: SidecarConfig,
     /// Fields of the file that this version does not know.
     pub unknown_fields: Vec<String>,
+    /// The pod, if this is one.
+    pub pod: Option<Pod>,
+    /// The pod's whole grace period, if the pod says it.
+    pub pod_grace: Option<Duration>,
+    /// Where the end is told to the kubelet, if this is a pod.
+    pub termination_log: Option<PathBuf>,
 }
 
 /// The sidecar cannot be started with what it was told.
@@ -91,6 +192,14 @@ pub enum ConfigError {
         /// Why.
         #[source]
         source: std::io::Error,
+    },
+    /// There is neither a command line nor a pod's configuration.
+    #[error(
+        "there is no --lake and no configuration {path}: give --lake and --journal, or run in a pod that has the configuration there"
+    )]
+    NeitherWay {
+        /// The file.
+        path: PathBuf,
     },
     /// The file is not what it should be.
     #[error("failed to parse the configuration {path}")]
@@ -107,12 +216,17 @@ pub enum ConfigError {
 }
 
 impl Settings {
-    /// Puts the command line and the file together; the command line wins.
+    /// Puts the command line, the file and the environment together; the command line wins.
     ///
     /// # Errors
     /// See [`ConfigError`]; every violation is listed.
     pub fn load(arguments: &ServeArguments) -> Result<Self, ConfigError> {
-        let (config, unknown_fields) = match &arguments.config {
+        let is_in_pod = arguments.lake.is_none();
+        let path = arguments.config.clone().or_else(|| is_in_pod.then(|| PathBuf::from(in_pod::CONFIG)));
+        let (config, unknown_fields) = match &path {
+            Some(path) if is_in_pod && arguments.config.is_none() && !path.is_file() => {
+                return Err(ConfigError::NeitherWay { path: path.clone() });
+            }
             Some(path) => read(path)?,
             None => (SidecarConfig::default(), Vec::new()),
         };
@@ -122,27 +236,57 @@ impl Settings {
         if prefix.is_none() && arguments.prefix.is_some() {
             violations.push(format!("--prefix: \"{prefix_text}\" is not a prefix such as data or team-a/lake"));
         }
-        let lake = location(&arguments.lake, &config);
-        if let Err(violation) = &lake {
-            violations.push(violation.clone());
+        let lake = location(arguments, &config).map_err(|violation| violations.push(violation)).ok();
+        let journal = arguments.journal.clone().or_else(|| is_in_pod.then(|| PathBuf::from(in_pod::JOURNAL)));
+        if journal.is_none() {
+            violations.push("--journal: is missing; it is the directory in which records wait for the lake".to_owned());
         }
-        if arguments.owner.is_empty() || arguments.owner.len() > 253 {
-            violations.push("--owner: must have 1 to 253 characters".to_owned());
+        let owner = owner(arguments, &config).map_err(|violation| violations.push(violation)).ok();
+        let (Some(lake), Some(prefix), Some(journal), Some(owner), true) =
+            (lake, prefix, journal, owner, violations.is_empty())
+        else {
+            return Err(ConfigError::Illegal(violations));
+        };
+        let default_scratch = if is_in_pod { PathBuf::from(in_pod::SCRATCH) } else { journal.join("scratch") };
+        let default_address = if is_in_pod { HealthAddress::All } else { HealthAddress::Loopback };
+        let termination_log = Path::new(in_pod::TERMINATION_LOG);
+        Ok(Self {
+            lake,
+            prefix,
+            owner,
+            journal,
+            scratch: arguments.scratch.clone().unwrap_or(default_scratch),
+            port: arguments.port.unwrap_or(config.server.port),
+            health_port: arguments.health_port.unwrap_or(config.server.health_port),
+            health_address: arguments.health_address.unwrap_or(default_address),
+            config,
+            unknown_fields,
+            pod: Pod::of_environment(),
+            pod_grace: seconds_of(std::env::var(in_pod::GRACE_VARIABLE).ok().as_deref()),
+            termination_log: (is_in_pod && termination_log.is_file()).then(|| termination_log.to_owned()),
+        })
+    }
+}
+
+/// A number of seconds; none if the text is not one.
+fn seconds_of(text: Option<&str>) -> Option<Duration> {
+    text.and_then(|text| text.trim().parse().ok()).map(Duration::from_secs)
+}
+
+fn owner(arguments: &ServeArguments, config: &SidecarConfig) -> Result<Owner, String> {
+    let of_name = |name: &str| Owner { cluster_id: None, namespace: None, name: name.to_owned() };
+    match (&arguments.owner, &config.owner) {
+        (Some(name), _) if name.is_empty() || name.len() > 253 => {
+            Err("--owner: must have 1 to 253 characters".to_owned())
         }
-        match (lake, prefix) {
-            (Ok(lake), Some(prefix)) if violations.is_empty() => Ok(Self {
-                lake,
-                prefix,
-                owner: Owner { cluster_id: None, namespace: None, name: arguments.owner.clone() },
-                journal: arguments.journal.clone(),
-                scratch: arguments.scratch.clone().unwrap_or_else(|| arguments.journal.join("scratch")),
-                port: arguments.port,
-                health_port: arguments.health_port,
-                config,
-                unknown_fields,
-            }),
-            _ => Err(ConfigError::Illegal(violations)),
-        }
+        (Some(name), _) => Ok(of_name(name)),
+        (None, Some(owner)) => Ok(Owner {
+            cluster_id: Some(owner.cluster_id.clone()),
+            namespace: Some(owner.namespace.clone()),
+            name: owner.name.clone(),
+        }),
+        (None, None) if arguments.lake.is_some() => Ok(of_name("local")),
+        (None, None) => Err("owner: is missing; the operator writes it".to_owned()),
     }
 }
 
@@ -156,7 +300,11 @@ fn read(path: &Path) -> Result<(SidecarConfig, Vec<String>), ConfigError> {
     Ok((config, unknown))
 }
 
-fn location(lake: &str, config: &SidecarConfig) -> Result<LakeLocation, String> {
+fn location(arguments: &ServeArguments, config: &SidecarConfig) -> Result<LakeLocation, String> {
+    let Some(lake) = &arguments.lake else {
+        let bucket = config.storage.bucket.as_deref().ok_or("storage.bucket: is missing")?;
+        return Ok(LakeLocation::Bucket(bucket_of(bucket, arguments, config)));
+    };
     let Some(bucket) = lake.strip_prefix("s3://") else {
         if lake.contains("://") {
             return Err(format!("--lake: \"{lake}\" is neither a directory nor s3://BUCKET"));
@@ -172,80 +320,22 @@ fn location(lake: &str, config: &SidecarConfig) -> Result<LakeLocation, String> 
     if !is_bucket(bucket) {
         return Err(format!("--lake: the bucket \"{bucket}\" {}; the folder in it is --prefix", bucket_rule()));
     }
+    Ok(LakeLocation::Bucket(bucket_of(bucket, arguments, config)))
+}
+
+fn bucket_of(bucket: &str, arguments: &ServeArguments, config: &SidecarConfig) -> S3Options {
     let storage = &config.storage;
     // An endpoint of the environment is the user's own word for this process alone; a file is read by many.
     let from_environment = storage.s3.endpoint.is_none();
-    Ok(LakeLocation::Bucket(S3Options {
+    let folder = || arguments.credentials.clone().unwrap_or_else(|| PathBuf::from(in_pod::CREDENTIALS));
+    S3Options {
         bucket: bucket.to_owned(),
         region: storage.region.clone(),
         endpoint: storage.s3.endpoint.clone(),
         allow_insecure: storage.s3.allow_insecure || from_environment,
-    }))
+        credentials: (config.credentials == CredentialsSource::Files).then(folder),
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn arguments(lake: &str, config: Option<PathBuf>) -> ServeArguments {
-        ServeArguments {
-            lake: lake.to_owned(),
-            journal: PathBuf::from("/nowhere/journal"),
-            scratch: None,
-            prefix: None,
-            owner: "local".to_owned(),
-            port: 0,
-            health_port: 0,
-            config,
-        }
-    }
-
-    fn file(content: &str) -> tempfile::NamedTempFile {
-        let file = tempfile::NamedTempFile::new().expect("a temporary file can be made");
-        std::fs::write(file.path(), content).expect("the temporary file can be written");
-        file
-    }
-
-    #[test]
-    fn only_the_lake_and_the_journal_are_needed() {
-        let settings = Settings::load(&arguments("s3://lake-data", None)).expect("the rest has defaults");
-        assert_eq!(settings.prefix.as_str(), "data");
-        assert_eq!(settings.scratch, Path::new("/nowhere/journal/scratch"));
-        assert!(matches!(settings.lake, LakeLocation::Bucket(options) if options.bucket == "lake-data"));
-    }
-
-    #[test]
-    fn what_cannot_be_a_lake_is_refused_in_words() {
-        for (lake, words) in [
-            ("/no/such/directory", "make it first"),
-            ("s3://Bad_Bucket", "3 to 63 lower-case"),
-            ("s3://bucket/folder", "--prefix"),
-            ("gs://bucket", "neither a directory nor s3://"),
-        ] {
-            let error = Settings::load(&arguments(lake, None)).expect_err("it is no lake").to_string();
-            assert!(error.contains(words), "{lake}: {error}");
-        }
-    }
-
-    #[test]
-    fn unknown_fields_are_kept_by_name_and_every_violation_is_listed() {
-        let known = file("flush: {maxRows: 10, maxWishes: 3}\nextra: 1\n");
-        let settings =
-            Settings::load(&arguments("s3://lake-data", Some(known.path().to_owned()))).expect("it is legal");
-        assert_eq!(settings.unknown_fields, ["flush.maxWishes", "extra"]);
-        assert_eq!(settings.config.flush.max_rows, 10);
-        let illegal = file("flush: {maxRows: 0, maxAge: 1ms}\n");
-        let error =
-            Settings::load(&arguments("s3://lake-data", Some(illegal.path().to_owned()))).expect_err("it is not");
-        assert!(error.to_string().contains("flush.maxRows") && error.to_string().contains("flush.maxAge"), "{error}");
-    }
-
-    #[test]
-    fn a_file_with_a_wrong_type_names_the_place() {
-        let wrong = file("flush:\n  maxBytes: lots\n");
-        let error =
-            Settings::load(&arguments("s3://lake-data", Some(wrong.path().to_owned()))).expect_err("it is wrong");
-        let words = crate::error_chain(&error);
-        assert!(words.contains("flush") && words.contains("line 2") && words.contains("128Mi"), "{words}");
-    }
-}
+mod tests;

@@ -6,7 +6,8 @@
 //! http ──> intake: decode ──> schema ──> journal ──> (acknowledge) ──> flush ──> encode ──> publish ──> lake
 //! ```
 //!
-//! `clock`, `limits`, `config`, `metrics` and `status` serve all of them; `run` puts them together.
+//! `clock`, `limits`, `config`, `metrics`, `status` and `leaving` serve all of them; `run` puts them together, `probe`
+//! speaks to the process that runs.
 
 pub mod http;
 pub mod intake;
@@ -26,13 +27,18 @@ pub mod lake;
 
 pub mod clock;
 pub mod config;
+pub mod leaving;
 pub mod limits;
 pub mod metrics;
+pub mod probe;
 pub mod run;
 pub mod status;
 
 /// The revision that this was built from, or `unknown` outside of a checkout.
 pub const REVISION: &str = env!("LAKEINGEST_REVISION");
+
+/// The machine that this was built for.
+pub const TARGET: &str = env!("LAKEINGEST_TARGET");
 
 /// An error with its causes, in one line.
 pub fn error_chain(error: &dyn std::error::Error) -> String {

@@ -170,8 +170,18 @@ pub const LAKE_REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 /// An object of the lake that is read into memory (a registry, a description). Unit: bytes.
 pub const LAKE_OBJECT_BYTES_MAX: u64 = 16 << 20;
 
-/// How long the end of the process waits for the buffered rows to reach the lake.
-pub const DRAIN_WAIT: Duration = Duration::from_secs(60);
+/// Age at which a segment is sealed while the pod is about to end: the application may still write, and what is left
+/// at the end has to fit the end's time.
+pub const HURRIED_AGE: Duration = Duration::from_secs(1);
+
+/// What of a pod's grace period is left for the last answers and the exit, after the buffered rows had their time.
+pub const EXIT_MARGIN: Duration = Duration::from_secs(3);
+
+/// What the buffered rows get at least, however late the process is told to end.
+pub const DRAIN_WAIT_MIN: Duration = Duration::from_secs(1);
+
+/// How long `started` and `drain` wait for the process that serves.
+pub const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long the end of the process waits for requests that are being answered.
 pub const CONNECTION_DRAIN_WAIT: Duration = Duration::from_secs(10);

@@ -6,9 +6,11 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use lakeingest_sidecar::config::{ServeArguments, Settings};
-use lakeingest_sidecar::{REVISION, error_chain, run};
-use tracing::{error, warn};
+use lakeingest_crds::LogLevel;
+use lakeingest_sidecar::config::{ConfigError, ProbeArguments, ServeArguments, Settings};
+use lakeingest_sidecar::probe::{self, ProbeError};
+use lakeingest_sidecar::{REVISION, TARGET, error_chain, run};
+use tracing::{Level, error, warn};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -25,39 +27,77 @@ struct Arguments {
 enum Verb {
     /// Take records on localhost and bring them into the lake
     Serve(ServeArguments),
+    /// Say whether the process that serves has started (the startup probe of a pod)
+    Started(ProbeArguments),
+    /// Tell the process that serves that its pod is about to end (preStop of a pod)
+    Drain(ProbeArguments),
 }
 
 fn version() -> &'static str {
     static VERSION: std::sync::OnceLock<String> = std::sync::OnceLock::new();
-    VERSION.get_or_init(|| format!("{} (revision {REVISION}, {})", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH))
+    VERSION.get_or_init(|| format!("{} (revision {REVISION}, {TARGET})", env!("CARGO_PKG_VERSION")))
 }
 
-/// Logs to standard error, as much as `LAKEINGEST_LOG` says: a level, or `module=level` pairs with commas between.
-fn start_logging() {
+/// Logs to standard error, as much as `LAKEINGEST_LOG` says (a level, or `module=level` pairs with commas between), else
+/// as much as the configuration does.
+fn start_logging(level: LogLevel) {
     let wanted = std::env::var("LAKEINGEST_LOG").ok();
     let parsed = wanted.as_deref().map(str::parse::<Targets>);
     let filter = match &parsed {
         Some(Ok(filter)) => filter.clone(),
-        Some(Err(_)) | None => Targets::new().with_default(tracing::Level::INFO),
+        Some(Err(_)) | None => Targets::new().with_default(level_of(level)),
     };
     let to_terminal = std::io::stderr().is_terminal();
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(to_terminal);
     tracing_subscriber::registry().with(lines).with(filter).init();
     if let Some(Err(error)) = parsed {
-        warn!(error = %error, "LAKEINGEST_LOG cannot be used; logging at info");
+        warn!(error = %error, "LAKEINGEST_LOG cannot be used; logging as the configuration says");
+    }
+}
+
+fn level_of(level: LogLevel) -> Level {
+    match level {
+        LogLevel::Error => Level::ERROR,
+        LogLevel::Warn => Level::WARN,
+        LogLevel::Info => Level::INFO,
+        LogLevel::Debug => Level::DEBUG,
+        LogLevel::Trace => Level::TRACE,
     }
 }
 
 fn main() -> ExitCode {
-    let Arguments { verb: Verb::Serve(arguments) } = Arguments::parse();
-    start_logging();
-    let settings = match Settings::load(&arguments) {
+    match Arguments::parse().verb {
+        Verb::Serve(arguments) => serve(&arguments),
+        Verb::Started(arguments) => {
+            let answer = arguments.ports().map(|ports| probe::started(ports.health_port));
+            said(answer, ExitCode::FAILURE)
+        }
+        // A hook that fails delays the end and helps nobody: what it has to say goes to the container's events.
+        Verb::Drain(arguments) => said(arguments.ports().map(|ports| probe::drain(ports.port)), ExitCode::SUCCESS),
+    }
+}
+
+/// Success, or the reason on standard error.
+fn said(answer: Result<Result<(), ProbeError>, ConfigError>, otherwise: ExitCode) -> ExitCode {
+    let words = match answer {
+        Ok(Ok(())) => return ExitCode::SUCCESS,
+        Ok(Err(error)) => error_chain(&error),
+        Err(error) => error_chain(&error),
+    };
+    eprintln!("{words}");
+    otherwise
+}
+
+fn serve(arguments: &ServeArguments) -> ExitCode {
+    let settings = match Settings::load(arguments) {
         Ok(settings) => settings,
         Err(error) => {
+            start_logging(LogLevel::default());
             error!(error = %error_chain(&error), "failed to start");
             return ExitCode::from(2);
         }
     };
+    start_logging(settings.config.log_level);
     rustls::crypto::ring::default_provider()
         .install_default()
         .expect("nothing has chosen a provider before the first line of the program");

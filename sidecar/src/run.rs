@@ -7,6 +7,7 @@
 
 mod parts;
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,14 +18,16 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{Instrument, error, info, info_span, warn};
 
-use crate::config::Settings;
+use crate::clock::SharedClock;
+use crate::config::{HealthAddress, Pod, Settings};
 use crate::flush::deliver::make_contact;
 use crate::flush::worker::{FlushWorker, WorkerEnd};
 use crate::http::{application_router, health_router, server};
 use crate::journal::Journal;
-use crate::limits::{CONNECTION_DRAIN_WAIT, DRAIN_WAIT};
+use crate::leaving::{Grace, Leaving};
+use crate::limits::CONNECTION_DRAIN_WAIT;
 use crate::status::Status;
-use parts::{Parts, policy_of};
+use parts::{Parts, grace_of, policy_of};
 
 /// The process ended with rows that are in the journal and not in the lake; the next start delivers them.
 /// Source: `EX_TEMPFAIL` of sysexits.h.
@@ -44,15 +47,20 @@ const LAST_ANSWERS_WAIT: Duration = Duration::from_secs(1);
 pub async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
     let parts = Parts::open(&settings).await?;
     let application = listen("--port", settings.port).await?;
-    let health = listen("--health-port", settings.health_port).await?;
+    let health = listen_for_health(&settings).await?;
     let mut signals =
         Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
+    if let Some(pod) = &settings.pod {
+        let Pod { name, namespace, uid, node } = pod;
+        info!(%namespace, %name, %uid, %node, owner = %settings.owner, generation = settings.config.generation, "in a pod");
+    }
     info!(
         port = port_of(&application)?,
         health_port = port_of(&health)?,
         journal = parts.state.journal.id(),
         version = env!("CARGO_PKG_VERSION"),
         revision = crate::REVISION,
+        target = crate::TARGET,
         "serving"
     );
     let mut running = Running::start(parts, application, health, &settings);
@@ -60,7 +68,11 @@ pub async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
         () = signals.next() => false,
         () = running.failure() => true,
     };
-    if has_failed { Ok(running.give_up().await) } else { Ok(running.drain(&mut signals).await) }
+    let ending = if has_failed { running.give_up().await } else { running.drain(&mut signals).await };
+    if let Some(path) = &settings.termination_log {
+        ending.tell(path);
+    }
+    Ok(ExitCode::from(ending.code))
 }
 
 /// The signals that end the process.
@@ -78,10 +90,30 @@ impl Signals {
     }
 }
 
+/// How the process ended.
+struct Ending {
+    code: u8,
+    reason: &'static str,
+    rows: u64,
+}
+
+impl Ending {
+    /// Tells the kubelet, which puts it into the container's state.
+    fn tell(&self, path: &Path) {
+        let message = serde_json::json!({"reason": self.reason, "rowsInJournal": self.rows});
+        if let Err(error) = std::fs::write(path, message.to_string()) {
+            warn!(error = %error, path = %path.display(), "failed to write the termination message");
+        }
+    }
+}
+
 /// The sidecar at work.
 struct Running {
     journal: Journal,
     status: Arc<Status>,
+    clock: SharedClock,
+    leaving: Leaving,
+    grace: Grace,
     /// Becomes true when no records are taken any more.
     drain: watch::Sender<bool>,
     /// Becomes true when no request is under way any more.
@@ -102,14 +134,20 @@ impl Running {
         let (close, closed) = watch::channel(false);
         let (finish, finished) = watch::channel(false);
         let (journal, status) = (state.journal.clone(), Arc::clone(&state.status));
+        let (clock, leaving, grace) = (Arc::clone(&state.clock), state.leaving.clone(), grace_of(settings));
         let router = application_router(state.clone());
         let application = server::serve(application, router, draining.clone(), CONNECTION_DRAIN_WAIT);
         let health = server::serve(health, health_router(state), finished, CONNECTION_DRAIN_WAIT);
-        let worker = FlushWorker::new(Arc::clone(&context), policy_of(settings), requests, draining, closed, recovered);
+        let hurry = (leaving.clone(), grace.believed());
+        let policy = policy_of(settings);
+        let worker = FlushWorker::new(Arc::clone(&context), policy, requests, hurry, draining, closed, recovered);
         Self {
             journal_failed: journal.failed(),
             journal,
             status,
+            clock,
+            leaving,
+            grace,
             drain,
             close,
             finish,
@@ -132,19 +170,20 @@ impl Running {
     }
 
     /// Ends at once; only those who wait for an answer get it.
-    async fn give_up(self) -> ExitCode {
+    async fn give_up(self) -> Ending {
         self.status.set_draining();
         self.drain.send_replace(true);
         if !self.application.is_finished() {
             let _ = tokio::time::timeout(LAST_ANSWERS_WAIT, self.application).await;
         }
-        ExitCode::from(EXIT_FAILED)
+        Ending { code: EXIT_FAILED, reason: "failed", rows: self.journal.view().unretired_rows(None) }
     }
 
     /// Takes no more records, answers who waits, flushes everything, and ends. A second signal, or the deadline, ends it
     /// before.
-    async fn drain(self, signals: &mut Signals) -> ExitCode {
-        info!("draining");
+    async fn drain(self, signals: &mut Signals) -> Ending {
+        let wait = self.grace.drain_wait(self.clock.monotonic(), self.leaving.announced());
+        info!(seconds = wait.as_secs(), "draining");
         self.status.set_draining();
         self.drain.send_replace(true);
         let (application, worker, close) = (self.application, self.worker, self.close);
@@ -157,30 +196,32 @@ impl Running {
         let mut journal_failed = self.journal_failed;
         let end = tokio::select! {
             end = drained => Some(end),
-            () = tokio::time::sleep(DRAIN_WAIT) => None,
+            () = tokio::time::sleep(wait) => None,
             () = signals.next() => None,
             _ = journal_failed.wait_for(|failed| *failed) => Some(WorkerEnd::Fatal),
         };
         self.contact.abort();
         self.finish.send_replace(true);
         let _ = self.health.await;
-        exit_code(end, &self.journal)
+        ending(end, &self.journal)
     }
 }
 
 /// What the end of the process says of what is left.
-fn exit_code(end: Option<WorkerEnd>, journal: &Journal) -> ExitCode {
+fn ending(end: Option<WorkerEnd>, journal: &Journal) -> Ending {
     let rows = journal.view().unretired_rows(None);
     if rows > 0 {
         let journal = journal.directory().display();
         warn!(rows, %journal, "ended with rows in the journal; the next start delivers them");
     }
     match end {
-        Some(WorkerEnd::Fatal) => ExitCode::from(EXIT_FAILED),
-        Some(WorkerEnd::Drained | WorkerEnd::Stuck) | None if rows > 0 => ExitCode::from(EXIT_UNFLUSHED),
+        Some(WorkerEnd::Fatal) => Ending { code: EXIT_FAILED, reason: "failed", rows },
+        Some(WorkerEnd::Drained | WorkerEnd::Stuck) | None if rows > 0 => {
+            Ending { code: EXIT_UNFLUSHED, reason: "unflushed", rows }
+        }
         Some(WorkerEnd::Drained | WorkerEnd::Stuck) | None => {
             info!("drained");
-            ExitCode::SUCCESS
+            Ending { code: 0, reason: "drained", rows }
         }
     }
 }
@@ -188,6 +229,16 @@ fn exit_code(end: Option<WorkerEnd>, journal: &Journal) -> ExitCode {
 async fn listen(option: &str, port: u16) -> anyhow::Result<Vec<TcpListener>> {
     let listeners = server::listen_on_loopback(port).await;
     listeners.map_err(|error| anyhow::anyhow!("failed to listen on port {port}: {error}; choose another with {option}"))
+}
+
+async fn listen_for_health(settings: &Settings) -> anyhow::Result<Vec<TcpListener>> {
+    let port = settings.health_port;
+    match settings.health_address {
+        HealthAddress::Loopback => listen("--health-port", port).await,
+        HealthAddress::All => server::listen_everywhere(port).await.map_err(|error| {
+            anyhow::anyhow!("failed to listen on port {port}: {error}; choose another with --health-port")
+        }),
+    }
 }
 
 fn port_of(listeners: &[TcpListener]) -> std::io::Result<u16> {

@@ -43,6 +43,11 @@ impl Lake {
         self.access.as_ref().map(S3Access::environment).unwrap_or_default()
     }
 
+    /// How the bucket is reached, if it is one.
+    pub fn access(&self) -> Option<&S3Access> {
+        self.access.as_ref()
+    }
+
     /// Runs a statement in DuckDB.
     pub fn query(&self, sql: &str) -> Rows {
         duckdb_rows(sql, self.access.as_ref()).expect("DuckDB answers")

@@ -5,16 +5,21 @@
 //! Does not own: the lake, which several sites may share (see `lake`).
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
 use tempfile::TempDir;
 use xtask::ports::PortBlock;
-use xtask::servers::{Sidecar, SidecarOptions};
+use xtask::servers::{S3Access, Sidecar, SidecarOptions};
 use xtask::wait::{self, Look};
 use xtask::workspace;
 
 use crate::lake::Lake;
+
+/// What the downward API tells the sidecar of its pod.
+pub const POD: [(&str, &str); 4] =
+    [("POD_NAME", "shop-1"), ("POD_NAMESPACE", "team-a"), ("POD_UID", "8d4c"), ("NODE_NAME", "node-7")];
 
 /// A place to run one sidecar in.
 #[derive(Debug)]
@@ -57,6 +62,42 @@ impl Site {
         fs::write(&path, yaml).expect("the configuration can be written");
         self.options.config = Some(path);
         self
+    }
+
+    /// The same place in the pod's way: the bucket is named by the configuration, its keys come from files, and nothing of
+    /// either is in the environment. The configuration's `storage`, `credentials` and `owner` are written here, the rest
+    /// is `yaml`. The keys are not there yet: see [`Self::put_keys`].
+    #[must_use]
+    pub fn in_pod(mut self, yaml: &str) -> Self {
+        let access = self.lake.access().expect("a pod's lake is a bucket").clone();
+        let credentials = self.folder.path().join("credentials");
+        fs::create_dir(&credentials).expect("the folder of the keys can be made");
+        self.options.lake = None;
+        self.options.credentials = Some(credentials);
+        self.options.scratch = Some(self.folder.path().join("scratch"));
+        self.options.environment = POD.map(|(name, value)| (name.to_owned(), value.into())).to_vec();
+        let S3Access { endpoint, bucket, region, .. } = access;
+        let storage = format!(
+            "formatVersion: 1\ngeneration: 4\ncredentials: files\n\
+             owner: {{clusterId: c0ffee, namespace: team-a, name: events}}\n\
+             storage: {{bucket: {bucket}, region: {region}, s3: {{endpoint: '{endpoint}', allowInsecure: true}}}}\n"
+        );
+        self.with_config(&(storage + yaml))
+    }
+
+    /// Puts keys where the sidecar looks for them, all at once, as the kubelet does with a Secret's files.
+    pub fn put_keys(&self, access_key: &str, secret_key: &str) {
+        let folder = self.options.credentials.as_ref().expect("the site is in the pod's way");
+        let fresh = tempfile::Builder::new().prefix("..").tempdir_in(folder).expect("a folder can be made").keep();
+        for (name, text) in [("accessKeyId", access_key), ("secretAccessKey", secret_key)] {
+            fs::write(fresh.join(name), text).expect("a key can be written");
+            let link = folder.join(name);
+            if !link.is_symlink() {
+                symlink(Path::new("..data").join(name), link).expect("a link can be made");
+            }
+        }
+        symlink(fresh.file_name().expect("it has a name"), folder.join("..data_tmp")).expect("a link can be made");
+        fs::rename(folder.join("..data_tmp"), folder.join("..data")).expect("the link can be replaced");
     }
 
     /// Starts the sidecar, again after an earlier one has ended, and waits until it is ready.

@@ -11,7 +11,7 @@ use chrono::NaiveDate;
 
 use crate::journal::control::SealReason;
 use crate::journal::view::OpenSegment;
-use crate::limits::{BACKLOG_SEGMENTS_MAX, INGEST_LINGER, SEGMENT_CELLS_MAX, SEGMENT_PARTITIONS_MAX};
+use crate::limits::{BACKLOG_SEGMENTS_MAX, HURRIED_AGE, INGEST_LINGER, SEGMENT_CELLS_MAX, SEGMENT_PARTITIONS_MAX};
 
 /// When buffered rows go to the lake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +52,8 @@ pub enum FlushEvent<'a> {
     },
     /// Time has passed.
     Tick,
+    /// The pod is about to end, or is not after all: while it is, nothing waits longer than [`HURRIED_AGE`].
+    Hurry(bool),
     /// The process ends: what is open, and what will be, is sealed.
     Draining,
 }
@@ -74,6 +76,7 @@ pub struct FlushTracker {
     policy: FlushPolicy,
     open: BTreeMap<u64, Tracked>,
     backlog: usize,
+    hurried: bool,
     draining: bool,
 }
 
@@ -90,7 +93,7 @@ struct Tracked {
 impl FlushTracker {
     /// A tracker that has seen nothing.
     pub fn new(policy: FlushPolicy) -> Self {
-        Self { policy, open: BTreeMap::new(), backlog: 0, draining: false }
+        Self { policy, open: BTreeMap::new(), backlog: 0, hurried: false, draining: false }
     }
 
     /// Takes in an event and answers what is to be done now. Each segment is sealed once.
@@ -107,6 +110,11 @@ impl FlushTracker {
                 }
             }
             FlushEvent::Tick => {}
+            FlushEvent::Hurry(hurried) => {
+                self.hurried = hurried;
+                let open = self.open.values_mut().filter(|_| hurried);
+                open.for_each(|tracked| tracked.requested = Some(now.monotonic));
+            }
             FlushEvent::Draining => self.draining = true,
         }
         self.due(now)
@@ -119,10 +127,13 @@ impl FlushTracker {
         }
         let waiting = self.open.values().filter(|tracked| !tracked.is_sealing);
         waiting
-            .map(|tracked| {
-                tracked.requested.unwrap_or(Duration::MAX).min(tracked.opened.monotonic + self.policy.age_max)
-            })
+            .map(|tracked| tracked.requested.unwrap_or(Duration::MAX).min(tracked.opened.monotonic + self.age_max()))
             .min()
+    }
+
+    /// Age at which a segment is sealed now.
+    fn age_max(&self) -> Duration {
+        if self.hurried { self.policy.age_max.min(HURRIED_AGE) } else { self.policy.age_max }
     }
 
     fn take_open(&mut self, now: Moment, open: &[OpenSegment]) {
@@ -140,15 +151,16 @@ impl FlushTracker {
 
     fn due(&mut self, now: Moment) -> Vec<FlushAction> {
         let mut actions = Vec::new();
+        let policy = FlushPolicy { age_max: self.age_max(), ..self.policy };
         for (segment, tracked) in &mut self.open {
             if tracked.is_sealing {
                 continue;
             }
             let reason = match self.draining {
                 true => Some(SealReason::Drain),
-                false => tracked.is_full(&self.policy).or_else(|| {
+                false => tracked.is_full(&policy).or_else(|| {
                     let has_room = self.backlog < BACKLOG_SEGMENTS_MAX;
-                    has_room.then(|| tracked.is_due(now, &self.policy)).flatten()
+                    has_room.then(|| tracked.is_due(now, &policy)).flatten()
                 }),
             };
             if let Some(reason) = reason {
@@ -294,6 +306,19 @@ mod tests {
         assert_eq!(tracker.next_wake(), None);
         let shorter = FlushEvent::Open { open: &opened, backlog: backlog - 1 };
         assert_eq!(tracker.on_event(at(99), shorter), seal(1, SealReason::Request));
+    }
+
+    #[test]
+    fn a_hurry_seals_what_is_open_at_once_and_later_segments_within_a_second_until_it_is_over() {
+        let mut tracker = FlushTracker::new(POLICY);
+        tracker.on_event(at(0), FlushEvent::Open { open: &[open(1, 1, 1)], backlog: 0 });
+        assert_eq!(tracker.on_event(at(5), FlushEvent::Hurry(true)), seal(1, SealReason::Request));
+        tracker.on_event(at(6), FlushEvent::Open { open: &[open(2, 1, 1)], backlog: 0 });
+        assert_eq!(tracker.next_wake(), Some(Duration::from_secs(7)));
+        assert_eq!(tracker.on_event(at(7), FlushEvent::Tick), seal(2, SealReason::Age));
+        tracker.on_event(at(8), FlushEvent::Open { open: &[open(3, 1, 1)], backlog: 0 });
+        assert_eq!(tracker.on_event(at(8), FlushEvent::Hurry(false)), []);
+        assert_eq!(tracker.next_wake(), Some(Duration::from_secs(68)));
     }
 
     #[test]

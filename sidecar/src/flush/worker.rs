@@ -9,13 +9,15 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tracing::{Instrument, info_span};
+use tracing::{Instrument, info_span, warn};
 
 use crate::flush::deliver::{Delivered, Delivery, DeliveryContext, deliver};
 use crate::flush::tracker::{FlushAction, FlushEvent, FlushPolicy, FlushTracker, Moment};
 use crate::journal::Sealed;
 use crate::journal::segment::{Contents, SegmentState};
+use crate::leaving::Leaving;
 use crate::limits::DELIVERIES_MAX;
+use crate::status::reasons;
 
 /// A caller waits for a segment.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +45,10 @@ pub struct FlushWorker {
     context: Arc<DeliveryContext>,
     tracker: FlushTracker,
     requests: mpsc::Receiver<FlushRequest>,
+    /// Says that the pod is about to end, and for how long that is believed.
+    leaving: Leaving,
+    believed: Duration,
+    is_hurried: bool,
     /// Becomes true when the process ends: what is open is sealed.
     draining: watch::Receiver<bool>,
     /// Becomes true when no request is under way any more: nothing will be appended.
@@ -72,14 +78,19 @@ impl FlushWorker {
         context: Arc<DeliveryContext>,
         policy: FlushPolicy,
         requests: mpsc::Receiver<FlushRequest>,
+        leaving: (Leaving, Duration),
         draining: watch::Receiver<bool>,
         closed: watch::Receiver<bool>,
         recovered: Vec<Delivery>,
     ) -> Self {
+        let (leaving, believed) = leaving;
         Self {
             context,
             tracker: FlushTracker::new(policy),
             requests,
+            leaving,
+            believed,
+            is_hurried: false,
             draining,
             closed,
             waiting: recovered.into_iter().map(|delivery| Waiting { delivery, due: Duration::ZERO }).collect(),
@@ -93,7 +104,12 @@ impl FlushWorker {
     /// Works until it has drained, or cannot go on.
     pub async fn run(mut self) -> WorkerEnd {
         let mut journal = self.context.journal.watch();
+        let mut leaving = self.leaving.watch();
         loop {
+            leaving.mark_unchanged();
+            if self.hurry().await.is_err() {
+                return WorkerEnd::Fatal;
+            }
             if *self.draining.borrow() && self.act(FlushEvent::Draining).await.is_err() {
                 return WorkerEnd::Fatal;
             }
@@ -126,11 +142,38 @@ impl FlushWorker {
                     }
                     Err(_) => return WorkerEnd::Fatal,
                 },
+                _ = leaving.changed() => {}
                 _ = self.draining.changed(), if !is_draining => {}
                 _ = self.closed.changed(), if !is_closed => {}
                 () = tokio::time::sleep(wake) => {}
             }
         }
+    }
+
+    /// Hurries while the end of the pod is announced and believed.
+    async fn hurry(&mut self) -> Result<(), ()> {
+        let now = self.now().monotonic;
+        let is_hurried = match self.leaving.announced() {
+            Some(announced) if now < announced + self.believed => true,
+            Some(_) => {
+                warn!("the end of the pod was announced and did not come; flushing as before");
+                self.leaving.forget();
+                false
+            }
+            None => false,
+        };
+        if is_hurried == self.is_hurried {
+            return Ok(());
+        }
+        self.is_hurried = is_hurried;
+        match is_hurried {
+            true => {
+                let message = "the pod is about to end: records are taken and go to the lake within a second";
+                self.context.status.set(reasons::POD_ENDING, message.to_owned());
+            }
+            false => self.context.status.clear(&[reasons::POD_ENDING]),
+        }
+        self.act(FlushEvent::Hurry(is_hurried)).await
     }
 
     /// A request names a segment that its caller has just seen open, so the newest view is taken in first.

@@ -4,6 +4,7 @@
 //! Does not own: what a record is, when anything is flushed.
 
 mod body;
+mod drain;
 mod flush;
 mod guard;
 mod ingest;
@@ -30,7 +31,8 @@ pub fn application_router(state: AppState) -> Router {
     let router = Router::new()
         .route("/ingest", post(ingest::batch))
         .route("/ingest/stream", post(ingest::stream))
-        .route("/flush", post(flush::flush));
+        .route("/flush", post(flush::flush))
+        .route("/drain", post(drain::drain));
     let guarded = finished(with_reports(router), state).layer(middleware::from_fn(guard::only_this_host));
     guarded.layer(middleware::from_fn(unread::read_the_rest))
 }

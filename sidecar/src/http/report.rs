@@ -11,12 +11,14 @@ use chrono::{DateTime, SecondsFormat};
 use http::{StatusCode, header};
 use serde::Serialize;
 
-use crate::http::state::AppState;
+use crate::http::state::{AppState, Identity};
 use crate::journal::view::JournalView;
 
 #[derive(Debug, Serialize)]
 struct Health {
     status: &'static str,
+    #[serde(flatten)]
+    identity: Identity,
     reasons: Vec<Reason>,
     backlog: Backlog,
     journal: JournalSize,
@@ -71,13 +73,15 @@ pub(super) async fn health(state: State<AppState>) -> Response {
             since: reason.since.to_rfc3339_opts(SecondsFormat::Secs, true),
         })
         .collect();
-    let status = match (state.status.is_draining(), reasons.is_empty()) {
+    let is_draining = state.status.is_draining() || state.leaving.announced().is_some();
+    let status = match (is_draining, reasons.is_empty()) {
         (true, _) => "draining",
         (false, true) => "ok",
         (false, false) => "degraded",
     };
     let health = Health {
         status,
+        identity: (*state.identity).clone(),
         reasons,
         backlog: backlog(&state, &view),
         journal: JournalSize { id: state.journal.id(), bytes: view.size_bytes, cap_bytes: view.cap_bytes },

@@ -78,6 +78,19 @@ async fn accept(
     accepted.map(|(stream, peer)| (stream, peer, permit))
 }
 
+/// Listens on `port` of every address that this host has, of both families where there are two.
+///
+/// # Errors
+/// The port is taken.
+pub async fn listen_everywhere(port: u16) -> std::io::Result<Vec<TcpListener>> {
+    match TcpListener::bind(("::", port)).await {
+        Ok(listener) => Ok(vec![listener]),
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Err(error),
+        // A host without IPv6.
+        Err(_) => Ok(vec![TcpListener::bind(("0.0.0.0", port)).await?]),
+    }
+}
+
 /// Listens on `port` of every loopback address that this host has; port 0 takes a free one and the same for both.
 ///
 /// # Errors

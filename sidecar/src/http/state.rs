@@ -4,17 +4,33 @@
 
 use std::sync::Arc;
 
+use serde::Serialize;
 use tokio::sync::mpsc;
 
 use crate::clock::SharedClock;
+use crate::config::Pod;
 use crate::flush::outcomes::Outcomes;
 use crate::flush::worker::FlushRequest;
 use crate::http::body::InFlight;
 use crate::intake::Intake;
 use crate::journal::Journal;
+use crate::leaving::Leaving;
 use crate::metrics::Metrics;
 use crate::schema::registry::Registry;
 use crate::status::Status;
+
+/// Who a sidecar is, for `/health`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Identity {
+    /// Whose the prefix is.
+    pub owner: String,
+    /// The generation of the LakeIngest that the configuration was rendered from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generation: Option<i64>,
+    /// The pod.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod: Option<Pod>,
+}
 
 /// What the endpoints share. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -35,6 +51,10 @@ pub struct AppState {
     pub metrics: Arc<Metrics>,
     /// Time.
     pub clock: SharedClock,
+    /// Whether the pod is about to end.
+    pub leaving: Leaving,
+    /// Who this is.
+    pub identity: Arc<Identity>,
     /// Bodies in flight.
     pub in_flight: InFlight,
     /// What keys are below: `s3://<bucket>/` or a directory with a slash at its end.

@@ -3,6 +3,7 @@
 //! Owns: keys, the create-only put, what is done when something is already there. Upholds I2 and I3.
 //! Does not own: when (`flush`), what a file holds (`encode`).
 
+pub mod credentials;
 pub mod directory;
 pub mod error;
 pub mod key;

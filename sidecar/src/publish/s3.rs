@@ -7,7 +7,7 @@
 //! The library's own put keeps the body in memory and answers `AlreadyExists` for 412 and 409 alike, and its head
 //! gives no checksum; its credentials and its signatures are used here all the same.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ use tokio::io::AsyncReadExt;
 
 use crate::journal::hex;
 use crate::limits::{LAKE_OBJECT_BYTES_MAX, LAKE_REQUEST_TIMEOUT, UPLOAD_FLOOR_BYTES_PER_SECOND, UPLOAD_GRACE};
+use crate::publish::credentials::FileCredentials;
 use crate::publish::error::{StoreError, StoreErrorKind};
 use crate::publish::store::{Found, Probe, PutOutcome, Upload};
 
@@ -38,6 +39,8 @@ pub struct S3Options {
     pub endpoint: Option<String>,
     /// Whether the endpoint may be `http:`.
     pub allow_insecure: bool,
+    /// The folder of the keys' files; absent: the environment.
+    pub credentials: Option<PathBuf>,
 }
 
 /// The settings cannot be used.
@@ -98,6 +101,9 @@ impl S3Store {
             .with_retry(RetryConfig { max_retries: 0, ..RetryConfig::default() });
         if let Some(region) = &options.region {
             builder = builder.with_region(region);
+        }
+        if let Some(folder) = &options.credentials {
+            builder = builder.with_credentials(Arc::new(FileCredentials::new(folder.clone())));
         }
         let region = builder.get_config_value(&AmazonS3ConfigKey::Region).unwrap_or_else(|| "us-east-1".to_owned());
         let from_environment = || std::env::var("AWS_ENDPOINT_URL_S3").or_else(|_| std::env::var("AWS_ENDPOINT_URL"));

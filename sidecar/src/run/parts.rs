@@ -3,6 +3,7 @@
 //! Owns: what each part is given. Does not own: what is started and ended when (`run`).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
@@ -15,10 +16,11 @@ use crate::flush::outcomes::Outcomes;
 use crate::flush::tracker::FlushPolicy;
 use crate::flush::worker::FlushRequest;
 use crate::http::InFlight;
-use crate::http::state::AppState;
+use crate::http::state::{AppState, Identity};
 use crate::intake::Intake;
 use crate::journal::{Journal, JournalOptions, OpenedJournal};
 use crate::lake::contact::Contact;
+use crate::leaving::{Grace, Leaving};
 use crate::limits::FLUSH_QUEUE_MAX;
 use crate::metrics::Metrics;
 use crate::publish::directory::DirectoryStore;
@@ -93,6 +95,12 @@ impl Parts {
             status,
             metrics,
             clock,
+            leaving: Leaving::default(),
+            identity: Arc::new(Identity {
+                owner: settings.owner.to_string(),
+                generation: settings.config.generation,
+                pod: settings.pod.clone(),
+            }),
             in_flight: InFlight::default(),
             location: location.into(),
         };
@@ -144,6 +152,12 @@ fn store_of(settings: &Settings, journal: &str) -> anyhow::Result<(Store, String
         }
         LakeLocation::Bucket(options) => (Store::S3(S3Store::new(options)?), format!("s3://{}/", options.bucket)),
     })
+}
+
+/// What the pod and the configuration say of the end.
+pub(super) fn grace_of(settings: &Settings) -> Grace {
+    let drain = Duration::from_secs(settings.config.drain.grace_period_seconds.into());
+    Grace { pod: settings.pod_grace, drain }
 }
 
 /// When this sidecar flushes.

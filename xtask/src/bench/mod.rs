@@ -179,7 +179,7 @@ impl<'a> Bench<'a> {
     /// Everything with a folder as the lake.
     fn directory(&self) -> Result<Batches> {
         let options = self.options("folder")?;
-        let lake = options.lake.clone();
+        let lake = options.lake.clone().context("the bench names its lake")?;
         let sidecar = Sidecar::start(options)?;
         let idle_bytes = sidecar.rss_bytes()?;
 
@@ -214,7 +214,8 @@ impl<'a> Bench<'a> {
     fn s3(&self, directory: &Batches) -> Result<()> {
         let weed = Weed::start(WeedOptions::new(self.folder.join("s3-server")))?;
         let lake = format!("s3://{}", weed.access().bucket);
-        let options = SidecarOptions { lake: lake.clone(), environment: weed.environment(), ..self.options("s3")? };
+        let options =
+            SidecarOptions { lake: Some(lake.clone()), environment: weed.environment(), ..self.options("s3")? };
         let sidecar = Sidecar::start(options)?;
         let batches = self.batches(&sidecar, "S3 as the lake (SeaweedFS, here)", Some(directory))?;
         ensure_counted(&lake, "batches", batches.load.rows, Some(weed.access()))?;

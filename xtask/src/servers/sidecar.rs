@@ -22,8 +22,8 @@ use crate::workspace;
 pub struct SidecarOptions {
     /// The program.
     pub binary: PathBuf,
-    /// A folder or `s3://bucket`.
-    pub lake: String,
+    /// A folder or `s3://bucket`; absent for the pod's way, in which the configuration says it.
+    pub lake: Option<String>,
     /// The folder of its journal; made when missing.
     pub journal: PathBuf,
     /// The folder of files that are being made; its own choice when absent.
@@ -36,6 +36,8 @@ pub struct SidecarOptions {
     pub health_port: Option<u16>,
     /// Its configuration file.
     pub config: Option<PathBuf>,
+    /// The folder of the bucket's keys, for the pod's way.
+    pub credentials: Option<PathBuf>,
     /// Variables beside the inherited ones, such as [`crate::servers::S3Access::environment`].
     pub environment: Vec<(String, OsString)>,
     /// Its log; beside the journal when absent. A restart appends.
@@ -47,24 +49,27 @@ impl SidecarOptions {
     pub fn new(lake: impl Into<String>, journal: impl Into<PathBuf>) -> Self {
         Self {
             binary: workspace::sidecar_binary(),
-            lake: lake.into(),
+            lake: Some(lake.into()),
             journal: journal.into(),
             scratch: None,
             owner: None,
             port: None,
             health_port: None,
             config: None,
+            credentials: None,
             environment: Vec::new(),
             log: None,
         }
     }
 
     fn arguments(&self, port: u16, health_port: u16) -> Vec<OsString> {
-        let mut arguments: Vec<OsString> = vec!["serve".into(), "--lake".into(), (&self.lake).into()];
+        let mut arguments: Vec<OsString> = vec!["serve".into()];
         arguments.extend(["--journal".into(), self.journal.clone().into_os_string()]);
         arguments.extend(["--port".into(), port.to_string().into()]);
         arguments.extend(["--health-port".into(), health_port.to_string().into()]);
-        let optional: [(&str, Option<OsString>); 3] = [
+        let optional: [(&str, Option<OsString>); 5] = [
+            ("--lake", self.lake.clone().map(Into::into)),
+            ("--credentials", self.credentials.clone().map(Into::into)),
             ("--scratch", self.scratch.clone().map(Into::into)),
             ("--owner", self.owner.clone().map(Into::into)),
             ("--config", self.config.clone().map(Into::into)),
