@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! versions ──> cache ──> tools ──> servers, readers ──> flights, load ──> demo, bench, test_run, check
+//!                          └─────> image ──> cluster ────────────────────┘
 //!              interrupt, stopwatch, wait, commands, process, ports, numbers: what these stand on
 //! ```
 
@@ -29,6 +30,10 @@ pub mod servers;
 
 mod flights;
 mod load;
+
+pub mod image;
+
+pub mod cluster;
 
 pub mod bench;
 pub mod check;

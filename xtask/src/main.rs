@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use xtask::interrupt::{self, Interrupted};
-use xtask::{bench, check, crdgen, demo, setup, test_run};
+use xtask::{bench, check, cluster, crdgen, demo, image, setup, test_run};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "The one entry to everything that is done with this repository", version)]
@@ -28,6 +28,10 @@ enum Verb {
     Check,
     /// Write what is generated from the types: the definition of LakeIngest
     Crdgen,
+    /// Write the images of operator and sidecar as OCI archives into target/images
+    Image,
+    /// Start or stop a Kubernetes of one node on this machine, for work by hand
+    Cluster(cluster::ClusterOptions),
     /// Measure the sidecar on this machine, each figure against one of the machine's own, in about a minute
     Bench,
 }
@@ -45,6 +49,8 @@ fn main() -> ExitCode {
         Verb::Test(options) => test_run::run(&options),
         Verb::Check => check::run(),
         Verb::Crdgen => crdgen::run(),
+        Verb::Image => image::run(),
+        Verb::Cluster(options) => cluster::run(&options),
         Verb::Bench => bench::run(),
     });
     match outcome {

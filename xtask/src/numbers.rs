@@ -35,6 +35,11 @@ pub(crate) fn float(number: u64) -> f64 {
     number as f64
 }
 
+/// A size in mebibytes, rounded down.
+pub(crate) fn mebibytes(bytes: u64) -> String {
+    format!("{} MiB", bytes / (1024 * 1024))
+}
+
 /// How long each of many equal things took.
 #[derive(Debug)]
 pub(crate) struct Latencies(Vec<Duration>);

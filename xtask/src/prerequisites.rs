@@ -9,10 +9,13 @@ use std::process::{Command, Stdio};
 use anyhow::{Result, anyhow, bail};
 
 /// Programs by name, with the command that installs each on Debian.
-const PROGRAMS: [(&str, &str); 6] = [
+const PROGRAMS: [(&str, &str); 9] = [
     ("cargo", "apt-get install rustup && rustup show"),
     ("npm", "apt-get install npm"),
     ("python3", "apt-get install python3 python3-venv"),
+    ("go", "apt-get install golang (1.26 or later)"),
+    ("strip", "apt-get install binutils"),
+    ("ldd", "apt-get install libc-bin"),
     ("setpriv", "apt-get install util-linux"),
     ("tar", "apt-get install tar"),
     ("curl", "apt-get install curl"),

@@ -9,18 +9,24 @@ use anyhow::Result;
 
 use crate::stopwatch::Stopwatch;
 use crate::tools;
+use crate::versions::KUBERNETES;
 
 /// Installs one thing and tells where it is.
 type Install = fn() -> Result<PathBuf>;
 
 /// What is installed, by name.
-const TOOLS: [(&str, Install); 6] = [
+const TOOLS: [(&str, Install); 11] = [
     ("libduckdb", tools::libduckdb),
     ("cargo-nextest", tools::nextest),
     ("cargo-deny", tools::cargo_deny),
     ("S3 server", tools::weed),
     ("readers", tools::readers),
     ("flights", tools::flights),
+    ("Kubernetes", || tools::kubernetes(&KUBERNETES[0])),
+    ("etcd", tools::etcd),
+    ("helm", tools::helm),
+    ("helm-unittest", tools::helm_unittest),
+    ("kubeconform", tools::kubeconform),
 ];
 
 /// Installs whatever is missing.
@@ -32,6 +38,10 @@ pub fn run() -> Result<()> {
     for (index, (name, install)) in TOOLS.iter().enumerate() {
         eprintln!("[{}/{}] {name}", index + 1, TOOLS.len());
         eprintln!("  {}", install()?.display());
+    }
+    if let Err(error) = tools::container_runtime() {
+        // Everything but the cluster works without it.
+        eprintln!("warning: {error:#}");
     }
     eprintln!("Everything is set up ({:.1} s).", stopwatch.seconds());
     Ok(())

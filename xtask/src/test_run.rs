@@ -53,6 +53,17 @@ fn build_everything() -> Result<()> {
     run_shown(build)
 }
 
+/// Builds the programs that are released, with cargo's own progress.
+///
+/// # Errors
+/// When one does not build.
+pub fn build_release() -> Result<()> {
+    let mut build = cargo()?;
+    // As the tests have them: the same features, so that each is built once.
+    build.args(["build", "--release", "--locked", "--workspace", "--bins"]);
+    run_shown(build)
+}
+
 /// Builds the sidecar's binary alone, with cargo's own progress.
 ///
 /// # Errors

@@ -15,6 +15,12 @@ use crate::commands::{command, run_quiet};
 use crate::versions::{CARGO_DENY, FLIGHTS, LIBDUCKDB, NEXTEST, Pinned, READERS, SEAWEEDFS};
 use crate::{prerequisites, workspace};
 
+mod debian;
+mod go;
+
+pub use debian::container_runtime;
+pub use go::{etcd, helm, helm_unittest, kubeconform, kubernetes, kubernetes_source};
+
 /// Takes `flights.csv` out of the zip inside the source distribution.
 const UNPACK_FLIGHTS: &str = include_str!("tools/unpack_flights.py");
 

