@@ -34,6 +34,7 @@ mod load;
 pub mod image;
 
 pub mod cluster;
+pub mod examples;
 
 pub mod bench;
 pub mod check;

@@ -70,7 +70,8 @@ pub fn build_release() -> Result<()> {
 /// When it does not build.
 pub fn build_sidecar() -> Result<()> {
     let mut build = cargo()?;
-    build.args(["build", "--release", "--locked", "--package", "lakeingest-sidecar"]);
+    // Of the workspace: the same features as in every other build, so that nothing is built twice.
+    build.args(["build", "--release", "--locked", "--workspace", "--bin", "lakeingest-sidecar"]);
     run_shown(build)
 }
 

@@ -3,7 +3,9 @@
 //! Owns: the list of steps, each with the command that mends it.
 //! Does not own: the tests (see `test_run`).
 
+mod chart;
 mod log_messages;
+mod manifests;
 mod registry;
 pub mod sources;
 mod walls;
@@ -30,7 +32,7 @@ struct Step {
     run: fn() -> Result<Outcome>,
 }
 
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 11] = [
     Step { name: "format", remedy: "cargo fmt", run: || holds(format()) },
     Step {
         name: "module headers",
@@ -53,6 +55,13 @@ const STEPS: [Step; 8] = [
         run: || holds(registry::check_crates()),
     },
     Step { name: "advisories", remedy: "cargo update --package <crate>", run: registry::check_advisories },
+    Step { name: "chart", remedy: "mend what is named above, in charts/lakeingest", run: || holds(chart::check()) },
+    Step {
+        name: "the chart's templates",
+        remedy: "mend the template, or its test in charts/lakeingest/tests",
+        run: || holds(chart::check_templates()),
+    },
+    Step { name: "manifests", remedy: "mend the manifest that is named above", run: || holds(manifests::check()) },
     Step {
         name: "lints",
         remedy: "cargo clippy --release --workspace --all-targets --fix, then by hand",

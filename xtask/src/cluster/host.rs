@@ -114,6 +114,18 @@ fn processes() -> Result<Vec<(Pid, String)>> {
     Ok(found)
 }
 
+/// The cluster's programs, each with the memory that it holds. Unit: bytes.
+pub(super) fn memory_bytes() -> Result<Vec<(String, u64)>> {
+    let of = |(pid, name): (Pid, String)| {
+        // One that ended in between holds nothing.
+        let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().ok()?;
+        Some((name, kibibytes * 1024))
+    };
+    Ok(processes()?.into_iter().filter_map(of).collect())
+}
+
 /// The program of a process of the cluster; none for any other, and for one that has ended or is only waited for.
 fn program_of_cluster(process: &Path, own_mounts: &Path) -> Option<String> {
     let arguments = fs::read(process.join("cmdline")).ok()?;
@@ -146,6 +158,13 @@ fn clean_firewall() -> Result<()> {
     let output = cleanup.arg("--cleanup").output().context("failed to run kube-proxy")?;
     if !output.status.success() {
         bail!("failed to clean the firewall: {}", last_lines(&String::from_utf8_lossy(&output.stderr), 5));
+    }
+    // What it does not clean of its own; what is not there is what is wanted.
+    for rule in [["-D", "INPUT", "-j"], ["-D", "OUTPUT", "-j"]] {
+        let _ = system("iptables", &[rule[0], rule[1], rule[2], "KUBE-FIREWALL"]);
+    }
+    for verb in ["-F", "-X"] {
+        let _ = system("iptables", &[verb, "KUBE-FIREWALL"]);
     }
     Ok(())
 }

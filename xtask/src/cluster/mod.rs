@@ -278,12 +278,12 @@ impl Cluster {
         String::from_utf8(output).context("failed to read what kubectl says")
     }
 
-    /// Applies manifests.
+    /// Applies manifests; gives kubectl's words.
     ///
     /// # Errors
     /// When one is refused, with the API server's words.
-    pub fn apply(&self, manifests: &str) -> Result<()> {
-        self.run_with_input(["apply", "--filename", "-"], manifests).map(drop)
+    pub fn apply(&self, manifests: &str) -> Result<String> {
+        self.run_with_input(["apply", "--filename", "-"], manifests)
     }
 
     /// Runs `kubectl` for what it answers, whether it succeeds or not: success, standard output, standard error.
@@ -310,6 +310,14 @@ impl Cluster {
             bail!("failed to import {}: {}", archive.display(), last_lines(&words, 5));
         }
         Ok(())
+    }
+
+    /// The programs that run in the node's pods, each with the memory that it holds. Unit: bytes.
+    ///
+    /// # Errors
+    /// When the processes cannot be listed.
+    pub fn memory_bytes(&self) -> Result<Vec<(String, u64)>> {
+        host::memory_bytes()
     }
 
     /// The folder of the node's programs.

@@ -3,6 +3,7 @@
 //! Owns: the steps, in the order in which a newcomer would take them, and the checks on what comes out.
 //! Does not own: the sidecar's behaviour; a demo that does not give the right rows fails.
 
+mod cluster;
 mod report;
 
 use std::path::PathBuf;
@@ -47,6 +48,9 @@ pub struct DemoOptions {
     /// Use an S3 server, started for the demo, instead of a folder
     #[arg(long)]
     s3: bool,
+    /// The same job in a pod: on a Kubernetes of one node, with the operator and an S3 server
+    #[arg(long, conflicts_with = "s3")]
+    cluster: bool,
     /// Leave everything running at the end, until Ctrl-C, and keep the folder
     #[arg(long)]
     keep: bool,
@@ -57,6 +61,9 @@ pub struct DemoOptions {
 /// # Errors
 /// When something cannot be set up or built, a request is not acknowledged, or the lake does not hold what was sent.
 pub fn run(options: &DemoOptions) -> Result<()> {
+    if options.cluster {
+        return cluster::run(options.keep);
+    }
     let stopwatch = Stopwatch::start();
     heading("Setting up");
     tools::libduckdb()?;

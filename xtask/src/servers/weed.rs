@@ -1,4 +1,4 @@
-//! SeaweedFS as an S3 server: one process, one identity, one bucket, on the loopback address alone.
+//! SeaweedFS as an S3 server: one process, one identity, one bucket, on one address of this machine.
 //!
 //! Owns: its command line, its identity, and knowing when the bucket is there.
 //! Does not own: what is stored in it.
@@ -31,19 +31,21 @@ pub struct WeedOptions {
     pub bucket: String,
     /// The port of S3; any free one when absent.
     pub s3_port: Option<u16>,
+    /// The address on which all of it listens: loopback, or one that pods reach.
+    pub address: &'static str,
 }
 
 impl WeedOptions {
-    /// A server in this folder, on any free port, with the bucket `lake-data`.
+    /// A server in this folder, on any free port of the loopback address, with the bucket `lake-data`.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
-        Self { directory: directory.into(), bucket: "lake-data".to_owned(), s3_port: None }
+        Self { directory: directory.into(), bucket: "lake-data".to_owned(), s3_port: None, address: "127.0.0.1" }
     }
 }
 
 /// How a client reaches a bucket.
 #[derive(Debug, Clone)]
 pub struct S3Access {
-    /// `http://127.0.0.1:<port>`.
+    /// `http://<address>:<port>`.
     pub endpoint: String,
     /// The identity's name.
     pub access_key: String,
@@ -103,7 +105,7 @@ impl Weed {
             None => block.port(S3),
         };
         let access = S3Access {
-            endpoint: format!("http://127.0.0.1:{s3_port}"),
+            endpoint: format!("http://{}:{s3_port}", options.address),
             access_key: ACCESS_KEY.to_owned(),
             secret_key: SECRET_KEY.to_owned(),
             region: REGION.to_owned(),
@@ -117,7 +119,7 @@ impl Weed {
             log: options.directory.join("weed.log"),
         })?;
         let weed = Self { server, access, s3_port, block };
-        weed.wait_for_bucket()?;
+        weed.wait_for_bucket(options.address)?;
         Ok(weed)
     }
 
@@ -143,10 +145,10 @@ impl Weed {
 
     /// S3 answers a quarter of a second before the bucket is made, and an unsigned request to it is refused
     /// whether it exists or not. The filer, which holds the bucket as a folder, tells.
-    fn wait_for_bucket(&self) -> Result<()> {
+    fn wait_for_bucket(&self, address: &str) -> Result<()> {
         let agent = http::agent();
         let filer = self.block.port(FILER);
-        let bucket = format!("http://127.0.0.1:{filer}/buckets/{}?metadata=true", self.access.bucket);
+        let bucket = format!("http://{address}:{filer}/buckets/{}?metadata=true", self.access.bucket);
         self.server.wait_until("the S3 server to answer", || {
             for (url, expected_status) in [(bucket.as_str(), 200), (self.access.endpoint.as_str(), 403)] {
                 match http::send(&agent, "GET", url, &[], None) {
@@ -191,7 +193,8 @@ fn arguments(options: &WeedOptions, s3_port: u16, block: &PortBlock) -> Result<V
     fs::write(&identities, identity.to_string())
         .with_context(|| format!("failed to write {}", identities.display()))?;
 
-    let mut arguments: Vec<OsString> = ["mini", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"].map(Into::into).to_vec();
+    let mut arguments: Vec<OsString> = vec!["mini".into()];
+    arguments.extend(["ip", "ip.bind"].map(|flag| format!("-{flag}={}", options.address).into()));
     // It reports home and opens every interface unless told.
     arguments.extend(["-master.telemetry=false", "-admin.ui=false", "-webdav=false"].map(Into::into));
     arguments.extend(["-s3.port.iceberg=0", "-s3.port.lance=0"].map(Into::into));
