@@ -44,6 +44,10 @@ impl DirectoryStore {
         Self { root: root.into(), unfinished: unfinished.into(), writer: writer.into(), durable }
     }
 
+    pub(super) fn location(&self) -> String {
+        format!("{}/", self.root.display())
+    }
+
     /// Removes what an earlier process of this writer left unfinished. What cannot be removed is in nobody's way.
     pub fn remove_unfinished(&self) {
         for entry in fs::read_dir(self.root.join(&*self.unfinished)).into_iter().flatten().flatten() {

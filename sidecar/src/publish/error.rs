@@ -48,6 +48,12 @@ pub struct StoreError {
 }
 
 impl StoreError {
+    /// The same with the object's whole name: a bucket that is not there is known by its own.
+    #[must_use]
+    pub fn below(self, location: &str) -> Self {
+        Self { key: format!("{location}{}", self.key), ..self }
+    }
+
     /// An error of an S3 answer.
     pub fn of_status(action: &'static str, key: &str, status: http::StatusCode, body: &str) -> Self {
         let code = s3_error_code(body).unwrap_or("no error code");

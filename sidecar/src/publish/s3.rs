@@ -67,6 +67,7 @@ pub enum S3SettingsError {
 pub struct S3Store {
     small: Arc<AmazonS3>,
     http: reqwest::Client,
+    bucket: Arc<str>,
     /// URL of the bucket, without a slash at its end.
     bucket_url: Arc<str>,
     region: Arc<str>,
@@ -124,7 +125,12 @@ impl S3Store {
             .connect_timeout(Duration::from_secs(5))
             .build()
             .map_err(S3SettingsError::Http)?;
-        Ok(Self { small: Arc::new(small), http, bucket_url: bucket_url.into(), region: region.into() })
+        let bucket = options.bucket.as_str().into();
+        Ok(Self { small: Arc::new(small), http, bucket, bucket_url: bucket_url.into(), region: region.into() })
+    }
+
+    pub(super) fn location(&self) -> String {
+        format!("s3://{}/", self.bucket)
     }
 
     /// Creates an object from a file, streamed, with its checksum.

@@ -62,15 +62,24 @@ pub enum Store {
 }
 
 impl Store {
+    /// What keys are below: `s3://<bucket>/` or a directory with a slash at its end.
+    pub fn location(&self) -> String {
+        match self {
+            Self::Directory(store) => store.location(),
+            Self::S3(store) => store.location(),
+        }
+    }
+
     /// Creates an object from a file; never changes one that exists.
     ///
     /// # Errors
     /// Nobody knows whether the object is there now.
     pub async fn put_file(&self, upload: Upload<'_>) -> Result<PutOutcome, StoreError> {
-        match self {
+        let outcome = match self {
             Self::Directory(store) => store.put_file(upload).await,
             Self::S3(store) => store.put_file(upload).await,
-        }
+        };
+        outcome.map_err(|error| error.below(&self.location()))
     }
 
     /// Creates a small object; never changes one that exists.
@@ -78,10 +87,11 @@ impl Store {
     /// # Errors
     /// Nobody knows whether the object is there now.
     pub async fn put(&self, key: &str, content: Bytes) -> Result<PutOutcome, StoreError> {
-        match self {
+        let outcome = match self {
             Self::Directory(store) => store.put(key, content).await,
             Self::S3(store) => store.put(key, content).await,
-        }
+        };
+        outcome.map_err(|error| error.below(&self.location()))
     }
 
     /// What the lake says of an object.
@@ -89,10 +99,11 @@ impl Store {
     /// # Errors
     /// The lake did not say.
     pub async fn head(&self, key: &str) -> Result<Option<Found>, StoreError> {
-        match self {
+        let outcome = match self {
             Self::Directory(store) => store.head(key).await,
             Self::S3(store) => store.head(key).await,
-        }
+        };
+        outcome.map_err(|error| error.below(&self.location()))
     }
 
     /// A small object's content.
@@ -100,10 +111,11 @@ impl Store {
     /// # Errors
     /// The lake did not say, or the object is larger than `LAKE_OBJECT_BYTES_MAX`.
     pub async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
-        match self {
+        let outcome = match self {
             Self::Directory(store) => store.get(key).await,
             Self::S3(store) => store.get(key).await,
-        }
+        };
+        outcome.map_err(|error| error.below(&self.location()))
     }
 
     /// Copies an object to a local file.
@@ -111,10 +123,11 @@ impl Store {
     /// # Errors
     /// The lake did not give it, or the file cannot be written.
     pub async fn fetch(&self, key: &str, local: &Path) -> Result<(), StoreError> {
-        match self {
+        let outcome = match self {
             Self::Directory(store) => store.fetch(key, local).await,
             Self::S3(store) => store.fetch(key, local).await,
-        }
+        };
+        outcome.map_err(|error| error.below(&self.location()))
     }
 
     /// The keys that begin with `prefix`, which ends with a slash.
@@ -122,10 +135,11 @@ impl Store {
     /// # Errors
     /// The lake did not say.
     pub async fn list(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
-        match self {
+        let outcome = match self {
             Self::Directory(store) => store.list(prefix).await,
             Self::S3(store) => store.list(prefix).await,
-        }
+        };
+        outcome.map_err(|error| error.below(&self.location()))
     }
 
     /// Tries what the endpoint promises, in a folder that nothing else uses.
@@ -133,10 +147,11 @@ impl Store {
     /// # Errors
     /// The lake did not answer.
     pub async fn probe(&self, key: &str) -> Result<Probe, StoreError> {
-        match self {
+        let outcome = match self {
             // A rename that must not replace, and a copy that is read back: the kernel promises both.
             Self::Directory(_) => Ok(Probe { create_only: true, checksum: true }),
             Self::S3(store) => store.probe(key).await,
-        }
+        };
+        outcome.map_err(|error| error.below(&self.location()))
     }
 }

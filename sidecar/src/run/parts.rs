@@ -58,7 +58,8 @@ impl Parts {
         let scratch = settings.scratch.join(journal.id());
         let scratch = Scratch::open(&scratch, settings.config.buffer.scratch_size_limit.bytes())?;
         scratch.keep_only(&segments.iter().map(|segment| segment.contents.number).collect::<Vec<_>>())?;
-        let (store, location) = store_of(settings, &journal.id())?;
+        let store = store_of(settings, &journal.id())?;
+        let location = store.location();
         let (prefix, owner) = (settings.prefix.clone(), settings.owner.clone());
         let registry = Arc::new(Registry::new(store.clone(), prefix.clone(), Arc::clone(&clock), journal.id()));
         for segment in &segments {
@@ -142,15 +143,14 @@ fn report_unknown_fields(settings: &Settings, status: &Status, metrics: &Metrics
     }
 }
 
-/// The lake, and what its keys are below.
-fn store_of(settings: &Settings, journal: &str) -> anyhow::Result<(Store, String)> {
+fn store_of(settings: &Settings, journal: &str) -> anyhow::Result<Store> {
     Ok(match &settings.lake {
         LakeLocation::Directory(directory) => {
             let store = DirectoryStore::new(directory, settings.prefix.unfinished(), journal);
             store.remove_unfinished();
-            (Store::Directory(store), format!("{}/", directory.display()))
+            Store::Directory(store)
         }
-        LakeLocation::Bucket(options) => (Store::S3(S3Store::new(options)?), format!("s3://{}/", options.bucket)),
+        LakeLocation::Bucket(options) => Store::S3(S3Store::new(options)?),
     })
 }
 
