@@ -6,12 +6,14 @@
 //! ```text
 //! site (folders, start, restart) ──> calls, wire (requests) ──> ledger (what was promised)
 //!                                                                  │
+//! team (the same in pods) ──────────┘                              │
 //!                           lake (what readers find) ──> oracle <──┘
 //! ```
 //!
 //! Nothing here returns an error: what goes wrong is a failed test, and panics with what was seen.
 
 pub mod site;
+pub mod team;
 
 pub mod calls;
 pub mod wire;

@@ -4,20 +4,32 @@
 //! Does not own: how tests are grouped and timed (`.config/nextest.toml`).
 
 use std::fs;
+use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::commands::{cargo, command, run_shown};
+use crate::cluster::{ClusterChoice, Held, install};
+use crate::commands::{cargo, command, run_shown, run_with_input};
+use crate::numbers::counted;
 use crate::{check, tools, workspace};
+
+/// The tests that need a cluster, by nextest's id of their program.
+const ON_CLUSTER: &str = "lakeingest-tests::cluster";
+
+/// The tests that need a cluster whose node is this machine.
+const ON_NODE: &str = "lakeingest-tests::node";
 
 /// Options of `cargo xtask test`.
 #[derive(Debug, clap::Args)]
 pub struct TestOptions {
     /// Run only the tests whose name holds one of these words
     filter: Vec<String>,
+    #[command(flatten)]
+    choice: ClusterChoice,
 }
 
-/// Sets up, builds the sidecar that the tests start, and runs the tests.
+/// Sets up, builds everything that the tests start, and runs the tests. A cluster is there for those that need one.
 ///
 /// # Errors
 /// When something cannot be set up or built, or a test fails.
@@ -39,10 +51,60 @@ pub fn run(options: &TestOptions) -> Result<()> {
         doctests.args(["test", "--release", "--locked", "--workspace", "--doc"]);
         run_shown(doctests)?;
     }
-    let mut tests = command(&nextest)?;
-    tests.current_dir(workspace::root());
-    tests.args(["nextest", "run", "--release", "--locked", "--workspace"]).args(&options.filter);
+    let selected = selected(&nextest, options)?;
+    let mut tests = run_of(&nextest, "run", options)?;
+    let held = hold_cluster(options, &selected)?;
+    if let Some(held) = &held {
+        tests.envs(held.cluster().environment());
+        if !held.cluster().is_here() {
+            let left_out = of_program(&selected, ON_NODE);
+            tests.args(["--filterset", &format!("not binary_id({ON_NODE})")]);
+            eprintln!(
+                "NOT RUN on a cluster that was given, whose node is not this machine: {}",
+                counted_tests(&left_out)
+            );
+        }
+    }
     run_shown(tests)
+}
+
+/// One of nextest's verbs over the tests that were chosen.
+fn run_of(nextest: &Path, verb: &str, options: &TestOptions) -> Result<Command> {
+    let mut tests = command(nextest)?;
+    tests.current_dir(workspace::root());
+    tests.args(["nextest", verb, "--release", "--locked", "--workspace"]).args(&options.filter);
+    Ok(tests)
+}
+
+/// The tests that were chosen, each as its program's id and its name.
+fn selected(nextest: &Path, options: &TestOptions) -> Result<Vec<(String, String)>> {
+    let mut list = run_of(nextest, "list", options)?;
+    list.args(["--message-format", "oneline", "--cargo-quiet"]);
+    let output = run_with_input(list, &[])?;
+    let pair = |line: &str| line.split_once(' ').map(|(program, name)| (program.to_owned(), name.to_owned()));
+    Ok(String::from_utf8_lossy(&output).lines().filter_map(pair).collect())
+}
+
+fn of_program<'a>(selected: &'a [(String, String)], program: &str) -> Vec<&'a str> {
+    selected.iter().filter(|(found, _)| found == program).map(|(_, name)| name.as_str()).collect()
+}
+
+fn counted_tests(names: &[&str]) -> String {
+    let list: String = names.iter().map(|name| format!("\n  {name}")).collect();
+    format!("{}{list}", counted(names.len() as u64, "test"))
+}
+
+/// A cluster with the operator, if one of the tests needs it.
+fn hold_cluster(options: &TestOptions, selected: &[(String, String)]) -> Result<Option<Held>> {
+    let needing = of_program(selected, ON_CLUSTER).len() + of_program(selected, ON_NODE).len();
+    if needing == 0 {
+        return Ok(None);
+    }
+    eprintln!("Starting a cluster for {} ...", counted(needing as u64, "test"));
+    tools::helm()?;
+    let held = Held::up(&options.choice)?;
+    install(held.cluster())?;
+    Ok(Some(held))
 }
 
 /// Builds every program and every test in one go: cargo gives the crates that they share one set of features then, so

@@ -1,5 +1,6 @@
 //! Pods that ask, against LakeIngests that are there, wrong, late or not there.
 
+use lakeingest_crds::lakeingest::validate_spec;
 use serde_json::json;
 
 use super::*;
@@ -88,15 +89,16 @@ async fn an_annotation_that_says_nothing_is_refused() {
     }
 }
 
+/// Invariant I7: a pod is refused with the words that the LakeIngest's status has, since both come from `validate_spec`.
 #[tokio::test]
-async fn a_lake_ingest_that_cannot_be_used_is_named_with_the_reason() {
+async fn i7_a_lake_ingest_that_cannot_be_used_is_named_with_every_violation() {
+    let wrong = ingest("events", json!({"storage": {"bucket": "B"}, "flush": {"maxAge": "5ms"}}));
+    let violations = validate_spec("events", &wrong.spec, &names().images).expect_err("it is wrong").to_string();
+    assert!(violations.contains("spec.storage.bucket") && violations.contains("spec.flush.maxAge"), "{violations}");
     let (mut filler, index) = Filler::empty();
-    filler.lake_ingest(ingest("events", json!({"storage": {"bucket": "B"}})));
+    filler.lake_ingest(wrong);
     let decision = admission(index, Duration::ZERO).decide(review(json!("events"))).await;
-    assert!(
-        matches!(&decision, Decision::Refused { message } if message.contains("spec.storage.bucket")),
-        "{decision:?}"
-    );
+    assert!(matches!(&decision, Decision::Refused { message } if message.contains(&violations)), "{decision:?}");
 }
 
 #[tokio::test]

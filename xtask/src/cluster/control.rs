@@ -4,14 +4,14 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::launch::{Servers, arguments};
 use super::{ADDRESS, Cluster, state};
 use crate::wait::Look;
 
 /// Starts the control plane and waits until the API server is ready.
-pub(super) fn start(cluster: &Cluster, etcd: &Path) -> Result<Servers> {
+pub(super) fn start(cluster: &Cluster, programs: &Path, etcd: &Path) -> Result<Servers> {
     let mut servers = Servers::default();
     let pki = state("pki");
     let pki = pki.display();
@@ -30,7 +30,7 @@ pub(super) fn start(cluster: &Cluster, etcd: &Path) -> Result<Servers> {
     )?;
     servers.start(
         "kube-apiserver",
-        &cluster.program("kube-apiserver"),
+        &programs.join("kube-apiserver"),
         &arguments([
             "--etcd-servers=http://127.0.0.1:2379".to_owned(),
             format!("--bind-address={ADDRESS}"),
@@ -55,13 +55,12 @@ pub(super) fn start(cluster: &Cluster, etcd: &Path) -> Result<Servers> {
         ]),
     )?;
     servers.wait_until("the API server to be ready", || {
-        let output = cluster.kubectl(["get", "--raw", "/readyz"])?.output().context("failed to run kubectl")?;
-        let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        Ok(if output.status.success() { Look::Ready(()) } else { Look::NotYet(words) })
+        let (is_ready, _, words) = cluster.try_run(["get", "--raw", "/readyz"])?;
+        Ok(if is_ready { Look::Ready(()) } else { Look::NotYet(words.trim().to_owned()) })
     })?;
     servers.start(
         "kube-controller-manager",
-        &cluster.program("kube-controller-manager"),
+        &programs.join("kube-controller-manager"),
         &arguments([
             format!("--kubeconfig={}", state("controller-manager.conf").display()),
             "--bind-address=127.0.0.1".to_owned(),
@@ -77,7 +76,7 @@ pub(super) fn start(cluster: &Cluster, etcd: &Path) -> Result<Servers> {
     )?;
     servers.start(
         "kube-scheduler",
-        &cluster.program("kube-scheduler"),
+        &programs.join("kube-scheduler"),
         &arguments([
             format!("--kubeconfig={}", state("scheduler.conf").display()),
             "--bind-address=127.0.0.1".to_owned(),

@@ -36,7 +36,7 @@ pub(super) fn require() -> Result<()> {
     if !cfg!(target_os = "linux") || !rustix::process::geteuid().is_root() {
         bail!(
             "a cluster of one node needs Linux and root; run as root, or give the tests a cluster of your own: \
-             cargo xtask test --kubeconfig FILE"
+             --kubeconfig FILE --host-address ADDRESS"
         );
     }
     Ok(())
@@ -124,6 +124,22 @@ pub(super) fn memory_bytes() -> Result<Vec<(String, u64)>> {
         Some((name, kibibytes * 1024))
     };
     Ok(processes()?.into_iter().filter_map(of).collect())
+}
+
+/// The one process of a program whose environment names this pod.
+pub(super) fn process_in_pod(program: &str, namespace: &str, pod: &str) -> Result<u32> {
+    let variables = [format!("POD_NAMESPACE={namespace}"), format!("POD_NAME={pod}")];
+    let names_pod = |pid: &Pid| {
+        let environment = fs::read(format!("/proc/{}/environ", pid.as_raw_nonzero())).unwrap_or_default();
+        let has = |wanted: &String| environment.split(|&byte| byte == 0).any(|found| found == wanted.as_bytes());
+        variables.iter().all(has)
+    };
+    let found = processes()?.into_iter().filter(|(pid, name)| name == program && names_pod(pid));
+    let found: Vec<_> = found.map(|(pid, _)| pid.as_raw_nonzero().get().unsigned_abs()).collect();
+    match found.as_slice() {
+        [pid] => Ok(*pid),
+        _ => bail!("failed to find the one {program} of pod {namespace}/{pod}: found {found:?}"),
+    }
 }
 
 /// The program of a process of the cluster; none for any other, and for one that has ended or is only waited for.

@@ -25,7 +25,7 @@ pub(super) fn containerd_socket() -> PathBuf {
 }
 
 /// Starts what a node needs. The pause image has to be imported before it can be ready.
-pub(super) fn start(cluster: &Cluster, mut servers: Servers) -> Result<Servers> {
+pub(super) fn start(programs: &Path, mut servers: Servers) -> Result<Servers> {
     put("containerd.toml", &containerd_config())?;
     put("cni/10-bridge.conflist", &network_config())?;
     put("kubelet.yaml", &kubelet_config())?;
@@ -42,7 +42,7 @@ pub(super) fn start(cluster: &Cluster, mut servers: Servers) -> Result<Servers> 
     })?;
     servers.start(
         "kubelet",
-        &cluster.program("kubelet"),
+        &programs.join("kubelet"),
         &arguments([
             format!("--config={}", state("kubelet.yaml").display()),
             format!("--kubeconfig={}", state("kubelet.conf").display()),
@@ -54,7 +54,7 @@ pub(super) fn start(cluster: &Cluster, mut servers: Servers) -> Result<Servers> 
     )?;
     servers.start(
         "kube-proxy",
-        &cluster.program("kube-proxy"),
+        &programs.join("kube-proxy"),
         &arguments([format!("--config={}", state("proxy.yaml").display())]),
     )?;
     Ok(servers)

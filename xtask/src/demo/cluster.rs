@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::{FIRST_BODY, heading, report};
-use crate::cluster::{ADDRESS, Cluster, Held, NAMESPACE, install};
+use crate::cluster::{Cluster, ClusterChoice, Held, NAMESPACE, install};
 use crate::commands::display;
 use crate::examples;
 use crate::numbers::mebibytes;
@@ -31,7 +31,7 @@ const ADMISSIONS: usize = 200;
 ///
 /// # Errors
 /// When this machine cannot have a cluster, something does not build or start, or the lake does not hold what was sent.
-pub(super) fn run(keep: bool) -> Result<()> {
+pub(super) fn run(choice: &ClusterChoice, keep: bool) -> Result<()> {
     let stopwatch = Stopwatch::start();
     heading("Setting up");
     tools::libduckdb()?;
@@ -41,10 +41,10 @@ pub(super) fn run(keep: bool) -> Result<()> {
     heading("Building the operator and the sidecar");
     test_run::build_release()?;
     heading("Starting a Kubernetes of one node, and an S3 server");
-    let held = Held::up()?;
+    let held = Held::up(choice)?;
     let cluster = held.cluster();
     let folder = tempfile::Builder::new().prefix("lakeingest-demo-").tempdir().context("failed to make a folder")?;
-    let weed = Weed::start(WeedOptions { address: ADDRESS, ..WeedOptions::new(folder.path()) })?;
+    let weed = Weed::start(WeedOptions { address: cluster.host_address(), ..WeedOptions::new(folder.path()) })?;
     println!("  S3: {} (SeaweedFS), bucket {}", weed.access().endpoint, weed.access().bucket);
     heading("Installing the operator: images onto the node, then the chart");
     install(cluster)?;
@@ -140,10 +140,14 @@ fn show(cluster: &Cluster, what: &[&str]) -> Result<()> {
 
 /// Memory of the operators, and the time of the webhook over many admissions.
 fn costs(cluster: &Cluster) -> Result<()> {
-    for (program, bytes) in cluster.memory_bytes()? {
-        if program.starts_with("lakeingest-") {
-            println!("  {program} holds {}", mebibytes(bytes));
+    if cluster.is_here() {
+        for (program, bytes) in cluster.memory_bytes()? {
+            if program.starts_with("lakeingest-") {
+                println!("  {program} holds {}", mebibytes(bytes));
+            }
         }
+    } else {
+        println!("  NOT MEASURED: the memory of the operators and sidecars, which are not on this machine");
     }
     let pod = |index: usize| {
         json!({

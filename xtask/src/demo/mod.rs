@@ -12,6 +12,7 @@ use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
 use crate::cache::Cache;
+use crate::cluster::ClusterChoice;
 use crate::commands::{command, display, run_with_input};
 use crate::demo::report::LakeFile;
 use crate::flights::{Flights, YEAR_DAYS, YEAR_ROWS};
@@ -51,6 +52,8 @@ pub struct DemoOptions {
     /// The same job in a pod: on a Kubernetes of one node, with the operator and an S3 server
     #[arg(long, conflicts_with = "s3")]
     cluster: bool,
+    #[command(flatten)]
+    choice: ClusterChoice,
     /// Leave everything running at the end, until Ctrl-C, and keep the folder
     #[arg(long)]
     keep: bool,
@@ -62,7 +65,7 @@ pub struct DemoOptions {
 /// When something cannot be set up or built, a request is not acknowledged, or the lake does not hold what was sent.
 pub fn run(options: &DemoOptions) -> Result<()> {
     if options.cluster {
-        return cluster::run(options.keep);
+        return cluster::run(&options.choice, options.keep);
     }
     let stopwatch = Stopwatch::start();
     heading("Setting up");

@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -32,13 +33,18 @@ pub struct WeedOptions {
     /// The port of S3; any free one when absent.
     pub s3_port: Option<u16>,
     /// The address on which all of it listens: loopback, or one that pods reach.
-    pub address: &'static str,
+    pub address: IpAddr,
 }
 
 impl WeedOptions {
     /// A server in this folder, on any free port of the loopback address, with the bucket `lake-data`.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
-        Self { directory: directory.into(), bucket: "lake-data".to_owned(), s3_port: None, address: "127.0.0.1" }
+        Self {
+            directory: directory.into(),
+            bucket: "lake-data".to_owned(),
+            s3_port: None,
+            address: Ipv4Addr::LOCALHOST.into(),
+        }
     }
 }
 
@@ -105,7 +111,7 @@ impl Weed {
             None => block.port(S3),
         };
         let access = S3Access {
-            endpoint: format!("http://{}:{s3_port}", options.address),
+            endpoint: format!("http://{}", SocketAddr::from((options.address, s3_port))),
             access_key: ACCESS_KEY.to_owned(),
             secret_key: SECRET_KEY.to_owned(),
             region: REGION.to_owned(),
@@ -145,10 +151,10 @@ impl Weed {
 
     /// S3 answers a quarter of a second before the bucket is made, and an unsigned request to it is refused
     /// whether it exists or not. The filer, which holds the bucket as a folder, tells.
-    fn wait_for_bucket(&self, address: &str) -> Result<()> {
+    fn wait_for_bucket(&self, address: IpAddr) -> Result<()> {
         let agent = http::agent();
-        let filer = self.block.port(FILER);
-        let bucket = format!("http://{address}:{filer}/buckets/{}?metadata=true", self.access.bucket);
+        let filer = SocketAddr::from((address, self.block.port(FILER)));
+        let bucket = format!("http://{filer}/buckets/{}?metadata=true", self.access.bucket);
         self.server.wait_until("the S3 server to answer", || {
             for (url, expected_status) in [(bucket.as_str(), 200), (self.access.endpoint.as_str(), 403)] {
                 match http::send(&agent, "GET", url, &[], None) {

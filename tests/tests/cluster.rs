@@ -1,0 +1,254 @@
+//! The pod's path on a real node of Kubernetes: one object, one annotation, and the same curl; and what a user meets when
+//! something is wrong.
+
+use lakeingest_tests::team::{Team, pod_spec};
+use serde_json::{Value, json};
+use xtask::cluster::NAMESPACE;
+use xtask::examples;
+use xtask::wait::{self, Look};
+
+#[test]
+fn one_object_one_annotation_and_the_same_curl_land_json_in_the_lake() {
+    let team = Team::new("test-path");
+    let ingest = examples::lake_ingest(&team.access().endpoint).expect("it can be read");
+    for manifest in [ingest.replace("team-a", &team.namespace), team.example("04-application.yaml")] {
+        team.cluster.apply(&manifest).expect("the documentation's manifests are taken");
+    }
+    // The Deployment came perhaps before the LakeIngest was configured: its ReplicaSet tries again.
+    team.kubectl(&["rollout", "status", "deployment/shop", "--timeout=60s"]);
+    let body = r#"{"table_name": "events", "records": [{"user_id": 123, "action": "purchase", "amount": 99.99}]}"#;
+    let (status, answer) = team.curl("deployment/shop", "/ingest", body);
+    assert_eq!(status, 200, "{answer}");
+    let file = answer["files"][0].as_str().expect("a file is text");
+    assert!(file.starts_with("s3://lake-data/data/events/year=20"), "{file}");
+
+    let rows = team.lake().table("events");
+    assert_eq!(rows.len(), 1);
+    assert_eq!(
+        (&rows[0]["user_id"], &rows[0]["action"], &rows[0]["amount"]),
+        (&json!(123), &json!("purchase"), &json!(99.99))
+    );
+
+    wait::until("the pod to be counted", || {
+        let pods = team.get("lakeingest/events")["status"]["pods"].clone();
+        let is_counted = pods["injected"] == 1 && pods["ready"] == 1;
+        Ok(if is_counted { Look::Ready(()) } else { Look::NotYet(pods.to_string()) })
+    })
+    .expect("the operator counts it");
+    let pods = team.get("pods");
+    let pod = &pods["items"][0];
+    assert_eq!(pod["metadata"]["labels"]["lakeingest.io/injected-by"], "events");
+    assert_eq!(pod["spec"]["initContainers"][0]["restartPolicy"], "Always");
+    assert_eq!(pod["spec"]["terminationGracePeriodSeconds"], 90, "its own 30 s and the sidecar's 60 s");
+    let variables = pod["spec"]["containers"][0]["env"].as_array().expect("the application has variables");
+    assert!(variables.contains(&json!({"name": "LAKE_INGEST_URL", "value": "http://localhost:8001"})), "{variables:?}");
+
+    let (_, log, _) = operator_log(&team);
+    assert!(!log.contains("forbidden"), "the chart lets the operator do what it does: {log}");
+}
+
+fn operator_log(team: &Team) -> (bool, String, String) {
+    let of = ["--namespace", NAMESPACE, "logs", "--selector", "app.kubernetes.io/name=lakeingest", "--tail=-1"];
+    team.cluster.try_run(of).expect("kubectl runs")
+}
+
+#[test]
+fn i10_an_annotation_that_names_no_lake_ingest_is_refused_with_what_exists() {
+    let team = Team::new("test-unknown");
+    let (done, _, words) = team.try_apply(&team.pod("shop", &json!({"lakeingest.io/inject": "event"})));
+    assert!(!done);
+    assert!(words.contains("event") && words.contains("there is no LakeIngest"), "{words}");
+    team.lake_ingest("events", &json!({}));
+    team.lake_ingest("orders", &json!({"storage": {"prefix": "orders"}}));
+    for name in ["event", "true"] {
+        let (done, _, words) = team.try_apply(&team.pod("shop", &json!({"lakeingest.io/inject": name})));
+        assert!(!done);
+        assert!(words.contains("events") && words.contains("orders"), "{words}");
+    }
+    let pod = team.pod("shop", &json!({"lakeingest.io/inject": "event", "lakeingest.io/on-error": "allow"}));
+    let (done, _, words) = team.try_apply(&pod);
+    assert!(done && words.contains("Warning"), "the pod's own way out: {words}");
+    assert!(team.get("pod/shop")["spec"].get("initContainers").is_none());
+}
+
+#[test]
+fn i10_without_an_operator_a_pod_that_did_not_ask_starts_and_one_that_asked_is_refused() {
+    let team = Team::new("test-down");
+    team.lake_ingest("events", &json!({}));
+    let scale = |replicas: &str| {
+        let scale = ["--namespace", NAMESPACE, "scale", "deployment/lakeingest-operator", "--replicas", replicas];
+        team.cluster.run(scale).expect("it can be scaled");
+    };
+    scale("0");
+    let gone = ["wait", "--for=delete", "pod", "--selector=app.kubernetes.io/name=lakeingest", "--timeout=60s"];
+    team.cluster.run([&["--namespace", NAMESPACE], gone.as_slice()].concat()).expect("the operators end");
+
+    team.apply(&team.pod("plain", &json!({})));
+    team.apply(&team.pod("declined", &json!({"lakeingest.io/inject": "false"})));
+    let (done, _, words) = team.try_apply(&team.pod("asking", &json!({"lakeingest.io/inject": "events"})));
+    for pod in ["pod/plain", "pod/declined"] {
+        team.kubectl(&["wait", "--for=condition=Ready", pod, "--timeout=60s"]);
+    }
+    scale("2");
+    let status = ["rollout", "status", "deployment/lakeingest-operator", "--timeout=60s"];
+    team.cluster.run([&["--namespace", NAMESPACE], status.as_slice()].concat()).expect("the operators are ready");
+    assert!(!done && words.contains("inject.lakeingest.io"), "{words}");
+
+    // The node learns a moment later that the operators are there again.
+    let asking = team.pod("asking", &json!({"lakeingest.io/inject": "events"}));
+    wait::until("the pod to be taken", || {
+        let (done, _, words) = team.try_apply(&asking);
+        Ok(if done { Look::Ready(()) } else { Look::NotYet(words) })
+    })
+    .expect("it is taken");
+    team.kubectl(&["wait", "--for=condition=Ready", "pod/asking", "--timeout=60s"]);
+    assert_eq!(team.container_status("asking", "lakeingest")["ready"], true);
+}
+
+#[test]
+fn i8_a_bucket_that_is_not_there_leaves_the_pod_running_and_says_why() {
+    let team = Team::new("test-bucket");
+    let spec =
+        json!({"storage": {"bucket": "no-such-bucket"}, "flush": {"maxAge": "1s"}, "drain": {"gracePeriodSeconds": 1}});
+    team.lake_ingest("events", &spec);
+    team.start_pod("shop", "events");
+    team.stream("shop", 0, 10);
+    let message = team.wait_for_reason("shop", "BucketMissing");
+    assert!(message.contains("s3://no-such-bucket/"), "{message}");
+    let log = team.kubectl(&["logs", "shop", "--container", "lakeingest"]);
+    assert!(log.contains("BucketMissing") && log.contains("s3://no-such-bucket/"), "{log}");
+    assert_eq!(team.health("shop")["backlog"]["rows"], 10);
+    let status = team.container_status("shop", "lakeingest");
+    assert_eq!((&status["ready"], &status["restartCount"]), (&json!(true), &json!(0)));
+}
+
+#[test]
+fn wrong_keys_are_told_and_right_ones_deliver_what_was_journaled_without_a_restart() {
+    let team = Team::new("test-keys");
+    team.put_keys("a-wrong-secret-4711");
+    team.lake_ingest("events", &json!({"flush": {"maxAge": "1s"}}));
+    team.start_pod("shop", "events");
+    team.stream("shop", 0, 10);
+    let message = team.wait_for_reason("shop", "CredentialsInvalid");
+    team.put_keys(&team.access().secret_key);
+    // The kubelet brings the new files to the pod when it looks at it again.
+    team.wait_until_delivered("shop");
+    assert_eq!(team.stored(), (0..10).collect::<Vec<_>>());
+    let log = team.kubectl(&["logs", "shop", "--container", "lakeingest"]);
+    assert!(log.contains("CredentialsInvalid"), "{log}");
+    for text in [message, log] {
+        assert!(!text.contains("a-wrong-secret-4711") && !text.contains(&team.access().secret_key), "I13: {text}");
+    }
+    assert_eq!(team.container_status("shop", "lakeingest")["restartCount"], 0);
+}
+
+#[test]
+fn a_pod_starts_without_its_secret_and_delivers_once_it_is_there() {
+    let team = Team::new("test-no-secret");
+    team.kubectl(&["delete", "secret", "lake-s3"]);
+    team.lake_ingest("events", &json!({"flush": {"maxAge": "1s"}}));
+    team.start_pod("shop", "events");
+    team.stream("shop", 0, 10);
+    let message = team.wait_for_reason("shop", "CredentialsInvalid");
+    assert!(message.contains("accessKeyId is missing"), "{message}");
+    team.put_keys(&team.access().secret_key);
+    team.wait_until_delivered("shop");
+    assert_eq!(team.stored(), (0..10).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_deleted_pod_brings_everything_to_the_lake_before_it_goes() {
+    let team = Team::new("test-drain");
+    team.lake_ingest("events", &json!({}));
+    team.start_pod("shop", "events");
+    team.stream("shop", 0, 500);
+    assert_eq!(team.stored(), Vec::<u64>::new(), "nothing is due for an hour");
+    team.kubectl(&["delete", "pod", "shop", "--timeout=60s"]);
+    assert_eq!(team.stored(), (0..500).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_job_ends_when_its_own_containers_have_and_its_records_are_in_the_lake() {
+    let team = Team::new("test-job");
+    team.lake_ingest("events", &json!({}));
+    let record = r#"{"table_name": "events", "record": {"sequence": 7}}"#;
+    let script = format!("curl --silent --show-error --fail -X POST $LAKE_INGEST_URL/ingest/stream -d '{record}'");
+    let mut spec = pod_spec(&script);
+    spec["restartPolicy"] = json!("Never");
+    team.apply(&json!({
+        "apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "import"},
+        "spec": {
+            "backoffLimit": 0,
+            "template": {"metadata": {"annotations": {"lakeingest.io/inject": "true"}}, "spec": spec},
+        },
+    }));
+    team.kubectl(&["wait", "--for=condition=Complete", "job/import", "--timeout=60s"]);
+    assert_eq!(team.stored(), [7]);
+}
+
+#[test]
+fn a_second_lake_ingest_on_the_same_prefix_says_so_and_writes_nothing() {
+    let team = Team::new("test-prefix");
+    team.lake_ingest("first", &json!({"flush": {"maxAge": "1s"}}));
+    team.start_pod("first", "first");
+    team.stream("first", 0, 10);
+    team.wait_until_delivered("first");
+    let objects = team.lake().objects();
+
+    let spec = json!({"flush": {"maxAge": "1s"}, "drain": {"gracePeriodSeconds": 1}});
+    team.apply(&team.lake_ingest_object("second", &spec));
+    team.kubectl(&[
+        "wait",
+        "--for=jsonpath={.status.conditions[0].reason}=PrefixInUse",
+        "lakeingest/second",
+        "--timeout=60s",
+    ]);
+    let ready = team.get("lakeingest/second")["status"]["conditions"][0].clone();
+    assert_eq!((&ready["type"], &ready["status"]), (&json!("Ready"), &json!("False")));
+    assert!(ready["message"].as_str().is_some_and(|words| words.contains("test-prefix/first")), "{ready}");
+    team.start_pod("second", "second");
+    team.stream("second", 10, 20);
+    let message = team.wait_for_reason("second", "PrefixInUse");
+    assert!(message.contains("first"), "it says whose the prefix is: {message}");
+    assert_eq!(team.health("second")["backlog"]["rows"], 10);
+    assert_eq!(team.lake().objects(), objects);
+}
+
+#[test]
+fn a_lake_ingest_that_breaks_the_schema_is_refused_with_words() {
+    let team = Team::new("test-schema");
+    let wrong: [(Value, &str); 5] = [
+        (json!({"storage": {"bucket": "Lake_Data"}}), "spec.storage.bucket"),
+        (json!({"storage": {"prefix": "_data"}}), "spec.storage.prefix"),
+        (json!({"flush": {"maxAge": "5ms"}}), "spec.flush.maxAge"),
+        (json!({"storage": {"s3": {"allowInsecure": false}}}), "allowInsecure"),
+        (json!({"drain": {"gracePeriodSeconds": 0}}), "spec.drain.gracePeriodSeconds"),
+    ];
+    for (spec, words) in wrong {
+        let (done, _, said) = team.try_apply(&team.lake_ingest_object("events", &spec));
+        assert!(!done, "{spec} was taken");
+        assert!(said.contains(words), "{spec}: {said}");
+    }
+    assert_eq!(team.get("lakeingests")["items"], json!([]));
+}
+
+#[test]
+fn i11_the_operator_may_read_no_secret_but_its_own() {
+    let team = Team::new("test-rights");
+    let operator = format!("--as=system:serviceaccount:{NAMESPACE}:lakeingest-operator");
+    let may = |namespace: &str, verb: &str, what: &str| {
+        let question = ["--namespace", namespace, "auth", "can-i", verb, what, &operator];
+        team.cluster.try_run(question).expect("kubectl runs").1.trim() == "yes"
+    };
+    assert!(may(NAMESPACE, "get", "secrets/lakeingest-webhook-ca"));
+    for (namespace, verb, what) in [
+        (NAMESPACE, "list", "secrets"),
+        (NAMESPACE, "get", "secrets/another"),
+        (team.namespace.as_str(), "get", "secrets/lake-s3"),
+        (team.namespace.as_str(), "list", "secrets"),
+        (team.namespace.as_str(), "create", "pods"),
+        (team.namespace.as_str(), "delete", "configmaps"),
+    ] {
+        assert!(!may(namespace, verb, what), "{verb} {what} in {namespace}");
+    }
+}
