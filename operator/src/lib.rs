@@ -38,17 +38,49 @@ pub const REVISION: &str = env!("LAKEINGEST_REVISION");
 pub const TARGET: &str = env!("LAKEINGEST_TARGET");
 
 /// An error with all its causes on one line.
-pub fn error_chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
+pub fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = words(error);
     let mut source = error.source();
     while let Some(cause) = source {
-        let cause_text = cause.to_string();
+        let cause_text = words(cause);
         // A transparent error repeats what it stands for.
         if !text.ends_with(&cause_text) {
             text.push_str(": ");
             text.push_str(&cause_text);
         }
+        if api_answer(cause).is_some() {
+            break;
+        }
         source = cause.source();
     }
     text
+}
+
+/// An error's own words. An answer of the API server says everything in its message; its own form says it three times.
+fn words(error: &(dyn std::error::Error + 'static)) -> String {
+    api_answer(error).map_or_else(|| error.to_string(), |answer| answer.message.clone())
+}
+
+fn api_answer<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a kube::core::Status> {
+    let boxed = error.downcast_ref::<Box<kube::Error>>().map(|boxed| &**boxed);
+    match boxed.or_else(|| error.downcast_ref::<kube::Error>()) {
+        Some(kube::Error::Api(answer)) => Some(answer),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("failed to apply ConfigMap events")]
+    struct Failed(#[source] Box<kube::Error>);
+
+    #[test]
+    fn an_answer_of_the_api_server_is_said_once() {
+        let answer = kube::core::Status::failure("configmaps \"events\" is forbidden", "Forbidden");
+        let error = Failed(Box::new(kube::Error::Api(answer.boxed())));
+        assert_eq!(error_chain(&error), "failed to apply ConfigMap events: configmaps \"events\" is forbidden");
+    }
 }

@@ -40,6 +40,11 @@ fn start_logging() {
         Some(Ok(filter)) => filter.clone(),
         Some(Err(_)) | None => Targets::new().with_default(tracing::Level::INFO),
     };
+    // Its spans say what ours say.
+    let filter = match wanted.as_deref().is_some_and(|wanted| wanted.contains("kube")) {
+        true => filter,
+        false => filter.with_target("kube_runtime::controller", tracing::Level::WARN),
+    };
     let to_terminal = std::io::stderr().is_terminal();
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(to_terminal);
     tracing_subscriber::registry().with(lines).with(filter).init();

@@ -29,17 +29,16 @@ pub struct Team {
 }
 
 impl Team {
-    /// A new namespace, a new bucket, and the Secret `lake-s3` with its keys.
-    pub fn new(namespace: &str) -> Self {
+    /// A new namespace `lakeingest-test-<name>`, a new bucket, and the Secret `lake-s3` with its keys.
+    pub fn new(name: &str) -> Self {
         let cluster = Cluster::attach().expect("a cluster with the operator runs: use `cargo xtask test`");
         let folder = temporary_folder();
         let weed = Weed::start(WeedOptions { address: cluster.host_address(), ..WeedOptions::new(folder.path()) });
         let weed = weed.expect("the S3 server starts");
-        let team = Self { cluster, namespace: namespace.to_owned(), weed, _folder: folder };
+        let team = Self { cluster, namespace: format!("lakeingest-test-{name}"), weed, _folder: folder };
         // What a killed run has left.
-        team.cluster.run(["delete", "namespace", namespace, "--ignore-not-found"]).expect("it can be deleted");
-        let namespace = examples::manifest("01-namespace.yaml").expect("it can be read").replace("team-a", namespace);
-        team.cluster.apply(&namespace).expect("the namespace is taken");
+        team.cluster.run(["delete", "namespace", &team.namespace, "--ignore-not-found"]).expect("it can be deleted");
+        team.cluster.apply(&team.example("01-namespace.yaml")).expect("the namespace is taken");
         team.put_keys(&team.weed.access().secret_key);
         team
     }

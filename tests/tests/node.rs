@@ -7,7 +7,7 @@ use xtask::wait::{self, Look};
 
 #[test]
 fn i1_a_sidecar_that_is_killed_before_its_flush_delivers_once_and_the_application_runs_on() {
-    let team = Team::new("test-kill");
+    let team = Team::new("kill");
     team.lake_ingest("events", &json!({}));
     team.start_pod("shop", "events");
     team.stream("shop", 0, 500);

@@ -20,11 +20,17 @@ const ON_CLUSTER: &str = "lakeingest-tests::cluster";
 /// The tests that need a cluster whose node is this machine.
 const ON_NODE: &str = "lakeingest-tests::node";
 
+/// nextest's expression for every test.
+const EVERY_TEST: &str = "all()";
+
 /// Options of `cargo xtask test`.
 #[derive(Debug, clap::Args)]
 pub struct TestOptions {
     /// Run only the tests whose name holds one of these words
     filter: Vec<String>,
+    /// Run only the tests that this expression of nextest's selects, for example 'binary(cluster)'
+    #[arg(short = 'E', long, value_name = "EXPRESSION", default_value = EVERY_TEST)]
+    filterset: String,
     #[command(flatten)]
     choice: ClusterChoice,
 }
@@ -46,39 +52,39 @@ pub fn run(options: &TestOptions) -> Result<()> {
     build_everything()?;
 
     // Before the others, so that the closing line of the run tells of the bulk of the tests.
-    if options.filter.is_empty() && has_doctests()? {
+    if options.filter.is_empty() && options.filterset == EVERY_TEST && has_doctests()? {
         let mut doctests = cargo()?;
         doctests.args(["test", "--release", "--locked", "--workspace", "--doc"]);
         run_shown(doctests)?;
     }
     let selected = selected(&nextest, options)?;
-    let mut tests = run_of(&nextest, "run", options)?;
     let held = hold_cluster(options, &selected)?;
-    if let Some(held) = &held {
-        tests.envs(held.cluster().environment());
-        if !held.cluster().is_here() {
-            let left_out = of_program(&selected, ON_NODE);
-            tests.args(["--filterset", &format!("not binary_id({ON_NODE})")]);
-            eprintln!(
-                "NOT RUN on a cluster that was given, whose node is not this machine: {}",
-                counted_tests(&left_out)
-            );
-        }
+    let (mut expression, mut left_out) = (options.filterset.clone(), Vec::new());
+    if held.as_ref().is_some_and(|held| !held.cluster().is_here()) {
+        left_out = of_program(&selected, ON_NODE);
+        expression = format!("({expression}) - binary_id({ON_NODE})");
     }
-    run_shown(tests)
+    let mut tests = nextest_verb(&nextest, "run", options, &expression)?;
+    tests.envs(held.iter().flat_map(|held| held.cluster().environment()));
+    let outcome = run_shown(tests);
+    if !left_out.is_empty() {
+        eprintln!("NOT RUN on a cluster that was given, whose node is not this machine: {}", listed(&left_out));
+    }
+    outcome
 }
 
 /// One of nextest's verbs over the tests that were chosen.
-fn run_of(nextest: &Path, verb: &str, options: &TestOptions) -> Result<Command> {
+fn nextest_verb(nextest: &Path, verb: &str, options: &TestOptions, expression: &str) -> Result<Command> {
     let mut tests = command(nextest)?;
     tests.current_dir(workspace::root());
-    tests.args(["nextest", verb, "--release", "--locked", "--workspace"]).args(&options.filter);
+    tests.args(["nextest", verb, "--release", "--locked", "--workspace", "--filterset", expression]);
+    tests.args(&options.filter);
     Ok(tests)
 }
 
 /// The tests that were chosen, each as its program's id and its name.
 fn selected(nextest: &Path, options: &TestOptions) -> Result<Vec<(String, String)>> {
-    let mut list = run_of(nextest, "list", options)?;
+    let mut list = nextest_verb(nextest, "list", options, &options.filterset)?;
     list.args(["--message-format", "oneline", "--cargo-quiet"]);
     let output = run_with_input(list, &[])?;
     let pair = |line: &str| line.split_once(' ').map(|(program, name)| (program.to_owned(), name.to_owned()));
@@ -89,7 +95,8 @@ fn of_program<'a>(selected: &'a [(String, String)], program: &str) -> Vec<&'a st
     selected.iter().filter(|(found, _)| found == program).map(|(_, name)| name.as_str()).collect()
 }
 
-fn counted_tests(names: &[&str]) -> String {
+/// How many tests, and which.
+fn listed(names: &[&str]) -> String {
     let list: String = names.iter().map(|name| format!("\n  {name}")).collect();
     format!("{}{list}", counted(names.len() as u64, "test"))
 }

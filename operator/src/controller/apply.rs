@@ -42,6 +42,17 @@ pub enum ApplyError {
     },
 }
 
+impl ApplyError {
+    /// Whether the namespace is being deleted, and its LakeIngests with it: nothing can be created there any more.
+    /// Source: the admission plugin NamespaceLifecycle, cause `NamespaceTerminating`.
+    pub(super) fn is_of_ending_namespace(&self) -> bool {
+        let Self::Apply { source, .. } = self else { return false };
+        let kube::Error::Api(answer) = &**source else { return false };
+        let causes = answer.details.iter().flat_map(|details| &details.causes);
+        causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
+    }
+}
+
 /// Brings the cluster to hold what was built. Asks the API server for nothing if it already does.
 pub(super) async fn apply(
     client: &Client,
@@ -90,6 +101,8 @@ fn has_owner_of(found: &ConfigMap, wanted: &ConfigMap) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::controller::build::build;
     use crate::fixtures::validated;
@@ -101,6 +114,20 @@ mod tests {
         found.metadata.resource_version = Some("7".to_owned());
         found.labels_mut().insert("someone".to_owned(), "else".to_owned());
         assert!(is_current(&found, &wanted));
+    }
+
+    #[test]
+    fn a_namespace_that_goes_is_told_from_a_refusal() {
+        let error = |reason: &str| {
+            let answer = json!({"code": 403, "message": "no", "reason": "Forbidden", "details": {"causes": [{"reason": reason}]}});
+            let status: kube::core::Status = serde_json::from_value(answer).expect("it is a status");
+            ApplyError::Apply {
+                name: "lakeingest-events".to_owned(),
+                source: Box::new(kube::Error::Api(status.boxed())),
+            }
+        };
+        assert!(error("NamespaceTerminating").is_of_ending_namespace());
+        assert!(!error("Other").is_of_ending_namespace());
     }
 
     #[test]

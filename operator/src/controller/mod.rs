@@ -102,7 +102,10 @@ async fn reconcile(found: Arc<Found>, context: Arc<Context>) -> Result<Action, R
 
 async fn reconcile_in_span(found: &Found, context: &Context) -> Result<Action, ReconcileError> {
     let started = context.clock.monotonic();
-    let outcome = outcome_of(found, context).await;
+    let Some(outcome) = outcome_of(found, context).await else {
+        debug!("the namespace is being deleted");
+        return Ok(Action::await_change());
+    };
     let label = outcome.label();
     match &outcome {
         Outcome::Configured { was_applied: true, .. } => info!("rendered the sidecars' configuration"),
@@ -122,27 +125,29 @@ async fn reconcile_in_span(found: &Found, context: &Context) -> Result<Action, R
     Ok(action)
 }
 
-async fn outcome_of(found: &Found, context: &Context) -> Outcome {
+/// What comes of the steps; none when the namespace is being deleted, and there is nothing left to say.
+async fn outcome_of(found: &Found, context: &Context) -> Option<Outcome> {
     let ingest: &LakeIngest = match &found.0 {
         Ok(ingest) => ingest,
-        Err(invalid) => return Outcome::Invalid { message: invalid.error.clone() },
+        Err(invalid) => return Some(Outcome::Invalid { message: invalid.error.clone() }),
     };
     // No client: everything is in the index.
     let dereferenced = dereference::dereference(&context.index, ingest);
     // No client.
     let validated = match validate(ingest, &context.names) {
         Ok(validated) => validated,
-        Err(violations) => return Outcome::Invalid { message: violations.to_string() },
+        Err(violations) => return Some(Outcome::Invalid { message: violations.to_string() }),
     };
     // No client, cannot fail.
     let prepared = build(&validated);
     // Client required.
     match apply::apply(&context.client, prepared, &dereferenced).await {
-        Ok(applied) => match dereferenced.older_neighbour {
+        Ok(applied) => Some(match dereferenced.older_neighbour {
             Some(neighbour) => Outcome::PrefixInUse { message: validated.location().conflict_with(&neighbour) },
             None => Outcome::Configured { was_applied: applied.was_changed(), location: validated.location() },
-        },
-        Err(error) => Outcome::ApplyFailed { error },
+        }),
+        Err(error) if error.is_of_ending_namespace() => None,
+        Err(error) => Some(Outcome::ApplyFailed { error }),
     }
 }
 

@@ -28,6 +28,13 @@ pub struct ClusterChoice {
     host_address: Option<IpAddr>,
 }
 
+impl ClusterChoice {
+    /// Whether it is one of the user's own.
+    pub fn is_given(&self) -> bool {
+        self.kubeconfig.is_some()
+    }
+}
+
 /// That this run alone has the cluster of this machine; the kernel takes it back when the process ends.
 #[derive(Debug)]
 pub(super) struct Lock(#[expect(dead_code, reason = "it is held, not read")] File);

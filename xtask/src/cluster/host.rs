@@ -12,10 +12,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{ADDRESS, STATE, node, state};
-use crate::cache::Cache;
-use crate::commands::{command, last_lines};
-use crate::versions::KUBERNETES;
+use super::{ADDRESS, STATE, node};
+use crate::commands::{command, run_with_input};
+use crate::prerequisites;
 use crate::wait::{self, Look};
 
 /// Ports of the cluster, each with the address and the server.
@@ -162,27 +161,28 @@ fn root_lies_in(mounts: &str, folder: &str) -> bool {
     mounts.lines().any(|line| line.split(' ').nth(4) == Some("/") && line.contains(&format!("={folder}/")))
 }
 
-/// Takes away the rules of kube-proxy, if there are any.
+/// Takes away the rules of kube-proxy and of the kubelet, and leaves everybody else's. All of theirs are in chains of
+/// their own, or jump to one. (`kube-proxy --cleanup` wants the tools of every mode, and leaves some.)
 fn clean_firewall() -> Result<()> {
-    let has_state = Path::new(STATE).is_dir();
-    let version = fs::read_to_string(state("version")).unwrap_or_else(|_| KUBERNETES[0].version.to_owned());
-    let proxy = Cache::open()?.root().join(format!("kubernetes-{}/kube-proxy", version.trim()));
-    if !has_state || !proxy.is_file() {
+    if !Path::new(STATE).is_dir() {
         return Ok(());
     }
-    let mut cleanup = command(&proxy)?;
-    let output = cleanup.arg("--cleanup").output().context("failed to run kube-proxy")?;
-    if !output.status.success() {
-        bail!("failed to clean the firewall: {}", last_lines(&String::from_utf8_lossy(&output.stderr), 5));
-    }
-    // What it does not clean of its own; what is not there is what is wanted.
-    for rule in [["-D", "INPUT", "-j"], ["-D", "OUTPUT", "-j"]] {
-        let _ = system("iptables", &[rule[0], rule[1], rule[2], "KUBE-FIREWALL"]);
-    }
-    for verb in ["-F", "-X"] {
-        let _ = system("iptables", &[verb, "KUBE-FIREWALL"]);
+    for family in ["iptables", "ip6tables"] {
+        let Some(save) = prerequisites::find(&format!("{family}-save")) else { continue };
+        let rules = run_with_input(command(save)?, &[])?;
+        let rules = String::from_utf8_lossy(&rules);
+        if let Some(others) = without_chains_of_kubernetes(&rules) {
+            run_with_input(command(format!("{family}-restore"))?, others.as_bytes())?;
+        }
     }
     Ok(())
+}
+
+/// The rules without those of Kubernetes; none if there are none of its.
+fn without_chains_of_kubernetes(rules: &str) -> Option<String> {
+    let is_of_kubernetes = |line: &str| line.contains("KUBE-");
+    let others = || rules.lines().filter(|line| !is_of_kubernetes(line)).map(|line| format!("{line}\n")).collect();
+    rules.lines().any(is_of_kubernetes).then(others)
 }
 
 /// Unmounts whatever is mounted below the folder, the deepest first.
@@ -256,6 +256,14 @@ mod tests {
             mounts_below(MOUNTS, STATE),
             ["/var/lib/lakeingest-cluster/kubelet/pods/a/volumes/b", "/var/lib/lakeingest-cluster/kubelet/pods/a"]
         );
+    }
+
+    #[test]
+    fn rules_of_kubernetes_go_and_others_stay() {
+        let rules = "*filter\n:INPUT ACCEPT [0:0]\n:KUBE-FIREWALL - [0:0]\n-A INPUT -j KUBE-FIREWALL\n-A INPUT -p tcp -j ACCEPT\nCOMMIT\n";
+        let others = "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -p tcp -j ACCEPT\nCOMMIT\n";
+        assert_eq!(without_chains_of_kubernetes(rules).as_deref(), Some(others));
+        assert_eq!(without_chains_of_kubernetes(others), None);
     }
 
     #[test]

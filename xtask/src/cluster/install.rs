@@ -27,11 +27,8 @@ const DEFINITION: &str = "customresourcedefinition/lakeingests.lakeingest.io";
 /// # Errors
 /// When an image cannot be written or imported, or the chart cannot be installed; the message has helm's words.
 pub fn install(cluster: &Cluster) -> Result<()> {
-    let stopwatch = Stopwatch::start();
     let operator = image::operator()?;
-    let archives = [&operator, &image::sidecar()?, &image::demo_app()?];
-    bring(cluster, archives)?;
-    eprintln!("  the images are written and on the node ({:.1} s)", stopwatch.seconds());
+    bring(cluster, [&operator, &image::sidecar()?, &image::demo_app()?])?;
 
     let stopwatch = Stopwatch::start();
     cluster.apply(&format!(
@@ -54,12 +51,16 @@ pub fn install(cluster: &Cluster) -> Result<()> {
 
 /// The images come onto the node of this machine; whose cluster it is brings them onto its nodes.
 fn bring(cluster: &Cluster, archives: [&Archive; 3]) -> Result<()> {
+    let stopwatch = Stopwatch::start();
     for archive in archives {
         if cluster.is_here() {
             cluster.import_image(&archive.path)?;
         } else {
             eprintln!("  the nodes of the cluster must have the image of {}", archive.path.display());
         }
+    }
+    if cluster.is_here() {
+        eprintln!("  the images are on the node ({:.1} s)", stopwatch.seconds());
     }
     Ok(())
 }

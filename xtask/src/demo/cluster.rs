@@ -43,6 +43,7 @@ pub(super) fn run(choice: &ClusterChoice, keep: bool) -> Result<()> {
     heading("Starting a Kubernetes of one node, and an S3 server");
     let held = Held::up(choice)?;
     let cluster = held.cluster();
+    make_room(cluster)?;
     let folder = tempfile::Builder::new().prefix("lakeingest-demo-").tempdir().context("failed to make a folder")?;
     let weed = Weed::start(WeedOptions { address: cluster.host_address(), ..WeedOptions::new(folder.path()) })?;
     println!("  S3: {} (SeaweedFS), bucket {}", weed.access().endpoint, weed.access().bucket);
@@ -50,7 +51,6 @@ pub(super) fn run(choice: &ClusterChoice, keep: bool) -> Result<()> {
     install(cluster)?;
 
     heading("The platform engineer: a namespace, a Secret, a LakeIngest");
-    cluster.run(["delete", "namespace", TEAM, "--ignore-not-found"])?;
     for manifest in [
         examples::manifest("01-namespace.yaml")?,
         examples::manifest("02-secret.yaml")?,
@@ -94,6 +94,16 @@ pub(super) fn run(choice: &ClusterChoice, keep: bool) -> Result<()> {
         // The pods' sidecars deliver before their S3 server goes.
         cluster.run(["delete", "namespace", TEAM])?;
     }
+    Ok(())
+}
+
+/// What an earlier demo has left goes; a namespace on somebody's own cluster is theirs.
+fn make_room(cluster: &Cluster) -> Result<()> {
+    if !cluster.is_here() {
+        let found = cluster.run(["get", "namespace", TEAM, "--ignore-not-found", "--output=name"])?;
+        ensure!(found.trim().is_empty(), "the cluster has a namespace {TEAM}, which the demo needs for itself");
+    }
+    cluster.run(["delete", "namespace", TEAM, "--ignore-not-found"])?;
     Ok(())
 }
 

@@ -67,6 +67,7 @@ pub fn run(options: &DemoOptions) -> Result<()> {
     if options.cluster {
         return cluster::run(&options.choice, options.keep);
     }
+    ensure!(!options.choice.is_given(), "failed to use the cluster that was given: --kubeconfig goes with --cluster");
     let stopwatch = Stopwatch::start();
     heading("Setting up");
     tools::libduckdb()?;
