@@ -29,7 +29,7 @@ enum Verb {
     /// Write what is generated from the types: the definition of LakeIngest
     Crdgen,
     /// Write the images of operator and sidecar as OCI archives into target/images
-    Image,
+    Image(image::ImageOptions),
     /// Start or stop a Kubernetes of one node on this machine, for work by hand
     Cluster(cluster::ClusterOptions),
     /// Measure the sidecar on this machine, each figure against one of the machine's own, in about a minute
@@ -49,7 +49,7 @@ fn main() -> ExitCode {
         Verb::Test(options) => test_run::run(&options),
         Verb::Check => check::run(),
         Verb::Crdgen => crdgen::run(),
-        Verb::Image => image::run(),
+        Verb::Image(options) => image::run(&options),
         Verb::Cluster(options) => cluster::run(&options),
         Verb::Bench => bench::run(),
     });

@@ -170,6 +170,16 @@ impl Cluster {
         host::process_in_pod(program, namespace, pod)
     }
 
+    /// The content of a file of a projected volume, as the kubelet has put it there for a pod.
+    ///
+    /// # Errors
+    /// When the node is not this machine, or the file cannot be read.
+    pub fn projected_file(&self, pod_uid: &str, volume: &str, file: &str) -> Result<String> {
+        self.require_here("files are looked at on")?;
+        let path = state(&format!("kubelet/pods/{pod_uid}/volumes/kubernetes.io~projected/{volume}/{file}"));
+        std::fs::read_to_string(&path).with_context(|| format!("failed to read {}", path.display()))
+    }
+
     /// The programs that run in the node's pods, each with the memory that it holds. Unit: bytes.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 /// Which cluster a run takes: that of this machine, or one of the user's own.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct ClusterChoice {
-    /// A cluster of your own instead of one on this machine; its nodes must have the images of `cargo xtask image`
+    /// A cluster of your own instead of one on this machine; its nodes must have the images of `cargo xtask image --demo-app`
     #[arg(long, value_name = "FILE", requires = "host_address")]
     kubeconfig: Option<PathBuf>,
     /// The address of this machine at which pods of that cluster reach the S3 server of the run

@@ -8,6 +8,7 @@
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
@@ -30,6 +31,9 @@ const PORTS: [(&str, u16, &str); 9] = [
     ("127.0.0.1", 10256, "kube-proxy"),
 ];
 
+/// How long the sockets of servers that were killed may take to go.
+const PORTS_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Makes sure that this machine can have a cluster.
 pub(super) fn require() -> Result<()> {
     if !cfg!(target_os = "linux") || !rustix::process::geteuid().is_root() {
@@ -41,15 +45,45 @@ pub(super) fn require() -> Result<()> {
     Ok(())
 }
 
-/// Makes sure that nobody else has the ports.
-pub(super) fn require_free_ports() -> Result<()> {
-    prepare_address()?;
-    for (address, port, server) in PORTS {
-        TcpListener::bind((address, port)).with_context(|| {
-            format!("failed to use {address}:{port} for {server}; see who has it with: ss -ltnp 'sport = :{port}'")
-        })?;
+/// Makes sure that no other Kubernetes runs on this machine: what one leaves in the firewall and among the control groups
+/// is not told from what another has there.
+pub(super) fn require_alone() -> Result<()> {
+    if Path::new(STATE).is_dir() {
+        return Ok(());
+    }
+    let has_rules = firewall_without_kubernetes("iptables")?.is_some();
+    if has_rules {
+        bail!(
+            "this machine seems to run another Kubernetes: its rules are in the firewall; give the run that cluster: \
+             --kubeconfig FILE --host-address ADDRESS"
+        );
     }
     Ok(())
+}
+
+/// Makes sure that nobody else has the ports. Those of servers that were killed a moment ago become free a moment later.
+pub(super) fn require_free_ports() -> Result<()> {
+    prepare_address()?;
+    let free = wait::until_within(PORTS_TIMEOUT, "free ports", || {
+        let taken = PORTS.iter().find(|(address, port, _)| TcpListener::bind((*address, *port)).is_err());
+        Ok(match taken {
+            None => Look::Ready(()),
+            Some((address, port, server)) => Look::NotYet(format!(
+                "{address}:{port} is taken, which {server} needs; see who has it with: ss -ltnp 'sport = :{port}'"
+            )),
+        })
+    });
+    if free.is_err() {
+        remove_address();
+    }
+    free
+}
+
+/// Servers of the cluster that do not run.
+pub(super) fn missing_servers() -> Result<Vec<&'static str>> {
+    let found = processes()?;
+    let is_missing = |server: &&str| !found.iter().any(|(_, name)| name == *server);
+    Ok(node::SERVERS.into_iter().filter(is_missing).collect())
 }
 
 /// Gives the machine the cluster's address, and lets packets pass between pods and the machine.
@@ -60,6 +94,31 @@ pub(super) fn prepare() -> Result<()> {
         fs::write(path, "1").with_context(|| format!("failed to write {path}"))?;
     }
     Ok(())
+}
+
+/// Nothing is said where it is not there, as on a machine that never had a cluster.
+fn remove_address() {
+    let _ = system("ip", &["address", "delete", &format!("{ADDRESS}/32"), "dev", "lo"]);
+}
+
+/// Removes what the node's programs keep in places of their own choice. What is not there is what is wanted.
+fn remove_files_elsewhere() {
+    let names_below = |folder: &str| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    for result in names_below("/var/lib/cni/results") {
+        let name = result.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.starts_with(&format!("{}-", node::NETWORK)) {
+            let _ = fs::remove_file(result);
+        }
+    }
+    for link in names_below("/var/log/containers") {
+        if fs::read_link(&link).is_ok_and(|place| place.starts_with(STATE)) {
+            let _ = fs::remove_file(link);
+        }
+    }
+    for folder in ["/var/lib/cni/results", "/var/log/containers"] {
+        // Only if nobody else has anything in it.
+        let _ = fs::remove_dir(folder);
+    }
 }
 
 fn prepare_address() -> Result<()> {
@@ -74,9 +133,11 @@ pub(super) fn clean() -> Result<()> {
     if Path::new("/sys/class/net").join(node::BRIDGE).is_dir() {
         system("ip", &["link", "delete", node::BRIDGE])?;
     }
-    remove_control_groups(Path::new("/sys/fs/cgroup"), 0);
-    // It is not there on a machine that never had a cluster.
-    let _ = system("ip", &["address", "delete", &format!("{ADDRESS}/32"), "dev", "lo"]);
+    if Path::new(STATE).is_dir() {
+        remove_control_groups(Path::new("/sys/fs/cgroup"), 0);
+        remove_files_elsewhere();
+    }
+    remove_address();
     match fs::remove_dir_all(STATE) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("failed to remove {STATE}"))
@@ -168,14 +229,18 @@ fn clean_firewall() -> Result<()> {
         return Ok(());
     }
     for family in ["iptables", "ip6tables"] {
-        let Some(save) = prerequisites::find(&format!("{family}-save")) else { continue };
-        let rules = run_with_input(command(save)?, &[])?;
-        let rules = String::from_utf8_lossy(&rules);
-        if let Some(others) = without_chains_of_kubernetes(&rules) {
+        if let Some(others) = firewall_without_kubernetes(family)? {
             run_with_input(command(format!("{family}-restore"))?, others.as_bytes())?;
         }
     }
     Ok(())
+}
+
+/// The firewall's rules without those of Kubernetes; none if there are none of its.
+fn firewall_without_kubernetes(family: &str) -> Result<Option<String>> {
+    let Some(save) = prerequisites::find(&format!("{family}-save")) else { return Ok(None) };
+    let rules = run_with_input(command(save)?, &[])?;
+    Ok(without_chains_of_kubernetes(&String::from_utf8_lossy(&rules)))
 }
 
 /// The rules without those of Kubernetes; none if there are none of its.

@@ -115,11 +115,16 @@ fn version_here() -> Result<Option<&'static Pinned>> {
     }
 }
 
-/// The cluster of this machine if it answers.
+/// The cluster of this machine if it answers and nothing of it has ended.
 fn running() -> Result<Option<(&'static Pinned, Cluster)>> {
     let Some(version) = version_here()? else { return Ok(None) };
+    let missing = host::missing_servers()?;
+    if !missing.is_empty() {
+        eprintln!("  of the cluster that was started, {} has ended; it is started anew", missing.join(", "));
+        return Ok(None);
+    }
     let cluster = Cluster::here(version)?;
-    let (answers, _, _) = cluster.try_run(["get", "--raw", "/readyz"])?;
+    let (answers, _, _) = cluster.try_run(["get", "--raw", "/readyz", "--request-timeout=5s"])?;
     Ok(answers.then_some((version, cluster)))
 }
 
@@ -129,6 +134,7 @@ fn start(version: &'static Pinned) -> Result<Cluster> {
     let etcd = tools::etcd()?;
     let cluster = Cluster::here(version)?;
     let stopwatch = Stopwatch::start();
+    host::require_alone()?;
     host::clean()?;
     host::require_free_ports()?;
     if let Err(error) = start_all(&cluster, version, &etcd) {

@@ -19,6 +19,9 @@ pub(super) const NAME: &str = "node1";
 /// The device that joins the pods of the node.
 pub(super) const BRIDGE: &str = "lakeingest0";
 
+/// The name of the pods' network.
+pub(super) const NETWORK: &str = "lakeingest";
+
 /// Where containerd listens.
 pub(super) fn containerd_socket() -> PathBuf {
     state("containerd/containerd.sock")
@@ -105,7 +108,9 @@ fn containerd_config() -> String {
         "  bin_dir = \"/usr/lib/cni\"".to_owned(),
         format!("  conf_dir = \"{}\"", shown("cni")),
         format!("[{plugin}.containerd.runtimes.runc]"),
-        "  runtime_type = \"io.containerd.runc.v2\"\n".to_owned(),
+        "  runtime_type = \"io.containerd.runc.v2\"".to_owned(),
+        format!("[{plugin}.containerd.runtimes.runc.options]"),
+        format!("  Root = \"{}\"\n", shown("containerd/runc")),
     ]
     .join("\n")
 }
@@ -113,7 +118,7 @@ fn containerd_config() -> String {
 fn network_config() -> String {
     let data = shown("cni/data");
     format!(
-        r#"{{"cniVersion": "1.0.0", "name": "lakeingest", "plugins": [{{
+        r#"{{"cniVersion": "1.0.0", "name": "{NETWORK}", "plugins": [{{
   "type": "bridge", "bridge": "{BRIDGE}", "isGateway": true, "ipMasq": false, "hairpinMode": true,
   "ipam": {{"type": "host-local", "dataDir": "{data}", "ranges": [[{{"subnet": "10.88.0.0/24"}}]], "routes": [{{"dst": "0.0.0.0/0"}}]}}
 }}]}}
@@ -133,7 +138,8 @@ fn kubelet_config() -> String {
          cgroupDriver: cgroupfs\nfailCgroupV1: false\nfailSwapOn: false\n\
          clusterDNS: [10.96.0.10]\nclusterDomain: cluster.local\n\
          evictionHard: {{memory.available: 100Mi, nodefs.available: 1%}}\nimageGCHighThresholdPercent: 100\n\
-         syncFrequency: 5s\nmakeIPTablesUtilChains: false\n",
+         syncFrequency: 5s\nmakeIPTablesUtilChains: false\npodLogsDir: {logs}\n",
+        logs = shown("pod-logs"),
         socket = containerd_socket().display()
     )
 }
@@ -148,17 +154,12 @@ fn proxy_config() -> String {
     )
 }
 
-/// Whether a program is one of those that a cluster runs.
+/// The programs that a cluster always runs.
+pub(super) const SERVERS: [&str; 7] =
+    ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "containerd"];
+
+/// Whether a program is one of those that a cluster runs, or one that containerd runs beside each pod.
 pub(super) fn is_server(program: &Path) -> bool {
-    const SERVERS: [&str; 8] = [
-        "etcd",
-        "kube-apiserver",
-        "kube-controller-manager",
-        "kube-scheduler",
-        "kubelet",
-        "kube-proxy",
-        "containerd",
-        "containerd-shim-runc-v2",
-    ];
-    program.file_name().is_some_and(|name| SERVERS.iter().any(|server| name == *server))
+    let mut names = SERVERS.iter().chain(&["containerd-shim-runc-v2"]);
+    program.file_name().is_some_and(|name| names.any(|server| name == *server))
 }

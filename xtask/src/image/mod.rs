@@ -50,16 +50,29 @@ pub struct Archive {
     pub written: Written,
 }
 
+/// Options of `cargo xtask image`.
+#[derive(Debug, clap::Args)]
+pub struct ImageOptions {
+    /// Also the image of the application that the demo and the tests run, for a cluster of your own
+    #[arg(long)]
+    demo_app: bool,
+}
+
 /// Builds the release and writes its images.
 ///
 /// # Errors
 /// When something does not build or cannot be written.
-pub fn run() -> Result<()> {
+pub fn run(options: &ImageOptions) -> Result<()> {
     let stopwatch = Stopwatch::start();
     tools::libduckdb()?;
     test_run::build_release()?;
-    for (name, archive) in [(OPERATOR, operator()?), (SIDECAR, sidecar()?)] {
-        println!("{name}:{VERSION}");
+    let of_version = |name: &str| format!("{name}:{VERSION}");
+    let mut archives = vec![(of_version(OPERATOR), operator()?), (of_version(SIDECAR), sidecar()?)];
+    if options.demo_app {
+        archives.push((DEMO_APP.to_owned(), demo_app()?));
+    }
+    for (name, archive) in archives {
+        println!("{name}");
         println!("  archive {}", archive.path.display());
         println!("  digest  {}", archive.written.digest);
         println!("  size    {}", mebibytes(archive.written.bytes));
