@@ -35,7 +35,18 @@ pub(super) fn check() -> Result<()> {
 
 /// The schema of the values refuses what nobody reads and what cannot be.
 fn check_refusals() -> Result<()> {
-    for wrong in ["replicas=x", "replica=2", "webhook.port=443", "logLevel=loud", "image.digest=sha256:1"] {
+    for wrong in [
+        "replicas=x",
+        "replica=2",
+        "webhook.port=443",
+        "webhook.port=8080",
+        "logLevel=loud",
+        "image.digest=sha256:1",
+        "image.repository=Bad Repository",
+        "fullnameOverride=UPPER",
+        "podAnnotations.lakeingest\\.io/inject=events",
+        "podLabels.app\\.kubernetes\\.io/name=other",
+    ] {
         let output = helm(["template", "lakeingest"], &["--kube-version", KUBERNETES[0].version, "--set", wrong])?;
         ensure!(!output.status.success(), "the chart takes --set {wrong}");
     }
