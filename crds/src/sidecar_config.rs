@@ -137,6 +137,11 @@ pub struct Storage {
 
     /// Settings of S3 and what speaks its protocol.
     pub s3: S3,
+
+    /// Who has the prefix, as `<namespace>/<name>` of another LakeIngest; nothing is written while this is set. Absent
+    /// where nobody else has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix_in_use_by: Option<String>,
 }
 
 /// Settings of S3 and what speaks its protocol.
@@ -191,7 +196,13 @@ pub struct Buffer {
 
 impl Default for Storage {
     fn default() -> Self {
-        Self { bucket: None, prefix: DEFAULT_PREFIX.to_owned(), region: None, s3: S3::default() }
+        Self {
+            bucket: None,
+            prefix: DEFAULT_PREFIX.to_owned(),
+            region: None,
+            s3: S3::default(),
+            prefix_in_use_by: None,
+        }
     }
 }
 
@@ -300,7 +311,8 @@ pub fn is_bucket(name: &str) -> bool {
 
 /// The rule of [`is_bucket`] in words.
 pub fn bucket_rule() -> String {
-    "must be 3 to 63 lower-case letters, digits, '-' and '.', beginning and ending with a letter or digit".to_owned()
+    "must be 3 to 63 lower-case letters, digits, '-' and '.' but not '..', beginning and ending with a letter or digit"
+        .to_owned()
 }
 
 /// The rule of [`is_prefix`] in words.

@@ -7,13 +7,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kube::ResourceExt;
 use serde_json::Value;
 use tracing::{info, warn};
 
 use crate::controller::{ContextNames, ValidatedIngest, validate};
-use crate::index::Index;
+use crate::index::{ConfigMapMeta, Index};
 use crate::inject::{Injection, inject};
-use crate::names::{INJECT, ON_ERROR, config_map};
+use crate::names::{GENERATION, INJECT, ON_ERROR, config_map, shown};
 use crate::webhook::{Decision, PodReview};
 
 /// How long a pod waits for a LakeIngest that is not known yet, or not rendered yet.
@@ -51,7 +52,7 @@ enum Unwired {
     #[error("LakeIngest \"{name}\" cannot be used: {reason}")]
     Invalid { name: String, reason: String },
     #[error(
-        "ConfigMap \"{config_map}\" of LakeIngest \"{name}\" is not there; see: kubectl describe lakeingest {name}"
+        "ConfigMap \"{config_map}\" is not there, or not what LakeIngest \"{name}\" says now; see: kubectl describe lakeingest {name}"
     )]
     NotRendered { name: String, config_map: String },
 }
@@ -129,17 +130,25 @@ impl Admission {
             },
         };
         let Some(found) = self.index.lake_ingest(namespace, name) else {
-            let (name, namespace) = (name.clone(), namespace.to_owned());
+            let (name, namespace) = (shown(name), namespace.to_owned());
             return Err(Unwired::Unknown { name, namespace, existing: listed(&existing) });
         };
         let invalid = |reason: String| Unwired::Invalid { name: name.clone(), reason };
         let ingest = found.0.as_ref().map_err(|error| invalid(error.to_string()))?;
         let validated = validate(ingest, &self.names).map_err(|violations| invalid(violations.to_string()))?;
-        if self.index.config_map(namespace, name).is_none() {
+        if !self.index.config_map(namespace, name).is_some_and(|found| is_rendered_from(&*found, &validated)) {
             return Err(Unwired::NotRendered { name: name.clone(), config_map: config_map(name) });
         }
         Ok(validated)
     }
+}
+
+/// Whether a ConfigMap is what the LakeIngest says now: the pod would else be wired from an earlier one, or from a
+/// stranger's.
+fn is_rendered_from(found: &ConfigMapMeta, ingest: &ValidatedIngest) -> bool {
+    let is_its = found.owner_references().iter().any(|owner| owner.uid == ingest.uid);
+    let generation = found.annotations().get(GENERATION);
+    is_its && generation.is_some_and(|generation| *generation == ingest.generation.to_string())
 }
 
 fn injected(review: &PodReview, ingest: &ValidatedIngest, injection: Injection) -> Decision {
@@ -155,15 +164,12 @@ fn injected(review: &PodReview, ingest: &ValidatedIngest, injection: Injection) 
 /// The pod's own way out is its annotation; without it the pod is refused.
 fn refused(review: &PodReview, refusal: String) -> Decision {
     let (namespace, pod) = (&review.namespace, name_of(&review.pod));
-    let message = format!("lakeingest: {refusal}");
     if review.pod["metadata"]["annotations"][ON_ERROR] == "allow" {
         warn!(%namespace, %pod, error = %refusal, "let a pod pass without its sidecar");
-        return Decision::Unchanged {
-            warnings: vec![format!("{message}; the pod runs without its sidecar ({ON_ERROR}: allow)")],
-        };
+        return Decision::LetPass { warning: format!("lakeingest: the pod runs without its sidecar: {refusal}") };
     }
     info!(%namespace, %pod, error = %refusal, "refused a pod");
-    Decision::Refused { message }
+    Decision::Refused { message: format!("lakeingest: {refusal}") }
 }
 
 fn asked(pod: &Value) -> Asked {
@@ -194,10 +200,10 @@ fn listed(names: &[String]) -> String {
     }
 }
 
-/// A pod of a controller has no name yet when it is admitted.
-fn name_of(pod: &Value) -> &str {
+/// A pod of a controller has no name yet when it is admitted; one of a user has a name that was not looked at yet.
+fn name_of(pod: &Value) -> String {
     let metadata = &pod["metadata"];
-    metadata["name"].as_str().or_else(|| metadata["generateName"].as_str()).unwrap_or_default()
+    shown(metadata["name"].as_str().or_else(|| metadata["generateName"].as_str()).unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -25,10 +25,12 @@ pub(crate) fn ingest(name: &str, spec: Value) -> LakeIngest {
             "name": name, "namespace": "team-a", "uid": format!("uid-of-{name}"), "generation": 3,
             "creationTimestamp": "2026-01-08T10:05:30Z",
         },
-        "spec": {"storage": {"bucket": "lake-data"}, "credentials": {"secretRef": {"name": "lake-s3"}}},
+        "spec": {"storage": {"bucket": "lake-data", "credentials": {"secretRef": {"name": "lake-s3"}}}},
     });
     for (field, value) in spec.as_object().into_iter().flatten() {
-        whole["spec"][field] = value.clone();
+        for (part, value) in value.as_object().into_iter().flatten() {
+            whole["spec"][field][part] = value.clone();
+        }
     }
     serde_json::from_value(whole).expect("the test's LakeIngest has the right shape")
 }

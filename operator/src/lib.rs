@@ -4,6 +4,7 @@
 //! kubectl apply LakeIngest ──> controller: dereference → validate → build → apply → status ──> ConfigMap
 //!                                  │ index: what is known of the cluster
 //! pod with the annotation ───> webhook ──> admit: which LakeIngest ──> inject: pure ──> JSON Patch
+//! pod that ends ─────────────> left_behind: what its sidecar had not delivered ──> events
 //! ```
 
 pub mod names;
@@ -18,6 +19,9 @@ pub mod webhook;
 pub mod admit;
 
 pub mod inject;
+
+pub mod events;
+pub mod left_behind;
 
 pub mod clock;
 pub mod health;

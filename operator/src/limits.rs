@@ -4,8 +4,12 @@
 
 use std::time::Duration;
 
-/// Connections of each port. The API servers of a cluster keep a few; a stranger in the cluster may open more.
-pub const CONNECTIONS_MAX: usize = 256;
+/// Connections of each port. The API servers of a cluster keep a few. Past it a new one is closed.
+pub const CONNECTIONS_MAX: usize = 512;
+
+/// Connections of each port from one address. An API server opens one for each admission that it has under way; a pod that
+/// opens more than this keeps nobody else out.
+pub const CONNECTIONS_PER_PEER_MAX: usize = 64;
 
 /// How long a TLS handshake may take.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -26,6 +30,12 @@ pub const CONNECTION_DRAIN_WAIT: Duration = Duration::from_secs(5);
 /// How long admissions are still served after SIGTERM: the API server learns that this replica has gone from
 /// EndpointSlices, some seconds later.
 pub const LEAVING_WAIT: Duration = Duration::from_secs(5);
+
+/// Pods whose end with rows in the journal is still to be told of.
+pub const LEFT_BEHIND_QUEUE_MAX: usize = 256;
+
+/// Pods of which was told already: a pod that ends is seen several times.
+pub const PODS_REMEMBERED_MAX: usize = 4_096;
 
 /// Warnings of a review. The API server cuts what is beyond 4,096 characters in all.
 pub const WARNINGS_MAX: usize = 16;

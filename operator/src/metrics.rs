@@ -23,6 +23,8 @@ pub struct Metrics {
     pub certificate_not_after: Gauge,
     /// How often the CA bundle was put into the webhook configuration.
     pub bundle_writes: Counter,
+    /// Rows that were in the journals of pods that ended. Every replica sees every pod.
+    pub rows_left_behind: Counter,
     admissions: Family<Labels, Counter>,
     admission_duration: Histogram,
     reconciles: Family<Labels, Counter>,
@@ -49,6 +51,9 @@ impl Default for Metrics {
         let bundle_writes = Counter::default();
         let about = "Times that the CA bundle was put into the webhook configuration";
         registry.register("ca_bundle_writes", about, bundle_writes.clone());
+        let rows_left_behind = Counter::default();
+        let about = "Rows that were in the journals of pods that ended, as this replica saw it";
+        registry.register("rows_left_behind", about, rows_left_behind.clone());
         let admissions = Family::<Labels, Counter>::default();
         registry.register("admissions", "Pods by what became of them", admissions.clone());
         let about = "Time from a whole request to its answer";
@@ -61,6 +66,7 @@ impl Default for Metrics {
             registry,
             certificate_not_after,
             bundle_writes,
+            rows_left_behind,
             admissions,
             admission_duration,
             reconciles,

@@ -4,8 +4,6 @@
 //! none of them changes without a new version of the contract.
 //! Does not own: what is done with them.
 
-use lakeingest_crds::sidecar_config::OwnerReference;
-
 /// Version of the pod's contract, as it is in the status annotation.
 pub const CONTRACT_VERSION: u32 = 1;
 
@@ -25,6 +23,10 @@ pub const ORIGINAL_GRACE: &str = "lakeingest.io/original-termination-grace-perio
 pub const SAFE_TO_EVICT_VOLUMES: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes";
 /// Annotation of a ConfigMap: the generation of the LakeIngest that it was rendered from.
 pub const GENERATION: &str = "lakeingest.io/generation";
+/// Annotation of a ConfigMap: where the lake of its LakeIngest is. Whoever has it first keeps it.
+pub const LOCATION: &str = "lakeingest.io/location";
+/// Annotation of a ConfigMap: the LakeIngest that has that location, where it is another one.
+pub const HELD_BY: &str = "lakeingest.io/prefix-in-use-by";
 
 /// Label of what the operator has made, with the value [`MANAGER`].
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
@@ -39,6 +41,17 @@ pub const PROGRAM: &str = "lakeingest-sidecar";
 pub const URL_VARIABLE: &str = "LAKE_INGEST_URL";
 /// Variable of the sidecar: the pod's whole grace period, with ours added. Unit: seconds.
 pub const GRACE_VARIABLE: &str = "LAKEINGEST_TERMINATION_GRACE_PERIOD_SECONDS";
+/// Variable of the sidecar: the application's port. This and the ones below are what the pod was made with: they win over
+/// the configuration, which may have changed when the sidecar is started again.
+pub const PORT_VARIABLE: &str = "LAKEINGEST_PORT";
+/// Variable of the sidecar: the port of probes and metrics.
+pub const HEALTH_PORT_VARIABLE: &str = "LAKEINGEST_HEALTH_PORT";
+/// Variable of the sidecar: size of the journal's volume.
+pub const JOURNAL_SIZE_VARIABLE: &str = "LAKEINGEST_JOURNAL_SIZE_LIMIT";
+/// Variable of the sidecar: size of the scratch volume.
+pub const SCRATCH_SIZE_VARIABLE: &str = "LAKEINGEST_SCRATCH_SIZE_LIMIT";
+/// Variable of the sidecar: where its keys come from, `files` or `environment`.
+pub const CREDENTIALS_VARIABLE: &str = "LAKEINGEST_CREDENTIALS";
 
 /// Name of the port of probes and metrics.
 pub const HEALTH_PORT: &str = "lake-health";
@@ -78,7 +91,27 @@ pub fn config_map(ingest: &str) -> String {
     format!("lakeingest-{ingest}")
 }
 
-/// Who owns a prefix, as people read it.
-pub fn owner(owner: &OwnerReference) -> String {
-    format!("{}/{}", owner.namespace, owner.name)
+/// Longest part of a stranger's text that is repeated. Unit: characters.
+const SHOWN_CHARACTERS_MAX: usize = 64;
+
+/// A stranger's text for a message or a log line: short, and without line ends and control characters, so that it cannot
+/// pass for something that we say.
+pub fn shown(text: &str) -> String {
+    let mut shown: String = text.chars().take(SHOWN_CHARACTERS_MAX).flat_map(char::escape_debug).collect();
+    if text.chars().nth(SHOWN_CHARACTERS_MAX).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_strangers_text_is_cut_and_cannot_begin_a_line() {
+        assert_eq!(shown("events"), "events");
+        assert_eq!(shown("x\n2026 ERROR \u{1b}[31m"), "x\\n2026 ERROR \\u{1b}[31m");
+        assert_eq!(shown(&"é".repeat(70_000)), format!("{}…", "é".repeat(64)));
+    }
 }

@@ -10,22 +10,22 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::Api;
-use kube::runtime::events::{Recorder, Reporter};
 use kube::{Client, ResourceExt};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{Instrument, error, info, info_span};
 
 use crate::admit::{Admission, REFERENCE_WAIT};
-use crate::certs::{Authority, BundleKeeper, LeafKeeper, keep};
+use crate::certs::{Authority, BundleKeeper, LeafKeeper, SecretPlace, keep};
 use crate::clock::{SharedClock, SystemClock};
-use crate::controller::{self, Context, ContextNames};
+use crate::controller::{self, Context, ContextNames, Settled};
+use crate::events::Events;
 use crate::health::{self, Readiness};
 use crate::index::{Index, Watches};
+use crate::left_behind::{self, LeftBehind};
 use crate::limits::LEAVING_WAIT;
 use crate::metrics::Metrics;
-use crate::names::MANAGER;
 use crate::settings::RunArguments;
 use crate::webhook::{self, PodReview, Webhook};
 use crate::{server, version};
@@ -38,17 +38,22 @@ const EXIT_FAILED: u8 = 70;
 /// # Errors
 /// It could not be started.
 pub async fn run(arguments: RunArguments) -> anyhow::Result<ExitCode> {
+    anyhow::ensure!(
+        arguments.webhook_port != arguments.health_port,
+        "--webhook-port and --health-port are both {}; choose another for one of them",
+        arguments.health_port
+    );
     let clock = SystemClock::shared();
     let metrics = Arc::new(Metrics::default());
     let client = Client::try_default().await?;
     let kubernetes = version::require(&client).await?;
     info!(version = env!("CARGO_PKG_VERSION"), revision = crate::REVISION, target = crate::TARGET, %kubernetes, "starting");
     let names = Arc::new(names(&client, &arguments).await?);
-    let (namespace, secret) = (&arguments.namespace, &arguments.ca_secret);
-    let authority = Arc::new(Authority::of_secret(&client, namespace, secret, clock.now()).await?);
-    let bundle = authority.bundle().to_owned();
-    let leaf = LeafKeeper::new(authority, &arguments.webhook_service, namespace, clock.clone())?;
-    let parts = Parts { arguments, clock, metrics, client, names, leaf: Arc::new(leaf), bundle };
+    let namespace = arguments.namespace.clone();
+    let place = SecretPlace { client: client.clone(), namespace, name: arguments.ca_secret.clone() };
+    let authority = Authority::of_secret(&place, || Authority::new(clock.now()).map(Arc::new)).await?;
+    let leaf = LeafKeeper::new(authority, &arguments.webhook_service, &place.namespace, clock.clone())?;
+    let parts = Parts { arguments, clock, metrics, client, names, leaf: Arc::new(leaf), place };
     let mut signals =
         Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
     let mut running = Running::start(parts).await?;
@@ -80,7 +85,7 @@ struct Parts {
     client: Client,
     names: Arc<ContextNames>,
     leaf: Arc<LeafKeeper>,
-    bundle: String,
+    place: SecretPlace,
 }
 
 /// The signals that end the process.
@@ -115,7 +120,7 @@ impl Running {
         let (stopping, is_stopping) = watch::channel(false);
         let (trusted, is_trusted) = watch::channel(false);
         let (synced, is_synced) = watch::channel(false);
-        let (index, watches) = Index::watch(&from.client);
+        let (index, watches, left) = Index::watch(&from.client);
         let mut parts = JoinSet::new();
 
         let readiness = Readiness { is_synced, is_trusted, is_leaving };
@@ -131,12 +136,13 @@ impl Running {
         start(&mut parts, "leaf", Arc::clone(&from.leaf).run(Arc::clone(&from.metrics)));
         let bundle = BundleKeeper {
             configuration: from.arguments.webhook_configuration.clone(),
-            bundle: from.bundle.clone(),
+            place: from.place.clone(),
             leaf: Arc::clone(&from.leaf),
             metrics: Arc::clone(&from.metrics),
         };
         start(&mut parts, "bundle", keep(bundle, from.client.clone(), trusted));
 
+        start(&mut parts, "left-behind", tell_of(&from, left, index.clone()));
         start(&mut parts, "controller", control(&from, index.clone(), watches, is_stopping.clone()));
         let mut until_stop = is_stopping;
         start(&mut parts, "index", async move {
@@ -203,19 +209,28 @@ fn webhook_of(from: &Parts, index: &Index) -> Webhook {
     }
 }
 
+fn events_of(from: &Parts) -> Events {
+    Events { pod: from.arguments.pod_name.clone(), clock: Arc::clone(&from.clock) }
+}
+
+fn tell_of(from: &Parts, left: mpsc::Receiver<LeftBehind>, index: Index) -> impl Future<Output = ()> + Send + 'static {
+    let (client, events, metrics) = (from.client.clone(), events_of(from), Arc::clone(&from.metrics));
+    async move { left_behind::tell(left, index, client, events, &metrics).await }
+}
+
 fn control(
     from: &Parts,
     index: Index,
     watches: Watches,
     mut stopping: watch::Receiver<bool>,
 ) -> impl Future<Output = ()> + Send + 'static {
-    let reporter = Reporter { controller: MANAGER.to_owned(), instance: Some(from.arguments.pod_name.clone()) };
     let context = Context {
         client: from.client.clone(),
         index,
         names: (*from.names).clone(),
         clock: Arc::clone(&from.clock),
-        recorder: Recorder::new(from.client.clone(), reporter),
+        events: events_of(from),
+        settled: Settled::default(),
         metrics: Arc::clone(&from.metrics),
     };
     controller::run(Arc::new(context), watches, async move {

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use lakeingest_crds::SidecarConfig;
 use lakeingest_crds::sidecar_config::{CredentialsSource, bucket_rule, is_bucket};
+use lakeingest_crds::{Quantity, SidecarConfig};
 use serde::Serialize;
 
 use crate::lake::owner::Owner;
@@ -29,6 +29,16 @@ pub mod in_pod {
     pub const TERMINATION_LOG: &str = "/dev/termination-log";
     /// Variable: the pod's whole grace period. Unit: seconds.
     pub const GRACE_VARIABLE: &str = "LAKEINGEST_TERMINATION_GRACE_PERIOD_SECONDS";
+    /// Variable: the application's port.
+    pub const PORT_VARIABLE: &str = "LAKEINGEST_PORT";
+    /// Variable: the port of probes and metrics.
+    pub const HEALTH_PORT_VARIABLE: &str = "LAKEINGEST_HEALTH_PORT";
+    /// Variable: size of the journal's volume, a quantity.
+    pub const JOURNAL_SIZE_VARIABLE: &str = "LAKEINGEST_JOURNAL_SIZE_LIMIT";
+    /// Variable: size of the scratch volume, a quantity.
+    pub const SCRATCH_SIZE_VARIABLE: &str = "LAKEINGEST_SCRATCH_SIZE_LIMIT";
+    /// Variable: where the keys come from, `files` or `environment`.
+    pub const CREDENTIALS_VARIABLE: &str = "LAKEINGEST_CREDENTIALS";
 }
 
 /// `lakeingest-sidecar serve`.
@@ -101,7 +111,9 @@ impl ProbeArguments {
             return Ok(lakeingest_crds::sidecar_config::Server { port, health_port: port });
         }
         let path = self.config.as_deref().unwrap_or(Path::new(in_pod::CONFIG));
-        Ok(read(path)?.0.server)
+        let (mut config, _) = read(path)?;
+        Pinned::of_environment().map_err(ConfigError::Illegal)?.apply(&mut config);
+        Ok(config.server)
     }
 }
 
@@ -150,6 +162,89 @@ impl Pod {
     }
 }
 
+/// What a pod was made with: its volumes, its ports and its mounts stay as they are, also when the configuration changes
+/// under it. The variables win over the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Pinned {
+    port: Option<u16>,
+    health_port: Option<u16>,
+    journal_size: Option<Quantity>,
+    scratch_size: Option<Quantity>,
+    credentials: Option<CredentialsSource>,
+}
+
+impl Pinned {
+    fn of_environment() -> Result<Self, Vec<String>> {
+        Self::of(|name| std::env::var(name).ok())
+    }
+
+    /// Reads the variables; every one that cannot be read is listed.
+    fn of(variable: impl Fn(&str) -> Option<String>) -> Result<Self, Vec<String>> {
+        let mut violations = Vec::new();
+        let pinned = Self {
+            port: parsed(&variable, in_pod::PORT_VARIABLE, &mut violations),
+            health_port: parsed(&variable, in_pod::HEALTH_PORT_VARIABLE, &mut violations),
+            journal_size: parsed(&variable, in_pod::JOURNAL_SIZE_VARIABLE, &mut violations),
+            scratch_size: parsed(&variable, in_pod::SCRATCH_SIZE_VARIABLE, &mut violations),
+            credentials: match variable(in_pod::CREDENTIALS_VARIABLE).as_deref() {
+                None => None,
+                Some("files") => Some(CredentialsSource::Files),
+                Some("environment") => Some(CredentialsSource::Environment),
+                Some(_) => {
+                    violations.push(format!("{}: must be files or environment", in_pod::CREDENTIALS_VARIABLE));
+                    None
+                }
+            },
+        };
+        if violations.is_empty() { Ok(pinned) } else { Err(violations) }
+    }
+
+    fn apply(self, config: &mut SidecarConfig) {
+        let Self { port, health_port, journal_size, scratch_size, credentials } = self;
+        config.server.port = port.unwrap_or(config.server.port);
+        config.server.health_port = health_port.unwrap_or(config.server.health_port);
+        config.buffer.size_limit = journal_size.unwrap_or(config.buffer.size_limit);
+        config.buffer.scratch_size_limit = scratch_size.unwrap_or(config.buffer.scratch_size_limit);
+        config.credentials = credentials.unwrap_or(config.credentials);
+    }
+}
+
+fn parsed<T: std::str::FromStr>(
+    variable: impl Fn(&str) -> Option<String>,
+    name: &str,
+    violations: &mut Vec<String>,
+) -> Option<T> {
+    let text = variable(name)?;
+    match text.trim().parse() {
+        Ok(value) => Some(value),
+        Err(_) => {
+            violations.push(format!("{name}: \"{text}\" cannot be read"));
+            None
+        }
+    }
+}
+
+/// Whether the prefix is this sidecar's to write to, as the operator sees it: read again whenever it is asked, since the
+/// operator's verdict may change while the process runs.
+#[derive(Clone, Debug, Default)]
+pub struct Permission {
+    config: Option<PathBuf>,
+}
+
+impl Permission {
+    /// Permission by the configuration file of a pod.
+    pub fn of(config: &Path) -> Self {
+        Self { config: Some(config.to_owned()) }
+    }
+
+    /// The LakeIngest that has the prefix, if it is another one.
+    pub fn withheld_for(&self) -> Option<String> {
+        // A file that cannot be read now says nothing; the one that was read at the start could be.
+        let (config, _) = read(self.config.as_deref()?).ok()?;
+        config.storage.prefix_in_use_by
+    }
+}
+
 /// Everything that the sidecar is told.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -173,6 +268,8 @@ pub struct Settings {
     pub config: SidecarConfig,
     /// Fields of the file that this version does not know.
     pub unknown_fields: Vec<String>,
+    /// Whether the prefix may be written to.
+    pub permission: Permission,
     /// The pod, if this is one.
     pub pod: Option<Pod>,
     /// The pod's whole grace period, if the pod says it.
@@ -223,14 +320,21 @@ impl Settings {
     pub fn load(arguments: &ServeArguments) -> Result<Self, ConfigError> {
         let is_in_pod = arguments.lake.is_none();
         let path = arguments.config.clone().or_else(|| is_in_pod.then(|| PathBuf::from(in_pod::CONFIG)));
-        let (config, unknown_fields) = match &path {
+        let (mut config, unknown_fields) = match &path {
             Some(path) if is_in_pod && arguments.config.is_none() && !path.is_file() => {
                 return Err(ConfigError::NeitherWay { path: path.clone() });
             }
             Some(path) => read(path)?,
             None => (SidecarConfig::default(), Vec::new()),
         };
-        let mut violations: Vec<String> = config.violations().iter().map(ToString::to_string).collect();
+        let mut violations = Vec::new();
+        if is_in_pod {
+            match Pinned::of_environment() {
+                Ok(pinned) => pinned.apply(&mut config),
+                Err(unread) => violations.extend(unread),
+            }
+        }
+        violations.extend(config.violations().iter().map(ToString::to_string));
         let prefix_text = arguments.prefix.as_deref().unwrap_or(&config.storage.prefix);
         let prefix = Prefix::new(prefix_text);
         if prefix.is_none() && arguments.prefix.is_some() {
@@ -261,6 +365,7 @@ impl Settings {
             health_address: arguments.health_address.unwrap_or(default_address),
             config,
             unknown_fields,
+            permission: path.filter(|_| is_in_pod).map_or_else(Permission::default, |path| Permission::of(&path)),
             pod: Pod::of_environment(),
             pod_grace: seconds_of(std::env::var(in_pod::GRACE_VARIABLE).ok().as_deref()),
             termination_log: (is_in_pod && termination_log.is_file()).then(|| termination_log.to_owned()),

@@ -45,6 +45,9 @@ const LAST_ANSWERS_WAIT: Duration = Duration::from_secs(1);
 /// # Errors
 /// It could not be started.
 pub async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
+    if settings.pod.is_some() {
+        hide_from_the_pod();
+    }
     let parts = Parts::open(&settings).await?;
     let application = listen("--port", settings.port).await?;
     let health = listen_for_health(&settings).await?;
@@ -73,6 +76,14 @@ pub async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
         ending.tell(path);
     }
     Ok(ExitCode::from(ending.code))
+}
+
+/// Keeps containers that share the pod's process namespace, and its user, from what this process has mounted and from its
+/// memory; with it there are no core dumps, in which bodies and keys would be.
+fn hide_from_the_pod() {
+    if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable) {
+        warn!(error = %error, "failed to hide the process from others of its user");
+    }
 }
 
 /// The signals that end the process.
@@ -163,6 +174,8 @@ impl Running {
         let part = tokio::select! {
             _ = self.journal_failed.wait_for(|failed| *failed) => "journal",
             _ = &mut self.worker => "flush worker",
+            // Its ordinary end is that the contact was made.
+            Err(_) = &mut self.contact => "first contact",
             _ = &mut self.application => "application's port",
             _ = &mut self.health => "health port",
         };
@@ -182,7 +195,8 @@ impl Running {
     /// Takes no more records, answers who waits, flushes everything, and ends. A second signal, or the deadline, ends it
     /// before.
     async fn drain(self, signals: &mut Signals) -> Ending {
-        let wait = self.grace.drain_wait(self.clock.monotonic(), self.leaving.announced());
+        let announced = self.leaving.announced();
+        let wait = self.grace.drain_wait(self.clock.monotonic(), announced);
         info!(seconds = wait.as_secs(), "draining");
         self.status.set_draining();
         self.drain.send_replace(true);
@@ -203,16 +217,21 @@ impl Running {
         self.contact.abort();
         self.finish.send_replace(true);
         let _ = self.health.await;
-        ending(end, &self.journal)
+        let goes_with_pod = self.grace.pod.is_some() && announced.is_some();
+        ending(end, &self.journal, goes_with_pod)
     }
 }
 
 /// What the end of the process says of what is left.
-fn ending(end: Option<WorkerEnd>, journal: &Journal) -> Ending {
+fn ending(end: Option<WorkerEnd>, journal: &Journal, goes_with_pod: bool) -> Ending {
     let rows = journal.view().unretired_rows(None);
-    if rows > 0 {
-        let journal = journal.directory().display();
-        warn!(rows, %journal, "ended with rows in the journal; the next start delivers them");
+    let directory = journal.directory().display();
+    match (rows, goes_with_pod) {
+        (0, _) => {}
+        (_, true) => {
+            error!(rows, journal = %directory, "ended with rows in the journal; they are lost if its volume goes with the pod")
+        }
+        (_, false) => warn!(rows, journal = %directory, "ended with rows in the journal; the next start delivers them"),
     }
     match end {
         Some(WorkerEnd::Fatal) => Ending { code: EXIT_FAILED, reason: "failed", rows },

@@ -53,6 +53,11 @@ impl Team {
         Lake::bucket(self.access())
     }
 
+    /// Kills the S3 server.
+    pub fn take_bucket_away(&self) {
+        self.weed.server().kill().expect("it can be killed");
+    }
+
     /// A manifest of the documentation, for this namespace.
     pub fn example(&self, name: &str) -> String {
         examples::manifest(name).expect("it can be read").replace("team-a", &self.namespace)
@@ -98,8 +103,10 @@ impl Team {
         let mut object = json!({
             "apiVersion": "lakeingest.io/v1alpha1", "kind": "LakeIngest", "metadata": {"name": name},
             "spec": {
-                "storage": {"bucket": bucket, "region": region, "s3": {"endpoint": endpoint, "allowInsecure": true}},
-                "credentials": {"secretRef": {"name": "lake-s3"}},
+                "storage": {
+                    "bucket": bucket, "region": region, "s3": {"endpoint": endpoint, "allowInsecure": true},
+                    "credentials": {"secretRef": {"name": "lake-s3"}},
+                },
                 "flush": {"maxAge": "1h"},
             },
         });

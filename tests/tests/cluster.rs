@@ -44,6 +44,10 @@ fn one_object_one_annotation_and_the_same_curl_land_json_in_the_lake() {
     assert!(variables.contains(&json!({"name": "LAKE_INGEST_URL", "value": "http://localhost:8001"})), "{variables:?}");
 
     let (_, log, _) = operator_log(&team);
+    let events = team.get("events.events.k8s.io")["items"].as_array().cloned().unwrap_or_default();
+    let configured = events.iter().filter(|event| event["reason"] == "Configured");
+    assert_eq!(configured.count(), 1, "two operators tell of it once");
+
     let may_not = |line: &&str| line.contains("system:serviceaccount") && line.contains("cannot");
     assert_eq!(log.lines().find(may_not), None, "the chart lets the operator do what it does");
 }
@@ -215,35 +219,96 @@ fn a_job_ends_when_its_own_containers_have_and_its_records_are_in_the_lake() {
     assert_eq!(team.stored(), [7]);
 }
 
+/// The second one's pod comes to the bucket first, and still writes nothing.
 #[test]
 fn a_second_lake_ingest_on_the_same_prefix_says_so_and_writes_nothing() {
     let team = Team::new("prefix");
-    team.lake_ingest("first", &json!({"flush": {"maxAge": "1s"}}));
-    team.start_pod("first", "first");
-    team.stream("first", 0, 10);
-    team.wait_until_delivered("first");
-    let objects = team.lake().objects();
-
-    let spec = json!({"flush": {"maxAge": "1s"}, "drain": {"gracePeriodSeconds": 1}});
-    team.apply(&team.lake_ingest_object("second", &spec));
-    team.kubectl(&[
-        "wait",
-        "--for=jsonpath={.status.conditions[0].reason}=PrefixInUse",
-        "lakeingest/second",
-        "--timeout=60s",
-    ]);
-    let ready = team.get("lakeingest/second")["status"]["conditions"][0].clone();
-    assert_eq!((&ready["type"], &ready["status"]), (&json!("Ready"), &json!("False")));
-    assert!(
-        ready["message"].as_str().is_some_and(|words| words.contains(&format!("{}/first", team.namespace))),
-        "{ready}"
-    );
+    let spec = |prefix: &str| {
+        let drain = json!({"gracePeriodSeconds": 1});
+        json!({"storage": {"prefix": prefix}, "flush": {"maxAge": "1s"}, "drain": drain})
+    };
+    team.lake_ingest("first", &spec("shared"));
+    for (name, prefix) in [("second", "shared"), ("within", "shared/deeper")] {
+        team.apply(&team.lake_ingest_object(name, &spec(prefix)));
+        let of = format!("lakeingest/{name}");
+        team.kubectl(&["wait", "--for=jsonpath={.status.conditions[0].reason}=PrefixInUse", &of, "--timeout=60s"]);
+        let ready = team.get(&of)["status"]["conditions"][0].clone();
+        assert_eq!((&ready["type"], &ready["status"]), (&json!("Ready"), &json!("False")));
+        let words = ready["message"].as_str().unwrap_or_default();
+        assert!(words.contains(&format!("{}/first", team.namespace)), "{words}");
+    }
     team.start_pod("second", "second");
     team.stream("second", 10, 20);
     let message = team.wait_for_reason("second", "PrefixInUse");
     assert!(message.contains("first"), "it says whose the prefix is: {message}");
+    assert_eq!(team.lake().objects().len(), 0);
+
+    team.start_pod("first", "first");
+    team.stream("first", 0, 10);
+    team.wait_until_delivered("first");
     assert_eq!(team.health("second")["backlog"]["rows"], 10);
-    assert_eq!(team.lake().objects(), objects);
+    let first_alone = team.lake().query("SELECT count(*) FROM read_parquet('s3://lake-data/shared/**/*.parquet')");
+    assert_eq!(first_alone.rows, [[json!(10)]]);
+
+    // The prefix becomes free: the second's sidecar is told, without a restart.
+    let owner = "shared/_lakeingest/owner.json";
+    assert!(team.lake().objects().contains(owner));
+    team.kubectl(&["delete", "pod/first", "lakeingest/first", "--timeout=60s"]);
+    let message = wait::until("the operator's verdict to reach the sidecar", || {
+        let message = team.wait_for_reason("second", "PrefixInUse");
+        let is_the_buckets = message.contains(owner);
+        Ok(if is_the_buckets { Look::Ready(message) } else { Look::NotYet(message) })
+    })
+    .expect("the kubelet brings the new configuration");
+    assert!(message.contains("delete"), "the bucket still says whose it was, and how that is changed: {message}");
+}
+
+/// The bucket is away while the pod ends: what is left behind is announced.
+#[test]
+fn rows_that_a_pod_leaves_behind_are_announced() {
+    let team = Team::new("left");
+    team.lake_ingest("events", &json!({"drain": {"gracePeriodSeconds": 1}}));
+    team.start_pod("shop", "events");
+    team.stream("shop", 0, 50);
+    team.take_bucket_away();
+    team.kubectl(&["delete", "pod", "shop", "--timeout=60s"]);
+    let note = wait::until("an Event about the rows", || {
+        let events = team.get("events.events.k8s.io");
+        let all = events["items"].as_array().cloned().unwrap_or_default();
+        let notes: Vec<_> = all.iter().filter(|event| event["reason"] == "RowsLeftBehind").collect();
+        Ok(match notes.as_slice() {
+            [] => Look::NotYet("there is none".to_owned()),
+            [one] => Look::Ready(one["note"].as_str().unwrap_or_default().to_owned()),
+            _ => anyhow::bail!("replicas tell of it once: {notes:?}"),
+        })
+    })
+    .expect("the operator tells");
+    assert!(note.contains("pod shop ended with 50 rows"), "{note}");
+}
+
+/// What the operator's own words tell people to do when the Secret is of no use.
+#[test]
+fn operators_agree_on_an_authority_when_its_secret_was_deleted() {
+    let team = Team::new("authority");
+    team.lake_ingest("events", &json!({}));
+    let operator = |arguments: &[&str]| {
+        team.cluster.run([&["--namespace", NAMESPACE], arguments].concat()).expect("the API server answers")
+    };
+    let pods = operator(&["get", "pods", "--output=name"]);
+    operator(&["delete", "secret", "lakeingest-webhook-ca"]);
+    operator(&["delete", pods.lines().next().expect("an operator runs")]);
+    operator(&["rollout", "status", "deployment/lakeingest-operator", "--timeout=60s"]);
+    wait::until("one authority", || {
+        let certificate = operator(&["get", "secret", "lakeingest-webhook-ca", "--output=jsonpath={.data.tls\\.crt}"]);
+        let path = "--output=jsonpath={.webhooks[*].clientConfig.caBundle}";
+        let bundle = operator(&["get", "mutatingwebhookconfiguration", "lakeingest", path]);
+        let ready = "--output=jsonpath={.status.readyReplicas}";
+        let ready = operator(&["get", "deployment", "lakeingest-operator", ready]);
+        let is_one = certificate == bundle && ready == "2";
+        Ok(if is_one { Look::Ready(()) } else { Look::NotYet(format!("{ready} operators are ready")) })
+    })
+    .expect("they agree");
+    team.start_pod("shop", "events");
 }
 
 #[test]

@@ -5,23 +5,55 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use xtask::wait::{self, Look};
 
+/// Kills the sidecar's process and waits until the kubelet has started it again.
+fn kill_sidecar(team: &Team, pod: &str) {
+    let pid = team.cluster.process_in_pod("lakeingest-sidecar", &team.namespace, pod).expect("it runs");
+    let pid = Pid::from_raw(i32::try_from(pid).expect("an id is small")).expect("an id is positive");
+    kill_process(pid, Signal::KILL).expect("it can be killed");
+    wait::until("the sidecar to run again", || {
+        let status = team.container_status(pod, "lakeingest");
+        let is_back = status["restartCount"] == 1 && status["ready"] == true;
+        Ok(if is_back { Look::Ready(()) } else { Look::NotYet(status.to_string()) })
+    })
+    .expect("the kubelet starts it again");
+}
+
 #[test]
 fn i1_a_sidecar_that_is_killed_before_its_flush_delivers_once_and_the_application_runs_on() {
     let team = Team::new("kill");
     team.lake_ingest("events", &json!({}));
     team.start_pod("shop", "events");
     team.stream("shop", 0, 500);
-    let pid = team.cluster.process_in_pod("lakeingest-sidecar", &team.namespace, "shop").expect("it runs");
-    let pid = Pid::from_raw(i32::try_from(pid).expect("an id is small")).expect("an id is positive");
-    kill_process(pid, Signal::KILL).expect("it can be killed");
-    wait::until("the sidecar to run again", || {
-        let status = team.container_status("shop", "lakeingest");
-        let is_back = status["restartCount"] == 1 && status["ready"] == true;
-        Ok(if is_back { Look::Ready(()) } else { Look::NotYet(status.to_string()) })
-    })
-    .expect("the kubelet starts it again");
+    kill_sidecar(&team, "shop");
     team.stream("shop", 500, 600);
     team.flush("shop");
     assert_eq!(team.stored(), (0..600).collect::<Vec<_>>());
     assert_eq!(team.container_status("shop", "app")["restartCount"], 0);
+}
+
+/// Volumes and the application's variable stay as they are when the LakeIngest changes: so do the bound of the journal and
+/// the port, also after a restart, which reads the new configuration.
+#[test]
+fn what_a_pod_was_made_with_stays_with_it_when_its_lake_ingest_changes() {
+    let team = Team::new("pinned");
+    let made = json!({"flush": {"maxBytes": "8Mi"}, "buffer": {"sizeLimit": "64Mi"}, "sidecar": {"port": 8001}});
+    team.lake_ingest("events", &made);
+    team.start_pod("shop", "events");
+    let cap = team.health("shop")["journal"]["cap_bytes"].clone();
+    assert_eq!(cap, json!((64 << 20) / 100 * 80));
+
+    let changed = json!({"buffer": {"sizeLimit": "1Gi"}, "sidecar": {"port": 9001}, "flush": {"maxAge": "30m"}});
+    team.apply(&team.lake_ingest_object("events", &changed));
+    let uid = team.get("pod/shop")["metadata"]["uid"].as_str().expect("a pod has a uid").to_owned();
+    wait::until("the new configuration in the pod", || {
+        let config = team.cluster.projected_file(&uid, "lakeingest-config", "config.yaml")?;
+        Ok(if config.contains("generation: 2") { Look::Ready(()) } else { Look::NotYet(config) })
+    })
+    .expect("the kubelet brings it");
+    kill_sidecar(&team, "shop");
+    assert_eq!(team.health("shop")["generation"], 2);
+    assert_eq!(team.health("shop")["journal"]["cap_bytes"], cap);
+    team.stream("shop", 0, 10);
+    team.flush("shop");
+    assert_eq!(team.stored(), (0..10).collect::<Vec<_>>());
 }

@@ -48,7 +48,7 @@ use crate::sidecar_config::{Buffer, DEFAULT_PREFIX, Drain, Flush, LogLevel, S3};
         name = "Ready",
         type_ = "string",
         json_path = ".status.conditions[?(@.type=='Ready')].status",
-        description = "Whether pods can be injected from it."
+        description = "Whether it can be used."
     ),
     printcolumn(
         name = "Reason",
@@ -87,11 +87,6 @@ use crate::sidecar_config::{Buffer, DEFAULT_PREFIX, Drain, Flush, LogLevel, S3};
 pub struct LakeIngestSpec {
     /// Where the lake is.
     pub storage: Storage,
-
-    /// Where the keys of the storage come from. Absent: from the pod itself, as the storage's own tools find them (a web
-    /// identity, the instance's role).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub credentials: Option<Credentials>,
 
     /// When buffered rows go to the lake: what comes first decides.
     #[serde(default)]
@@ -133,6 +128,11 @@ pub struct Storage {
     /// Settings of S3 and what speaks its protocol.
     #[serde(default)]
     pub s3: S3,
+
+    /// Where the keys of the storage come from. Absent: from the pod itself, as the storage's own tools find them (a web
+    /// identity, the instance's role).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<Credentials>,
 }
 
 /// Where the keys of the storage come from.
@@ -153,7 +153,8 @@ pub struct SecretReference {
     pub name: String,
 }
 
-/// The container that is added to the pods. A change reaches pods that are created after it.
+/// The container that is added to the pods. A change of image, ports, resources or volumes reaches pods that are created
+/// after it; a pod keeps the ports and the sizes of the volumes that it was made with.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(transform = schema::sidecar)]
@@ -163,12 +164,13 @@ pub struct Sidecar {
     #[schemars(length(min = 1, max = 512))]
     pub image: Option<String>,
 
-    /// The port at which the application finds the sidecar, on localhost alone. Range 1 to 65535; default 8001.
-    #[schemars(range(min = 1, max = 65_535))]
+    /// The port at which the application finds the sidecar, on localhost alone. Range 1024 to 65535, since the sidecar has
+    /// no privilege; default 8001.
+    #[schemars(range(min = 1_024, max = 65_535))]
     pub port: u16,
 
-    /// The port of probes and metrics, which other pods may reach. Range 1 to 65535, not `port`; default 8002.
-    #[schemars(range(min = 1, max = 65_535))]
+    /// The port of probes and metrics, which other pods may reach. Range 1024 to 65535, not `port`; default 8002.
+    #[schemars(range(min = 1_024, max = 65_535))]
     pub health_port: u16,
 
     /// What the container asks for and may take; each value that is absent has its own default. The request for
@@ -184,10 +186,11 @@ pub struct Sidecar {
 #[serde(rename_all = "camelCase", default)]
 #[schemars(transform = schema::resources)]
 pub struct Resources {
-    /// What the scheduler sets aside. Default: `cpu: 50m`, `memory: 256Mi`.
+    /// What the scheduler sets aside. Default: `cpu: 50m`, `memory: 256Mi`, or the limit where that is less.
     pub requests: ComputeResources,
 
-    /// What the container may take at most. Default: `memory: 512Mi`, and as much of the processor as is free.
+    /// What the container may take at most. Default: `memory: 512Mi`, or the request where that is more, and as much of
+    /// the processor as is free. A limit of memory below 256Mi is refused: a sidecar at its busiest would not survive it.
     pub limits: ComputeResources,
 }
 
@@ -200,7 +203,7 @@ pub struct ComputeResources {
     #[schemars(transform = schema::cpu)]
     pub cpu: Option<String>,
 
-    /// Memory in bytes: `256Mi`, `1Gi`. The sidecar needs about 230Mi at its busiest; a table of many hundred columns
+    /// Memory in bytes: `256Mi`, `1Gi`. The sidecar needs about 300Mi at its busiest; a table of many hundred columns
     /// takes it to 400Mi.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(transform = schema::memory)]

@@ -17,7 +17,7 @@ use super::{LakeIngest, NAME_LENGTH_MAX};
 pub const NAME_RULE: &str = "must begin with a lower-case letter, hold lower-case letters, digits and '-', not end with '-', have at most 40 characters, and not be \"true\" or \"false\"";
 /// What an endpoint must be.
 pub const ENDPOINT_RULE: &str =
-    "must be https:// or http:// with a host and perhaps a port, without a path and without credentials";
+    "must be https:// or http:// with a host and perhaps a port (1 to 65535), without a path and without credentials";
 /// When an endpoint may be insecure.
 pub const INSECURE_RULE: &str = "the endpoint is not https; allowInsecure: true allows it";
 /// How the buffer and the flush depend on each other.
@@ -32,8 +32,13 @@ pub const REGION_RULE: &str = "must be a region such as us-east-1";
 pub const OBJECT_NAME_RULE: &str = "must be a name as Kubernetes has them: lower-case letters, digits, '-' and '.'";
 /// What a share of the processor must be.
 pub const CPU_RULE: &str = "write cores or thousandths of one, for example 1, 0.5 or 250m";
-/// What an amount of memory must be.
+/// What a request for memory must be.
 pub const MEMORY_RULE: &str = "must be 64Mi to 1Ti";
+/// What a limit of memory must be.
+pub const MEMORY_LIMIT_RULE: &str =
+    "must be at least 256Mi: a sidecar at its busiest takes more than less would give it";
+/// What a port must be.
+pub const PORT_RULE: &str = "must be 1024 to 65535: the sidecar has no privilege";
 
 /// Longest text of a quantity or a duration; a bound lets the API server estimate what a rule costs.
 const VALUE_LENGTH_MAX: u32 = 32;
@@ -145,7 +150,10 @@ pub(crate) fn s3(schema: &mut Schema) {
 
 /// `storage.s3.endpoint`.
 pub(crate) fn endpoint(schema: &mut Schema) {
-    text(schema, 512, [rule("self.matches('^https?://[A-Za-z0-9.:\\\\[\\\\]-]+/?$')", ENDPOINT_RULE)]);
+    let host = r"([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\\[[0-9A-Fa-f:.]+\\])";
+    // 1 to 65535.
+    let port = "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])";
+    text(schema, 512, [rule(&format!("self.matches('^https?://{host}(:{port})?/?$')"), ENDPOINT_RULE)]);
 }
 
 /// `flush.maxBytes`.
@@ -192,7 +200,9 @@ pub(super) fn resources(schema: &mut Schema) {
         );
         rule_at(&form, REQUEST_RULE, Some(&format!(".requests.{resource}")))
     };
-    add(schema, [within("cpu"), within("memory")]);
+    // A limit alone has a bound of its own: a request that is less than it is ordinary.
+    let limit = "!has(self.limits.memory) || quantity(self.limits.memory).compareTo(quantity('256Mi')) >= 0";
+    add(schema, [within("cpu"), within("memory"), rule_at(limit, MEMORY_LIMIT_RULE, Some(".limits.memory"))]);
 }
 
 /// `sidecar`.

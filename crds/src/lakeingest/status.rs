@@ -19,7 +19,8 @@ pub struct LakeIngestStatus {
     /// How many pods have its sidecar.
     pub pods: PodCounts,
 
-    /// What is well and what is not. `Ready` says whether pods can be injected from it.
+    /// What is well and what is not. `Ready` says whether it can be used: its pods get their sidecar, and nobody else has
+    /// its prefix.
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
 }
@@ -37,7 +38,7 @@ pub struct PodCounts {
 
 /// The types of conditions.
 pub mod conditions {
-    /// Pods can be injected from the LakeIngest.
+    /// The LakeIngest can be used.
     pub const READY: &str = "Ready";
 }
 
@@ -47,7 +48,8 @@ pub mod reasons {
     pub const CONFIGURED: &str = "Configured";
     /// The specification cannot be used; the message has every violation.
     pub const INVALID_SPEC: &str = "InvalidSpec";
-    /// Another LakeIngest has the same bucket and prefix and is older.
+    /// Another LakeIngest has the same bucket and prefix, or one that lies in it or around it, and was there before. Pods
+    /// are injected; their sidecars take records and write nothing.
     pub const PREFIX_IN_USE: &str = "PrefixInUse";
     /// What the sidecars need could not be written to the cluster.
     pub const APPLY_FAILED: &str = "ApplyFailed";

@@ -90,8 +90,14 @@ pub fn validate_spec(name: &str, spec: &LakeIngestSpec, images: &ImagePolicy) ->
     let has_room = spec.flush.max_bytes.bytes().saturating_mul(2) <= spec.buffer.size_limit.bytes();
     check(has_room, "spec.buffer.sizeLimit", schema::ROOM_RULE.to_owned());
     check(spec.storage.region.as_deref().is_none_or(is_region), "spec.storage.region", schema::REGION_RULE.to_owned());
-    let secret = spec.credentials.as_ref().map(|credentials| credentials.secret_ref.name.as_str());
-    check(secret.is_none_or(is_object_name), "spec.credentials.secretRef.name", schema::OBJECT_NAME_RULE.to_owned());
+    let secret = spec.storage.credentials.as_ref().map(|credentials| credentials.secret_ref.name.as_str());
+    let field = "spec.storage.credentials.secretRef.name";
+    check(secret.is_none_or(is_object_name), field, schema::OBJECT_NAME_RULE.to_owned());
+    for (port, field) in
+        [(spec.sidecar.port, "spec.sidecar.port"), (spec.sidecar.health_port, "spec.sidecar.healthPort")]
+    {
+        check(port >= 1_024, field, schema::PORT_RULE.to_owned());
+    }
     let Resources { requests, limits } = &spec.sidecar.resources;
     check_resources(
         requests,
@@ -99,6 +105,12 @@ pub fn validate_spec(name: &str, spec: &LakeIngestSpec, images: &ImagePolicy) ->
         &mut check,
     );
     check_resources(limits, ["spec.sidecar.resources.limits.cpu", "spec.sidecar.resources.limits.memory"], &mut check);
+    let memory_limit = limits.memory.as_deref().and_then(bytes);
+    check(
+        memory_limit.is_none_or(|limit| limit >= MEMORY_LIMIT_MIN || !is_memory(limit)),
+        "spec.sidecar.resources.limits.memory",
+        schema::MEMORY_LIMIT_RULE.to_owned(),
+    );
     let is_within =
         |request: Option<u64>, limit: Option<u64>| request.zip(limit).is_none_or(|(request, limit)| request <= limit);
     let (cpu, memory) = (
@@ -129,7 +141,7 @@ pub fn validate_spec(name: &str, spec: &LakeIngestSpec, images: &ImagePolicy) ->
         Ok(ValidatedSpec {
             config,
             bucket: spec.storage.bucket.clone(),
-            secret_name: spec.credentials.as_ref().map(|credentials| credentials.secret_ref.name.clone()),
+            secret_name: spec.storage.credentials.as_ref().map(|credentials| credentials.secret_ref.name.clone()),
             image: image.to_owned(),
             resources: with_defaults(&spec.sidecar.resources),
         })
@@ -145,13 +157,18 @@ fn check_resources(
 ) {
     let is_cpu = resources.cpu.as_deref().is_none_or(|cpu| millicores(cpu).is_some());
     check(is_cpu, cpu, schema::CPU_RULE.to_owned());
-    let is_memory = |memory: &str| bytes(memory).is_some_and(|bytes| (64 << 20..=1 << 40).contains(&bytes));
-    check(resources.memory.as_deref().is_none_or(is_memory), memory, schema::MEMORY_RULE.to_owned());
+    let is_legal = |memory: &str| bytes(memory).is_some_and(is_memory);
+    check(resources.memory.as_deref().is_none_or(is_legal), memory, schema::MEMORY_RULE.to_owned());
+}
+
+/// Whether an amount of memory is within the range of [`schema::MEMORY_RULE`].
+fn is_memory(bytes: u64) -> bool {
+    (64 << 20..=1 << 40).contains(&bytes)
 }
 
 /// What the sidecars are told.
 fn config(spec: &LakeIngestSpec) -> SidecarConfig {
-    let has_secret = spec.credentials.is_some();
+    let has_secret = spec.storage.credentials.is_some();
     SidecarConfig {
         format_version: Some(sidecar_config::FORMAT_VERSION),
         generation: None,
@@ -161,6 +178,7 @@ fn config(spec: &LakeIngestSpec) -> SidecarConfig {
             prefix: spec.storage.prefix.clone(),
             region: spec.storage.region.clone(),
             s3: spec.storage.s3.clone(),
+            prefix_in_use_by: None,
         },
         credentials: match has_secret {
             true => sidecar_config::CredentialsSource::Files,
@@ -190,14 +208,28 @@ fn in_spec(field: &'static str) -> &'static str {
     }
 }
 
-/// Whether a text is the URL of an endpoint: a scheme, a host, perhaps a port, and nothing that could hold a secret.
+/// Whether a text is the URL of an endpoint: a scheme, a host, perhaps a port, and nothing that could hold a secret. As
+/// narrow as what the sidecar's client takes, which ends the process over a port that is none.
 fn is_endpoint(endpoint: &str) -> bool {
-    let host = endpoint.strip_prefix("https://").or_else(|| endpoint.strip_prefix("http://"));
-    host.map(|host| host.strip_suffix('/').unwrap_or(host)).is_some_and(|host| {
-        !host.is_empty()
-            && host.len() <= 500
-            && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b':' | b'[' | b']'))
-    })
+    let rest = endpoint.strip_prefix("https://").or_else(|| endpoint.strip_prefix("http://"));
+    let Some(authority) = rest.map(|rest| rest.strip_suffix('/').unwrap_or(rest)) else { return false };
+    let (host, port) = match authority.rsplit_once(']') {
+        Some((host, "")) => (host.strip_prefix('['), None),
+        Some((host, port)) => (host.strip_prefix('['), Some(port.strip_prefix(':').unwrap_or_default())),
+        None => authority.split_once(':').map_or((Some(authority), None), |(host, port)| (Some(host), Some(port))),
+    };
+    let is_bracketed = authority.starts_with('[');
+    let is_host = |host: &str| match is_bracketed {
+        true => !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.')),
+        false => {
+            let is_edge = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric());
+            is_edge(host.bytes().next())
+                && is_edge(host.bytes().next_back())
+                && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'))
+        }
+    };
+    let is_port = |port: &str| !port.starts_with(['0', '+']) && port.parse::<u16>().is_ok();
+    endpoint.len() <= 512 && host.is_some_and(is_host) && port.is_none_or(is_port)
 }
 
 fn is_region(region: &str) -> bool {
@@ -215,28 +247,30 @@ fn is_object_name(name: &str) -> bool {
         && name.bytes().all(|byte| is_edge(&byte) || matches!(byte, b'-' | b'.'))
 }
 
-/// Memory that a sidecar is given at least. Derivation: 226 MiB was its peak when measured, and wide tables take more.
+/// Memory that a sidecar may take unless told. Derivation: 300 MiB was its peak when measured, and wide tables take more.
 const MEMORY_LIMIT: &str = "512Mi";
+/// The least limit of memory. Unit: bytes.
+const MEMORY_LIMIT_MIN: u64 = 256 << 20;
 const MEMORY_REQUEST: &str = "256Mi";
 const CPU_REQUEST: &str = "50m";
 
 fn with_defaults(resources: &Resources) -> Resources {
-    let limits = ComputeResources {
-        cpu: resources.limits.cpu.clone(),
-        memory: resources.limits.memory.clone().or_else(|| Some(MEMORY_LIMIT.to_owned())),
-    };
     let requests = &resources.requests;
-    // A request may not be above its limit, so a limit that was lowered lowers the default of the request.
-    let memory = || match limits.memory.as_deref().and_then(bytes).zip(bytes(MEMORY_REQUEST)) {
-        Some((limit, request)) if limit < request => limits.memory.clone(),
-        _ => Some(MEMORY_REQUEST.to_owned()),
+    // A request may not be above its limit: the one that is set moves the default of the other.
+    let raised = || match requests.memory.as_deref().and_then(bytes).zip(bytes(MEMORY_LIMIT)) {
+        Some((request, limit)) if request > limit => requests.memory.clone(),
+        _ => Some(MEMORY_LIMIT.to_owned()),
     };
+    let limits =
+        ComputeResources { cpu: resources.limits.cpu.clone(), memory: resources.limits.memory.clone().or_else(raised) };
     let cpu = || match limits.cpu.as_deref().and_then(millicores).zip(millicores(CPU_REQUEST)) {
         Some((limit, request)) if limit < request => limits.cpu.clone(),
         _ => Some(CPU_REQUEST.to_owned()),
     };
-    let requests =
-        ComputeResources { cpu: requests.cpu.clone().or_else(cpu), memory: requests.memory.clone().or_else(memory) };
+    let requests = ComputeResources {
+        cpu: requests.cpu.clone().or_else(cpu),
+        memory: requests.memory.clone().or_else(|| Some(MEMORY_REQUEST.to_owned())),
+    };
     Resources { requests, limits }
 }
 

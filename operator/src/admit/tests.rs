@@ -23,7 +23,7 @@ fn index_with(ingests: &[&str]) -> (Filler, Index) {
     let (mut filler, index) = Filler::empty();
     for name in ingests {
         let ingest = ingest(name, json!({"storage": {"bucket": "lake-data", "prefix": name}}));
-        filler.config_map(build(&validate(&ingest, &names()).expect("it is legal")).config_map);
+        filler.config_map(build(&validate(&ingest, &names()).expect("it is legal"), None).config_map);
         filler.lake_ingest(ingest);
     }
     (filler, index)
@@ -119,7 +119,7 @@ async fn a_pod_waits_for_a_lake_ingest_that_was_made_just_before_it() {
     let (mut filler, index) = Filler::empty();
     let admission = admission(index, Duration::from_secs(60));
     let ingest = ingest("events", json!({}));
-    let config_map = build(&validate(&ingest, &names()).expect("it is legal")).config_map;
+    let config_map = build(&validate(&ingest, &names()).expect("it is legal"), None).config_map;
     let coming = async {
         filler.lake_ingest(ingest);
         tokio::task::yield_now().await;
@@ -137,7 +137,7 @@ async fn a_pod_may_choose_to_run_without_its_sidecar() {
     review.pod["metadata"]["annotations"][ON_ERROR] = json!("allow");
     let decision = admission(index, Duration::ZERO).decide(review).await;
     assert!(
-        matches!(&decision, Decision::Unchanged { warnings } if warnings[0].contains("without its sidecar")),
+        matches!(&decision, Decision::LetPass { warning } if warning.contains("without its sidecar: there is no LakeIngest")),
         "{decision:?}"
     );
 }
@@ -148,4 +148,30 @@ async fn a_lake_ingest_of_another_namespace_is_not_seen() {
     let review = PodReview { namespace: "team-b".to_owned(), ..review(json!("events")) };
     let decision = admission(index, Duration::ZERO).decide(review).await;
     assert!(matches!(decision, Decision::Refused { .. }), "{decision:?}");
+}
+
+/// A ConfigMap that an earlier LakeIngest of the name has left, or that an earlier generation rendered, wires nobody.
+#[tokio::test]
+async fn a_pod_is_wired_from_what_its_lake_ingest_says_now_or_not_at_all() {
+    let changes: [fn(&mut k8s_openapi::api::core::v1::ConfigMap); 3] = [
+        |stale| stale.metadata.owner_references = None,
+        |stale| stale.metadata.owner_references.get_or_insert_default()[0].uid = "another".to_owned(),
+        |stale| stale.metadata.annotations = Some([(GENERATION.to_owned(), "2".to_owned())].into()),
+    ];
+    for change in changes {
+        let (mut filler, index) = Filler::empty();
+        let ingest = ingest("events", json!({}));
+        let mut config_map = build(&validate(&ingest, &names()).expect("it is legal"), None).config_map;
+        change(&mut config_map);
+        filler.config_map(config_map);
+        filler.lake_ingest(ingest);
+        let decision = admission(index, Duration::ZERO).decide(review(json!("events"))).await;
+        assert!(matches!(&decision, Decision::Refused { message } if message.contains("says now")), "{decision:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_refusal_repeats_is_short_and_cannot_pass_for_a_line_of_the_log() {
+    let message = refusal(&[], json!(format!("x\n2026 ERROR {}", "y".repeat(70_000)))).await;
+    assert!(message.len() < 400 && !message.contains('\n'), "{message}");
 }

@@ -4,6 +4,7 @@
 //! Does not own: leaves, and what the API server is told.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -29,9 +30,27 @@ pub(super) const BACKDATED_MINUTES: i64 = 10;
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
 
+/// Where the authority is kept.
+#[derive(Clone)]
+pub struct SecretPlace {
+    /// The API server.
+    pub client: Client,
+    /// The Secret's namespace.
+    pub namespace: String,
+    /// The Secret's name.
+    pub name: String,
+}
+
+impl std::fmt::Debug for SecretPlace {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "SecretPlace({}/{})", self.namespace, self.name)
+    }
+}
+
 /// An authority: its certificate and its key.
 pub struct Authority {
     certificate_pem: String,
+    key_pem: String,
     certificate: CertificateDer<'static>,
     issuer: Issuer<'static, KeyPair>,
 }
@@ -77,45 +96,54 @@ pub enum AuthorityError {
 }
 
 impl Authority {
-    /// The authority of a Secret, which is made if there is none. Replicas that start at once agree on one: the API
+    /// A new authority, in no Secret yet.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn new(now: DateTime<Utc>) -> Result<Self, AuthorityError> {
+        let (certificate, key) = make(now).map_err(AuthorityError::Make)?;
+        Self::of_pem(certificate, key)
+            .map_err(|key| AuthorityError::Unusable { secret: "that was just made".to_owned(), key })
+    }
+
+    /// The authority of the Secret, or of `otherwise` and put there if there is no Secret. Replicas agree on one: the API
     /// server takes the first, and the others read it.
     ///
     /// # Errors
     /// See [`AuthorityError`].
     pub async fn of_secret(
-        client: &Client,
-        namespace: &str,
-        name: &str,
-        now: DateTime<Utc>,
-    ) -> Result<Self, AuthorityError> {
+        place: &SecretPlace,
+        otherwise: impl FnOnce() -> Result<Arc<Self>, AuthorityError>,
+    ) -> Result<Arc<Self>, AuthorityError> {
+        let SecretPlace { client, namespace, name } = place;
         let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
         let shown = format!("{namespace}/{name}");
         let read = |source| AuthorityError::Read { secret: shown.clone(), source: Box::new(source) };
         if let Some(secret) = secrets.get_opt(name).await.map_err(read)? {
-            return Self::read(&secret, &shown);
+            return Self::read(&secret, &shown).map(Arc::new);
         }
-        let (certificate, key) = make(now).map_err(AuthorityError::Make)?;
+        let authority = otherwise()?;
         let secret = Secret {
             metadata: ObjectMeta {
-                name: Some(name.to_owned()),
+                name: Some(name.clone()),
                 labels: Some(BTreeMap::from([(MANAGED_BY.to_owned(), MANAGER.to_owned())])),
                 ..ObjectMeta::default()
             },
             type_: Some("kubernetes.io/tls".to_owned()),
             data: Some(BTreeMap::from([
-                (CERTIFICATE.to_owned(), ByteString(certificate.into_bytes())),
-                (KEY.to_owned(), ByteString(key.into_bytes())),
+                (CERTIFICATE.to_owned(), ByteString(authority.certificate_pem.clone().into_bytes())),
+                (KEY.to_owned(), ByteString(authority.key_pem.clone().into_bytes())),
             ])),
             ..Secret::default()
         };
         match secrets.create(&PostParams::default(), &secret).await {
-            Ok(created) => {
-                info!(secret = %shown, "made an authority for the webhook's certificates");
-                Self::read(&created, &shown)
+            Ok(_) => {
+                info!(secret = %shown, "put the authority of the webhook's certificates into its Secret");
+                Ok(authority)
             }
             Err(kube::Error::Api(answer)) if answer.code == 409 => {
                 let secret = secrets.get(name).await.map_err(read)?;
-                Self::read(&secret, &shown)
+                Self::read(&secret, &shown).map(Arc::new)
             }
             Err(source) => Err(AuthorityError::Create { secret: shown, source: Box::new(source) }),
         }
@@ -129,22 +157,37 @@ impl Authority {
         };
         let (certificate, key) = (text(CERTIFICATE)?, text(KEY)?);
         let unusable = |key| AuthorityError::Unusable { secret: shown.to_owned(), key };
-        Self::of_pem(certificate, &key).map_err(unusable)
+        Self::of_pem(certificate, key).map_err(unusable)
     }
 
     /// An authority from its certificate and its key; the error is the Secret's key that cannot be used.
-    pub(super) fn of_pem(certificate_pem: String, key_pem: &str) -> Result<Self, &'static str> {
+    pub(super) fn of_pem(certificate_pem: String, key_pem: String) -> Result<Self, &'static str> {
         let certificate = CertificateDer::from_pem_slice(certificate_pem.as_bytes()).map_err(|_| CERTIFICATE)?;
-        let key = KeyPair::from_pem(key_pem).map_err(|_| KEY)?;
+        let key = KeyPair::from_pem(&key_pem).map_err(|_| KEY)?;
+        // The certificate names its public key; leaves that another key signs would be believed by nobody.
+        let public = key.public_key_raw();
+        if !certificate.windows(public.len()).any(|part| part == public) {
+            return Err(KEY);
+        }
         // A leaf is signed in the name of the authority: the same parameters give the same name and key identifier.
-        Ok(Self { certificate_pem, certificate, issuer: Issuer::new(parameters(), key) })
+        Ok(Self { certificate_pem, key_pem, certificate, issuer: Issuer::new(parameters(), key) })
     }
 
     /// An authority that is in no Secret.
     #[cfg(test)]
     pub(crate) fn for_test(now: DateTime<Utc>) -> Self {
-        let (certificate, key) = make(now).expect("an authority can be made");
-        Self::of_pem(certificate, &key).expect("it is one")
+        Self::new(now).expect("an authority can be made")
+    }
+
+    /// As a Secret, for tests that stand for the API server.
+    #[cfg(test)]
+    pub(crate) fn as_secret(&self) -> serde_json::Value {
+        use base64::Engine;
+        let encoded = |text: &str| base64::prelude::BASE64_STANDARD.encode(text);
+        serde_json::json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "ca", "namespace": "lakeingest"},
+            "data": {CERTIFICATE: encoded(&self.certificate_pem), KEY: encoded(&self.key_pem)},
+        })
     }
 
     /// What the API server has to trust, as PEM.
@@ -187,6 +230,7 @@ mod tests {
     #[test]
     fn what_is_no_authority_is_named_by_its_key_and_says_what_to_do() {
         let (certificate, key) = make(DateTime::UNIX_EPOCH).expect("an authority can be made");
+        let (_, another) = make(DateTime::UNIX_EPOCH).expect("an authority can be made");
         let secret = |certificate: &str, key: &str| Secret {
             data: Some(BTreeMap::from([
                 (CERTIFICATE.to_owned(), ByteString(certificate.as_bytes().to_vec())),
@@ -195,9 +239,12 @@ mod tests {
             ..Secret::default()
         };
         assert!(Authority::read(&secret(&certificate, &key), "ns/ca").is_ok());
-        for (secret, wrong) in
-            [(secret("junk", &key), CERTIFICATE), (secret(&certificate, "junk"), KEY), (Secret::default(), CERTIFICATE)]
-        {
+        for (secret, wrong) in [
+            (secret("junk", &key), CERTIFICATE),
+            (secret(&certificate, "junk"), KEY),
+            (secret(&certificate, &another), KEY),
+            (Secret::default(), CERTIFICATE),
+        ] {
             let error = Authority::read(&secret, "ns/ca").expect_err("it is none").to_string();
             assert!(error.contains(wrong) && error.contains("delete it") && error.contains("ns/ca"), "{error}");
         }

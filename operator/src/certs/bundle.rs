@@ -1,7 +1,8 @@
 //! What the API server trusts: the `caBundle` of the webhook configuration.
 //!
-//! Owns: writing it by server-side apply under a field manager of its own, and again whenever somebody takes it away.
-//! Does not own: the rest of the configuration, which is the chart's.
+//! Owns: writing it by server-side apply under a field manager of its own, and again whenever somebody takes it away; and
+//! that replicas agree on one authority: before one overwrites another bundle it looks into the Secret, and takes the
+//! authority that is there. Does not own: the rest of the configuration, which is the chart's.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,8 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use super::leaf::LeafKeeper;
+use super::authority::{Authority, AuthorityError, SecretPlace};
+use super::leaf::{LeafError, LeafKeeper};
 use crate::metrics::Metrics;
 
 /// Field manager of the bundle alone, so that it owns no field of the chart's.
@@ -24,13 +26,24 @@ const MANAGER: &str = "lakeingest-operator/ca-bundle";
 /// How soon a write that failed is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 
+/// The replicas have no common authority.
+#[derive(Debug, thiserror::Error)]
+enum AgreeError {
+    /// The Secret does not tell.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// Its authority signs nothing.
+    #[error(transparent)]
+    Leaf(#[from] LeafError),
+}
+
 /// What keeps the bundle in the configuration.
 #[derive(Debug)]
 pub struct BundleKeeper {
     /// Name of the configuration.
     pub configuration: String,
-    /// What the API server has to trust, as PEM.
-    pub bundle: String,
+    /// Where the replicas' authority is kept.
+    pub place: SecretPlace,
     /// The leaf that it has to vouch for.
     pub leaf: Arc<LeafKeeper>,
     /// The numbers.
@@ -98,6 +111,14 @@ impl BundleKeeper {
             return None;
         }
         is_trusted.send_replace(false);
+        if let Err(error) = self.agree().await {
+            error!(error = %crate::error_chain(&error), "failed to agree on an authority with the other replicas");
+            return Some(found);
+        }
+        if self.is_current(&found) {
+            is_trusted.send_replace(true);
+            return None;
+        }
         let patch = self.patch(&found);
         match api.patch(&self.configuration, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&patch)).await {
             Ok(written) => {
@@ -113,17 +134,30 @@ impl BundleKeeper {
         }
     }
 
+    /// Takes the authority of the Secret, or puts ours there if there is no Secret: replicas that each wrote a bundle of
+    /// their own would do so for ever.
+    async fn agree(&self) -> Result<(), AgreeError> {
+        let ours = self.leaf.authority();
+        let agreed = Authority::of_secret(&self.place, || Ok(Arc::clone(&ours))).await?;
+        if agreed.bundle() != ours.bundle() {
+            info!("took the authority of the Secret; another replica has made it");
+            self.leaf.adopt(agreed)?;
+        }
+        Ok(())
+    }
+
     /// Whether every entry has the bundle, and it vouches for the leaf.
     fn is_current(&self, found: &MutatingWebhookConfiguration) -> bool {
+        let ours = self.leaf.authority();
         let mut bundles = found.webhooks.iter().flatten().map(|entry| entry.client_config.ca_bundle.as_ref());
         bundles.all(|bundle| {
-            bundle.is_some_and(|bundle| bundle.0 == self.bundle.as_bytes() && self.leaf.is_vouched_for_by(&bundle.0))
+            bundle.is_some_and(|bundle| bundle.0 == ours.bundle().as_bytes() && self.leaf.is_vouched_for_by(&bundle.0))
         })
     }
 
     /// The bundle of each entry, and nothing else: what is not named is not owned.
     fn patch(&self, found: &MutatingWebhookConfiguration) -> Value {
-        let bundle = k8s_openapi::ByteString(self.bundle.clone().into_bytes());
+        let bundle = k8s_openapi::ByteString(self.leaf.authority().bundle().as_bytes().to_vec());
         let entries: Vec<Value> = found
             .webhooks
             .iter()
@@ -141,22 +175,53 @@ impl BundleKeeper {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::{Method, Request, Response};
+    use http_body_util::BodyExt;
+    use kube::client::Body;
+
     use super::*;
-    use crate::certs::Authority;
     use crate::clock::Clock;
     use crate::fixtures::ManualClock;
 
-    fn keeper() -> BundleKeeper {
+    /// A keeper whose API server has this authority in the Secret, or none, and takes whatever is written.
+    fn keeper_beside(in_secret: Option<Arc<Authority>>) -> BundleKeeper {
         let clock = ManualClock::at("2026-01-08T10:05:30Z");
         let authority = Arc::new(Authority::for_test(clock.now()));
-        let bundle = authority.bundle().to_owned();
         let leaf = LeafKeeper::new(authority, "webhook", "lakeingest", clock).expect("a leaf can be made");
+        let answer = move |request: Request<Body>| {
+            let in_secret = in_secret.clone();
+            async move {
+                let (parts, body) = request.into_parts();
+                let body = body.collect().await.expect("the test's body is whole").to_bytes();
+                let (status, answer) = match (&parts.method, &in_secret) {
+                    (&Method::GET, None) => {
+                        let status =
+                            json!({"kind": "Status", "code": 404, "reason": "NotFound", "message": "not found"});
+                        (404, status.to_string().into_bytes())
+                    }
+                    (&Method::GET, Some(authority)) => (200, authority.as_secret().to_string().into_bytes()),
+                    // As it was sent.
+                    _ => (201, body.to_vec()),
+                };
+                let response = Response::builder().status(status).body(Body::from(answer));
+                Ok::<_, std::convert::Infallible>(response.expect("the test's answer is one"))
+            }
+        };
+        let client = Client::new(tower::service_fn(answer), "lakeingest");
         BundleKeeper {
             configuration: "lakeingest".to_owned(),
-            bundle,
+            place: SecretPlace { client, namespace: "lakeingest".to_owned(), name: "ca".to_owned() },
             leaf: Arc::new(leaf),
             metrics: Arc::new(Metrics::default()),
         }
+    }
+
+    fn keeper() -> BundleKeeper {
+        keeper_beside(None)
+    }
+
+    fn bundle_of(keeper: &BundleKeeper) -> String {
+        keeper.leaf.authority().bundle().to_owned()
     }
 
     fn configuration(bundles: &[Option<&str>]) -> MutatingWebhookConfiguration {
@@ -175,18 +240,19 @@ mod tests {
             .expect("the test's configuration has the right shape")
     }
 
-    #[test]
-    fn every_entry_must_have_the_bundle() {
+    #[tokio::test]
+    async fn every_entry_must_have_the_bundle() {
         let keeper = keeper();
-        let bundle = Some(keeper.bundle.as_str());
+        let ours = bundle_of(&keeper);
+        let bundle = Some(ours.as_str());
         assert!(keeper.is_current(&configuration(&[bundle, bundle])));
         for bundles in [vec![None], vec![bundle, None], vec![bundle, Some("another")]] {
             assert!(!keeper.is_current(&configuration(&bundles)), "{bundles:?}");
         }
     }
 
-    #[test]
-    fn the_patch_names_the_bundle_of_each_entry_and_owns_nothing_else() {
+    #[tokio::test]
+    async fn the_patch_names_the_bundle_of_each_entry_and_owns_nothing_else() {
         let keeper = keeper();
         let patch = keeper.patch(&configuration(&[None, None]));
         let entries = patch["webhooks"].as_array().expect("there are entries");
@@ -196,5 +262,20 @@ mod tests {
             assert_eq!(fields, ["clientConfig", "name"]);
             assert_eq!(entry["clientConfig"].as_object().map(serde_json::Map::len), Some(1));
         }
+    }
+
+    /// Goal: two replicas never write their own bundles in turn. Method: the Secret holds what the other one has made.
+    #[tokio::test]
+    async fn the_authority_of_the_secret_is_taken_and_ours_is_kept_where_there_is_none() {
+        let other = Arc::new(Authority::for_test(ManualClock::at("2026-01-08T10:05:30Z").now()));
+        let keeper = keeper_beside(Some(Arc::clone(&other)));
+        keeper.agree().await.expect("the Secret can be read");
+        assert_eq!(bundle_of(&keeper), other.bundle());
+        assert!(keeper.is_current(&configuration(&[Some(other.bundle())])), "nothing is left to write");
+
+        let alone = keeper_beside(None);
+        let ours = bundle_of(&alone);
+        alone.agree().await.expect("the Secret can be made");
+        assert_eq!(bundle_of(&alone), ours);
     }
 }

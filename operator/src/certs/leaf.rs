@@ -70,10 +70,16 @@ impl Leaf {
 
 /// Serves with the present leaf and renews it.
 pub struct LeafKeeper {
-    authority: Arc<Authority>,
     names: Vec<String>,
     clock: SharedClock,
-    present: RwLock<Arc<Leaf>>,
+    present: RwLock<Present>,
+}
+
+/// What is served with, and who signed it.
+#[derive(Clone)]
+struct Present {
+    authority: Arc<Authority>,
+    leaf: Arc<Leaf>,
 }
 
 impl std::fmt::Debug for LeafKeeper {
@@ -95,13 +101,32 @@ impl LeafKeeper {
     ) -> Result<Self, LeafError> {
         let name = format!("{service}.{namespace}.svc");
         let names = vec![name.clone(), format!("{name}.cluster.local")];
-        let leaf = Leaf::make(&authority, &names, clock.now())?;
-        Ok(Self { authority, names, clock, present: RwLock::new(Arc::new(leaf)) })
+        let leaf = Arc::new(Leaf::make(&authority, &names, clock.now())?);
+        Ok(Self { names, clock, present: RwLock::new(Present { authority, leaf }) })
     }
 
-    fn present(&self) -> Arc<Leaf> {
+    /// The authority that signs the leaves.
+    pub fn authority(&self) -> Arc<Authority> {
+        self.present().authority
+    }
+
+    /// Takes another authority, with a leaf of it.
+    ///
+    /// # Errors
+    /// See [`LeafError`]; the present one stays.
+    pub fn adopt(&self, authority: Arc<Authority>) -> Result<(), LeafError> {
+        let leaf = Arc::new(Leaf::make(&authority, &self.names, self.clock.now())?);
+        self.replace(Present { authority, leaf });
+        Ok(())
+    }
+
+    fn present(&self) -> Present {
         // The lock is held for an assignment alone: a panic elsewhere leaves nothing half done.
-        Arc::clone(&self.present.read().unwrap_or_else(PoisonError::into_inner))
+        self.present.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn replace(&self, present: Present) {
+        *self.present.write().unwrap_or_else(PoisonError::into_inner) = present;
     }
 
     /// Renews the leaf if two thirds of its life are over. Says whether it did.
@@ -109,11 +134,12 @@ impl LeafKeeper {
     /// # Errors
     /// See [`LeafError`]; the present leaf stays.
     pub fn renew_if_due(&self) -> Result<bool, LeafError> {
-        if self.clock.now() < self.present().renew_at {
+        let Present { authority, leaf } = self.present();
+        if self.clock.now() < leaf.renew_at {
             return Ok(false);
         }
-        let leaf = Arc::new(Leaf::make(&self.authority, &self.names, self.clock.now())?);
-        *self.present.write().unwrap_or_else(PoisonError::into_inner) = leaf;
+        let leaf = Arc::new(Leaf::make(&authority, &self.names, self.clock.now())?);
+        self.replace(Present { authority, leaf });
         Ok(true)
     }
 
@@ -123,13 +149,13 @@ impl LeafKeeper {
         loop {
             looks.tick().await;
             match self.renew_if_due() {
-                Ok(true) => info!(not_after = %self.present().not_after, "renewed the webhook's certificate"),
+                Ok(true) => info!(not_after = %self.present().leaf.not_after, "renewed the webhook's certificate"),
                 Ok(false) => {}
                 Err(error) => {
                     tracing::error!(error = %crate::error_chain(&error), "failed to renew the webhook's certificate")
                 }
             }
-            metrics.certificate_not_after.set(self.present().not_after.timestamp());
+            metrics.certificate_not_after.set(self.present().leaf.not_after.timestamp());
         }
     }
 
@@ -141,7 +167,7 @@ impl LeafKeeper {
             let _ = roots.add(certificate);
         }
         let Ok(verifier) = WebPkiServerVerifier::builder(Arc::new(roots)).build() else { return false };
-        let (leaf, Some(name)) = (self.present(), self.names.first()) else { return false };
+        let (Present { leaf, .. }, Some(name)) = (self.present(), self.names.first()) else { return false };
         let Ok(name) = ServerName::try_from(name.as_str()) else { return false };
         let Some((certificate, chain)) = leaf.key.cert.split_first() else { return false };
         let seconds = u64::try_from(self.clock.now().timestamp()).unwrap_or_default();
@@ -152,7 +178,7 @@ impl LeafKeeper {
 
 impl ResolvesServerCert for LeafKeeper {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.present().key))
+        Some(Arc::clone(&self.present().leaf.key))
     }
 }
 
@@ -183,14 +209,23 @@ mod tests {
     #[test]
     fn the_leaf_is_renewed_at_two_thirds_of_its_life_and_not_before() {
         let (clock, keeper, bundle) = keeper();
-        let first = keeper.present();
+        let first = keeper.present().leaf;
         clock.advance(Duration::from_secs(7 * 24 * 3_600 * 2 / 3 - 1));
         assert!(!keeper.renew_if_due().expect("there is nothing to fail"));
-        assert!(Arc::ptr_eq(&first, &keeper.present()));
+        assert!(Arc::ptr_eq(&first, &keeper.present().leaf));
         clock.advance(Duration::from_secs(1));
         assert!(keeper.renew_if_due().expect("a leaf can be made"));
-        assert!(keeper.present().not_after > first.not_after);
+        assert!(keeper.present().leaf.not_after > first.not_after);
         assert!(keeper.is_vouched_for_by(bundle.as_bytes()));
+    }
+
+    #[test]
+    fn an_authority_that_is_adopted_signs_from_then_on() {
+        let (clock, keeper, bundle) = keeper();
+        let other = Arc::new(Authority::for_test(crate::clock::Clock::now(&*clock)));
+        keeper.adopt(Arc::clone(&other)).expect("a leaf can be made");
+        assert!(keeper.is_vouched_for_by(other.bundle().as_bytes()) && !keeper.is_vouched_for_by(bundle.as_bytes()));
+        assert_eq!(keeper.authority().bundle(), other.bundle());
     }
 
     #[test]

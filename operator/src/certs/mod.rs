@@ -13,6 +13,6 @@ mod authority;
 mod bundle;
 mod leaf;
 
-pub use authority::{Authority, AuthorityError};
+pub use authority::{Authority, AuthorityError, SecretPlace};
 pub use bundle::{BundleKeeper, keep};
 pub use leaf::{Leaf, LeafError, LeafKeeper};

@@ -13,7 +13,7 @@ use lakeingest_crds::SidecarConfig;
 use lakeingest_crds::lakeingest::LakeIngest;
 
 use super::validate::ValidatedIngest;
-use crate::names::{CONFIG_FILE, GENERATION, MANAGED_BY, MANAGER, config_map};
+use crate::names::{CONFIG_FILE, GENERATION, HELD_BY, LOCATION, MANAGED_BY, MANAGER, config_map};
 
 /// What was built and is not in the cluster yet.
 #[derive(Clone, Copy, Debug)]
@@ -42,17 +42,21 @@ impl Resources<Applied> {
     }
 }
 
-/// What the cluster should hold for a LakeIngest.
-pub fn build(ingest: &ValidatedIngest) -> Resources<Prepared> {
-    Resources { config_map: sidecar_config(ingest), state: Prepared, _state: PhantomData }
+/// What the cluster should hold for a LakeIngest, whose location may be held by another one.
+pub fn build(ingest: &ValidatedIngest, held_by: Option<&str>) -> Resources<Prepared> {
+    Resources { config_map: sidecar_config(ingest, held_by), state: Prepared, _state: PhantomData }
 }
 
-fn sidecar_config(ingest: &ValidatedIngest) -> ConfigMap {
-    let config = SidecarConfig {
+fn sidecar_config(ingest: &ValidatedIngest, held_by: Option<&str>) -> ConfigMap {
+    let mut config = SidecarConfig {
         generation: Some(ingest.generation),
         owner: Some(ingest.owner()),
         ..ingest.spec.config.clone()
     };
+    config.storage.prefix_in_use_by = held_by.map(str::to_owned);
+    let generation = (GENERATION.to_owned(), ingest.generation.to_string());
+    let location = (LOCATION.to_owned(), ingest.location().url());
+    let held_by = held_by.map(|holder| (HELD_BY.to_owned(), holder.to_owned()));
     let yaml = serde_yaml::to_string(&config).expect("a configuration is plain data");
     let note = format!("# Rendered from LakeIngest {}/{}. Change it there.\n", ingest.namespace, ingest.name);
     ConfigMap {
@@ -60,7 +64,7 @@ fn sidecar_config(ingest: &ValidatedIngest) -> ConfigMap {
             name: Some(config_map(&ingest.name)),
             namespace: Some(ingest.namespace.clone()),
             labels: Some(BTreeMap::from([(MANAGED_BY.to_owned(), MANAGER.to_owned())])),
-            annotations: Some(BTreeMap::from([(GENERATION.to_owned(), ingest.generation.to_string())])),
+            annotations: Some([generation, location].into_iter().chain(held_by).collect()),
             owner_references: Some(vec![owner_reference(ingest)]),
             ..ObjectMeta::default()
         },

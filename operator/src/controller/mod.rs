@@ -10,7 +10,7 @@ mod dereference;
 mod status;
 mod validate;
 
-pub use apply::ApplyError;
+pub use apply::{ApplyError, Settled};
 pub use build::build;
 pub use dereference::{Dereferenced, Location};
 pub use validate::{ContextNames, ValidatedIngest, validate};
@@ -21,13 +21,13 @@ use std::time::Duration;
 use futures::StreamExt;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::{Action, Config, Controller};
-use kube::runtime::events::Recorder;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Client, ResourceExt};
 use lakeingest_crds::lakeingest::LakeIngest;
 use tracing::{Instrument, debug, error, info, info_span};
 
 use crate::clock::SharedClock;
+use crate::events::Events;
 use crate::index::{Found, Index, Watches, ingest_of};
 use crate::metrics::Metrics;
 use status::{Outcome, StatusError};
@@ -55,7 +55,9 @@ pub struct Context {
     /// Time.
     pub clock: SharedClock,
     /// Where Events go.
-    pub recorder: Recorder,
+    pub events: Events,
+    /// What is known to be as it should be.
+    pub settled: Settled,
     /// The numbers.
     pub metrics: Arc<Metrics>,
 }
@@ -139,11 +141,12 @@ async fn outcome_of(found: &Found, context: &Context) -> Option<Outcome> {
         Err(violations) => return Some(Outcome::Invalid { message: violations.to_string() }),
     };
     // No client, cannot fail.
-    let prepared = build(&validated);
+    let prepared = build(&validated, dereferenced.holder.as_deref());
     // Client required.
-    match apply::apply(&context.client, prepared, &dereferenced).await {
-        Ok(applied) => Some(match dereferenced.older_neighbour {
-            Some(neighbour) => Outcome::PrefixInUse { message: validated.location().conflict_with(&neighbour) },
+    let places = context.index.count().saturating_mul(2);
+    match apply::apply(&context.client, prepared, &dereferenced, &context.settled, places).await {
+        Ok(applied) => Some(match dereferenced.holder {
+            Some(holder) => Outcome::PrefixInUse { message: validated.location().conflict_with(&holder) },
             None => Outcome::Configured { was_applied: applied.was_changed(), location: validated.location() },
         }),
         Err(error) if error.is_of_ending_namespace() => None,

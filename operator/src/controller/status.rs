@@ -5,20 +5,16 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::api::{Api, Patch, PatchParams};
-use kube::runtime::events::{Event, EventType};
 use kube::{Resource, ResourceExt};
 use lakeingest_crds::lakeingest::{LakeIngest, LakeIngestStatus, PodCounts, conditions, reasons};
 use serde_json::json;
-use tracing::warn;
 
 use super::Context;
 use super::apply::ApplyError;
 use super::dereference::Location;
+use crate::events::Happening;
 use crate::index::Found;
 use crate::names::MANAGER;
-
-/// Longest note of an Event. Source: `Event.note`, events.k8s.io/v1: less than 1 kB.
-const NOTE_LENGTH_MAX: usize = 1_000;
 
 /// What came of looking at a LakeIngest.
 #[derive(Debug)]
@@ -62,7 +58,7 @@ impl Outcome {
     fn condition(&self) -> (bool, &'static str, String) {
         match self {
             Self::Configured { location, .. } => {
-                (true, reasons::CONFIGURED, format!("pods can be injected; their records go to {location}"))
+                (true, reasons::CONFIGURED, format!("pods can be injected; the lake is {location}"))
             }
             Self::Invalid { message } => (false, reasons::INVALID_SPEC, message.clone()),
             Self::PrefixInUse { message } => (false, reasons::PREFIX_IN_USE, message.clone()),
@@ -151,18 +147,10 @@ fn reason_of(status: Option<&LakeIngestStatus>) -> Option<&str> {
 }
 
 async fn publish(context: &Context, found: &Found, outcome: &Outcome) {
-    let (is_ready, reason, message) = outcome.condition();
-    let event = Event {
-        type_: if is_ready { EventType::Normal } else { EventType::Warning },
-        reason: reason.to_owned(),
-        note: Some(message.chars().take(NOTE_LENGTH_MAX).collect()),
-        action: "Reconcile".to_owned(),
-        secondary: None,
-    };
-    // The status says the same; an Event that is lost is no reason to fail.
-    if let Err(error) = context.recorder.publish(&event, &found.object_ref(&())).await {
-        warn!(error = %crate::error_chain(&error), "failed to publish an event");
-    }
+    let (is_ready, reason, note) = outcome.condition();
+    // Replicas that decide at once have seen the same version.
+    let key = found.resource_version().unwrap_or_default();
+    context.events.publish(&context.client, found, Happening { is_warning: !is_ready, reason, note, key }).await;
 }
 
 #[cfg(test)]

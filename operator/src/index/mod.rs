@@ -14,23 +14,32 @@ use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::Api;
-use kube::core::DeserializeGuard;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, Resource, ResourceExt};
 use lakeingest_crds::lakeingest::{LakeIngest, PodCounts};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
+use crate::left_behind::{self, LeftBehind};
+use crate::limits::LEFT_BEHIND_QUEUE_MAX;
 use crate::names::{CONTAINER, INJECTED_BY, MANAGED_BY, MANAGER, config_map};
 
 /// A LakeIngest as it was found: one that does not fit the type hinders no other.
 pub type Found = DeserializeGuard<LakeIngest>;
 
+/// What is known of a ConfigMap: not its content, of which whoever may write ConfigMaps can make any amount.
+pub type ConfigMapMeta = PartialObjectMeta<ConfigMap>;
+
+/// Objects of one page of a list. Derivation: an object has at most 1.5 MiB, and as much again when it is parsed; a page of
+/// the largest fits the operator's memory.
+const PAGE_OBJECTS: u32 = 50;
+
 /// The stores. Cheap to clone.
 #[derive(Clone)]
 pub struct Index {
     lake_ingests: Store<Found>,
-    config_maps: Store<ConfigMap>,
+    config_maps: Store<ConfigMapMeta>,
     pods: Store<Pod>,
     /// Changes whenever an object has, for whoever waits for one.
     changes: watch::Receiver<Progress>,
@@ -50,7 +59,7 @@ pub struct Watches {
     /// LakeIngests that came, changed or went.
     pub lake_ingests: Events<Found>,
     /// ConfigMaps that the operator has made.
-    pub config_maps: Events<ConfigMap>,
+    pub config_maps: Events<ConfigMapMeta>,
     /// Pods that have a sidecar.
     pub pods: Events<Pod>,
 }
@@ -62,31 +71,37 @@ impl std::fmt::Debug for Watches {
 }
 
 impl Index {
-    /// Stores that are empty until their watches are polled.
-    pub fn watch(client: &Client) -> (Self, Watches) {
+    /// Stores that are empty until their watches are polled, and what sidecars are seen to leave behind at their end.
+    pub fn watch(client: &Client) -> (Self, Watches, mpsc::Receiver<LeftBehind>) {
         let (progress, changes) = watch::channel(Progress::default());
         let progress = Arc::new(progress);
-        let all = watcher::Config::default();
-        let ours = watcher::Config::default().labels(&format!("{MANAGED_BY}={MANAGER}"));
-        let injected = watcher::Config::default().labels(INJECTED_BY);
-        let unmanaged = |meta: &mut ObjectMeta| meta.managed_fields = None;
+        let paged = || watcher::Config::default().page_size(PAGE_OBJECTS);
+        let ours = paged().labels(&format!("{MANAGED_BY}={MANAGER}"));
+        let injected = paged().labels(INJECTED_BY);
         let (lake_ingests, lake_ingest_events) = follow(
-            client,
-            all,
+            watcher(Api::<Found>::all(client.clone()), paged()),
             &progress,
             |all| &mut all.lake_ingests,
-            move |found: &mut Found| unmanaged(found.meta_mut()),
+            |found: &mut Found| found.meta_mut().managed_fields = None,
         );
         let (config_maps, config_map_events) = follow(
-            client,
-            ours,
+            watcher(Api::<ConfigMapMeta>::all(client.clone()), ours),
             &progress,
             |all| &mut all.config_maps,
-            move |found: &mut ConfigMap| unmanaged(found.meta_mut()),
+            |found: &mut ConfigMapMeta| prune_meta(&mut found.metadata),
         );
-        let (pods, pod_events) = follow(client, injected, &progress, |all| &mut all.pods, prune);
+        let (tell, left_behind) = mpsc::channel(LEFT_BEHIND_QUEUE_MAX);
+        let look = move |pod: &mut Pod| {
+            if let Some(left) = left_behind::of(pod) {
+                // Past the bound the pod's own status still tells.
+                let _ = tell.try_send(left);
+            }
+            prune(pod);
+        };
+        let pods = watcher(Api::<Pod>::all(client.clone()), injected);
+        let (pods, pod_events) = follow(pods, &progress, |all| &mut all.pods, look);
         let watches = Watches { lake_ingests: lake_ingest_events, config_maps: config_map_events, pods: pod_events };
-        (Self { lake_ingests, config_maps, pods, changes }, watches)
+        (Self { lake_ingests, config_maps, pods, changes }, watches, left_behind)
     }
 
     /// Comes back when every store has been filled once.
@@ -113,6 +128,11 @@ impl Index {
         self.lake_ingests.get(&ObjectRef::new(name).within(namespace))
     }
 
+    /// How many LakeIngests there are.
+    pub fn count(&self) -> usize {
+        self.lake_ingests.len()
+    }
+
     /// The names of a namespace's LakeIngests, in order.
     pub fn names(&self, namespace: &str) -> Vec<String> {
         let here = self.lake_ingests.state_filter(|found| found.namespace().as_deref() == Some(namespace));
@@ -127,8 +147,8 @@ impl Index {
         all.iter().filter_map(|found| found.0.as_ref().ok()).filter(|ingest| is_so(ingest)).cloned().collect()
     }
 
-    /// The ConfigMap of a LakeIngest.
-    pub fn config_map(&self, namespace: &str, ingest: &str) -> Option<Arc<ConfigMap>> {
+    /// What is known of the ConfigMap of a LakeIngest.
+    pub fn config_map(&self, namespace: &str, ingest: &str) -> Option<Arc<ConfigMapMeta>> {
         self.config_maps.get(&ObjectRef::new(&config_map(ingest)).within(namespace))
     }
 
@@ -149,7 +169,7 @@ impl Index {
 #[cfg(test)]
 pub(crate) struct Filler {
     lake_ingests: reflector::store::Writer<Found>,
-    config_maps: reflector::store::Writer<ConfigMap>,
+    config_maps: reflector::store::Writer<ConfigMapMeta>,
     _pods: reflector::store::Writer<Pod>,
     changed: watch::Sender<Progress>,
 }
@@ -175,7 +195,8 @@ impl Filler {
 
     /// A ConfigMap comes.
     pub(crate) fn config_map(&mut self, config_map: ConfigMap) {
-        self.config_maps.apply_watcher_event(&watcher::Event::Apply(config_map));
+        let meta = ConfigMapMeta { metadata: config_map.metadata, types: None, _phantom: std::marker::PhantomData };
+        self.config_maps.apply_watcher_event(&watcher::Event::Apply(meta));
         self.changed.send_modify(|progress| progress.lake_ingests.events += 1);
     }
 }
@@ -206,14 +227,13 @@ pub struct Progress {
 /// A store and the watch that fills it. The store's own `wait_until_ready` wakes only the last one who waits, and the
 /// controller waits as well: hence the progress, which any number may look at.
 fn follow<K>(
-    client: &Client,
-    config: watcher::Config,
+    watched: impl Stream<Item = Result<watcher::Event<K>, watcher::Error>> + Send + 'static,
     progress: &Arc<watch::Sender<Progress>>,
     of: fn(&mut Progress) -> &mut Watched,
     prune: impl FnMut(&mut K) + Send + 'static,
 ) -> (Store<K>, Events<K>)
 where
-    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + Sync + 'static,
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + Sync + 'static,
 {
     let (store, writer) = reflector::store();
     let progress = Arc::clone(progress);
@@ -225,15 +245,27 @@ where
             watched.is_filled |= matches!(event, watcher::Event::InitDone);
         });
     };
-    let events = watcher(Api::<K>::all(client.clone()), config).default_backoff().modify(prune).reflect(writer);
+    let events = watched.default_backoff().modify(prune).reflect(writer);
     (store, Box::pin(events.inspect(tell).touched_objects()))
 }
 
-/// Keeps what is counted and looked up; a cluster has many pods.
+/// Keeps what is looked up of an object's metadata; others may have written any amount beside it.
+fn prune_meta(meta: &mut ObjectMeta) {
+    meta.managed_fields = None;
+    let ours = |name: &str| name.starts_with("lakeingest.io/") || name == MANAGED_BY;
+    meta.annotations.iter_mut().for_each(|all| all.retain(|name, _| ours(name)));
+    meta.labels.iter_mut().for_each(|all| all.retain(|name, _| ours(name)));
+}
+
+/// Keeps what is counted and looked up; a cluster has many pods. One that has the label and not the sidecar loses the label,
+/// and is not counted.
 fn prune(pod: &mut Pod) {
-    pod.managed_fields_mut().clear();
+    let containers = pod.spec.take().and_then(|spec| spec.init_containers).unwrap_or_default();
+    prune_meta(&mut pod.metadata);
     pod.annotations_mut().clear();
-    pod.spec = None;
+    if !containers.iter().any(|container| container.name == CONTAINER) {
+        pod.labels_mut().clear();
+    }
     if let Some(status) = &mut pod.status {
         let sidecars = status.init_container_statuses.take().unwrap_or_default();
         let phase = status.phase.take();

@@ -7,7 +7,7 @@ use super::*;
 fn pod(phase: &str, sidecar: serde_json::Value) -> Pod {
     let mut pod: Pod = serde_json::from_value(json!({
         "metadata": {"name": "shop", "namespace": "team-a", "labels": {INJECTED_BY: "events"}},
-        "spec": {"containers": [{"name": "app"}]},
+        "spec": {"containers": [{"name": "app"}], "initContainers": [{"name": CONTAINER}]},
         "status": {"phase": phase, "podIP": "10.0.0.1", "initContainerStatuses": [sidecar]},
     }))
     .expect("the test's pod has the right shape");
@@ -44,4 +44,15 @@ fn a_pod_that_has_ended_is_not_counted() {
     for (phase, expected) in [("Succeeded", true), ("Failed", true), ("Running", false), ("Pending", false)] {
         assert_eq!(has_ended(&pod(phase, sidecar(CONTAINER, true, true))), expected, "{phase}");
     }
+}
+
+#[test]
+fn a_pod_that_has_the_label_and_no_sidecar_is_nobodys() {
+    let mut pod: Pod = serde_json::from_value(json!({
+        "metadata": {"name": "shop", "namespace": "team-a", "labels": {INJECTED_BY: "events"}},
+        "spec": {"containers": [{"name": "app"}]},
+    }))
+    .expect("the test's pod has the right shape");
+    prune(&mut pod);
+    assert_eq!(ingest_of(&pod), None);
 }

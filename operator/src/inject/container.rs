@@ -7,9 +7,10 @@ use serde_json::{Map, Value, json};
 
 use crate::controller::ValidatedIngest;
 use crate::names::{
-    CONFIG_FILE, CONFIG_PATH, CONFIG_VOLUME, CONTAINER, CREDENTIALS_KEYS, CREDENTIALS_PATH, CREDENTIALS_VOLUME,
-    GRACE_VARIABLE, HEALTH_PORT, JOURNAL_PATH, JOURNAL_VOLUME, NO_TOKEN, PROGRAM, SCRATCH_PATH, SCRATCH_VOLUME,
-    TOKEN_PATH, USER_ID, config_map,
+    CONFIG_FILE, CONFIG_PATH, CONFIG_VOLUME, CONTAINER, CREDENTIALS_KEYS, CREDENTIALS_PATH, CREDENTIALS_VARIABLE,
+    CREDENTIALS_VOLUME, GRACE_VARIABLE, HEALTH_PORT, HEALTH_PORT_VARIABLE, JOURNAL_PATH, JOURNAL_SIZE_VARIABLE,
+    JOURNAL_VOLUME, NO_TOKEN, PORT_VARIABLE, PROGRAM, SCRATCH_PATH, SCRATCH_SIZE_VARIABLE, SCRATCH_VOLUME, TOKEN_PATH,
+    USER_ID, config_map,
 };
 
 /// What the sidecar's log may take of the node's disk beside its volumes. Unit: bytes.
@@ -50,7 +51,7 @@ pub(super) fn container(ingest: &ValidatedIngest, facts: PodFacts) -> Value {
         // A native sidecar: it starts before the application, ends after it, and keeps no Job from completing.
         "restartPolicy": "Always",
         "ports": [{"name": HEALTH_PORT, "containerPort": server.health_port, "protocol": "TCP"}],
-        "env": environment(facts),
+        "env": environment(ingest, facts),
         "resources": resources(ingest, facts),
         "volumeMounts": mounts,
         // By exec of its own binary: the application's port listens on loopback alone, which the kubelet does not reach.
@@ -74,14 +75,22 @@ pub(super) fn container(ingest: &ValidatedIngest, facts: PodFacts) -> Value {
     })
 }
 
-fn environment(facts: PodFacts) -> Value {
+fn environment(ingest: &ValidatedIngest, facts: PodFacts) -> Value {
     let field = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}});
+    let value = |name: &str, value: String| json!({"name": name, "value": value});
+    let config = &ingest.spec.config;
+    let credentials = if ingest.spec.secret_name.is_some() { "files" } else { "environment" };
     json!([
         field("POD_NAME", "metadata.name"),
         field("POD_NAMESPACE", "metadata.namespace"),
         field("POD_UID", "metadata.uid"),
         field("NODE_NAME", "spec.nodeName"),
-        {"name": GRACE_VARIABLE, "value": facts.grace_seconds.to_string()},
+        value(GRACE_VARIABLE, facts.grace_seconds.to_string()),
+        value(PORT_VARIABLE, config.server.port.to_string()),
+        value(HEALTH_PORT_VARIABLE, config.server.health_port.to_string()),
+        value(JOURNAL_SIZE_VARIABLE, config.buffer.size_limit.to_string()),
+        value(SCRATCH_SIZE_VARIABLE, config.buffer.scratch_size_limit.to_string()),
+        value(CREDENTIALS_VARIABLE, credentials.to_owned()),
     ])
 }
 

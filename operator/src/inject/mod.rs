@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::controller::ValidatedIngest;
 use crate::names::{
     CONTAINER, CONTRACT_VERSION, INJECTED_BY, JOURNAL_VOLUME, ORIGINAL_GRACE, SAFE_TO_EVICT_VOLUMES, SCRATCH_VOLUME,
-    STATUS, URL_VARIABLE,
+    STATUS, URL_VARIABLE, shown,
 };
 use container::{PodFacts, container, volumes};
 use patch::{Patch, Step};
@@ -54,11 +54,16 @@ pub enum Refusal {
     /// It has a container of the sidecar's name that is not the sidecar.
     #[error("the pod has a container named \"lakeingest\", which is the sidecar's name; rename it")]
     ForeignContainer,
-    /// It has a volume of one of the sidecar's names that was not injected.
-    #[error("the pod has a volume named \"{name}\", which is one of the sidecar's; rename it")]
+    /// It has a volume of one of the sidecar's names that is not what this LakeIngest's sidecar has: a volume of the
+    /// user's own, or one of a pod that was copied with its sidecar.
+    #[error(
+        "the pod has a volume named \"{name}\" that is not the one of LakeIngest \"{ingest}\"; rename it, or take the sidecar that the pod was copied with out of it (container \"lakeingest\" and volumes \"lakeingest-…\")"
+    )]
     ForeignVolume {
         /// The volume.
         name: String,
+        /// The LakeIngest that the pod asks for.
+        ingest: String,
     },
     /// One of its containers declares a port that the sidecar needs.
     #[error(
@@ -89,9 +94,10 @@ pub fn inject(pod: &Value, ingest: &ValidatedIngest) -> Result<Injection, Refusa
     let mut warnings = Vec::new();
     add_grace(&mut patch, ingest);
     add_volumes(&mut patch, ingest);
-    let is_new = add_container(&mut patch, ingest);
+    add_container(&mut patch, ingest);
     add_variables(&mut patch, ingest, &mut warnings);
-    add_marks(&mut patch, ingest, is_new);
+    add_marks(&mut patch, ingest);
+    warn_of_proxy(pod, &mut warnings);
     for warning in &mut warnings {
         *warning = warning.chars().take(WARNING_LENGTH_MAX).collect();
     }
@@ -110,19 +116,46 @@ fn refuse_what_cannot_work(pod: &Value, ingest: &ValidatedIngest) -> Result<(), 
     if spec["os"]["name"] == "windows" {
         return Err(Refusal::Windows);
     }
-    let was_injected = !pod["metadata"]["annotations"][STATUS].is_null();
-    let is_ours = |container: &Value| container["name"] == CONTAINER;
-    let is_foreign = items(&spec["initContainers"]).any(is_ours) && !was_injected;
-    if is_foreign || items(&spec["containers"]).any(is_ours) {
+    refuse_foreigners(spec, ingest)?;
+    refuse_taken_ports(spec, ingest)
+}
+
+/// What has one of our names must be what we would add. No annotation is believed: a pod can bring any.
+fn refuse_foreigners(spec: &Value, ingest: &ValidatedIngest) -> Result<(), Refusal> {
+    let wanted = container(ingest, facts_of(spec));
+    let has_name = |container: &&Value| container["name"] == CONTAINER;
+    let is_foreign = |found: &Value| {
+        let mounts = items(&wanted["volumeMounts"]);
+        let is_mounted = |mount: &Value| items(&found["volumeMounts"]).any(|found| holds(found, mount));
+        // Not the image: a policy of the cluster may have put another registry in front of it.
+        found["args"] != wanted["args"] || !mounts.into_iter().all(is_mounted)
+    };
+    if items(&spec["initContainers"]).filter(has_name).any(is_foreign)
+        || items(&spec["containers"]).any(|found| has_name(&found))
+    {
         return Err(Refusal::ForeignContainer);
     }
-    for volume in volumes(ingest) {
-        let name = volume["name"].as_str().unwrap_or_default();
-        if !was_injected && items(&spec["volumes"]).any(|volume| volume["name"] == name) {
-            return Err(Refusal::ForeignVolume { name: name.to_owned() });
+    for wanted in volumes(ingest) {
+        let name = wanted["name"].as_str().unwrap_or_default();
+        let found = items(&spec["volumes"]).find(|volume| volume["name"] == name);
+        if found.is_some_and(|found| !holds(found, &wanted)) {
+            return Err(Refusal::ForeignVolume { name: name.to_owned(), ingest: ingest.name.clone() });
         }
     }
-    refuse_taken_ports(spec, ingest)
+    Ok(())
+}
+
+/// Whether everything of `wanted` is in `found`, which may have more: the API server fills in defaults.
+fn holds(found: &Value, wanted: &Value) -> bool {
+    match (found, wanted) {
+        (Value::Object(found), Value::Object(wanted)) => {
+            wanted.iter().all(|(field, wanted)| found.get(field).is_some_and(|found| holds(found, wanted)))
+        }
+        (Value::Array(found), Value::Array(wanted)) => {
+            found.len() == wanted.len() && found.iter().zip(wanted).all(|(found, wanted)| holds(found, wanted))
+        }
+        (found, wanted) => found == wanted,
+    }
 }
 
 fn refuse_taken_ports(spec: &Value, ingest: &ValidatedIngest) -> Result<(), Refusal> {
@@ -134,7 +167,7 @@ fn refuse_taken_ports(spec: &Value, ingest: &ValidatedIngest) -> Result<(), Refu
             let is_tcp = declared["protocol"].as_str().unwrap_or("TCP") == "TCP";
             let taken = needed.iter().find(|(port, _)| is_tcp && declared["containerPort"] == *port);
             if let Some((port, field)) = taken {
-                let container = container["name"].as_str().unwrap_or_default().to_owned();
+                let container = shown(container["name"].as_str().unwrap_or_default());
                 return Err(Refusal::PortTaken { container, port: *port, field, ingest: ingest.name.clone() });
             }
         }
@@ -147,7 +180,9 @@ fn add_grace(patch: &mut Patch, ingest: &ValidatedIngest) {
     let own = patch.get(&["spec".into(), "terminationGracePeriodSeconds".into()]).and_then(Value::as_u64);
     let own = own.unwrap_or(DEFAULT_GRACE_SECONDS);
     if patch.set_if_absent(&ANNOTATIONS, ORIGINAL_GRACE, json!(own.to_string())) {
-        let with_ours = own + u64::from(ingest.spec.config.drain.grace_period_seconds);
+        // What is more is no number for the API server.
+        let longest = i64::MAX.unsigned_abs();
+        let with_ours = own.saturating_add(u64::from(ingest.spec.config.drain.grace_period_seconds)).min(longest);
         patch.set(&["spec".into()], "terminationGracePeriodSeconds", json!(with_ours));
     }
 }
@@ -158,19 +193,19 @@ fn add_volumes(patch: &mut Patch, ingest: &ValidatedIngest) {
     }
 }
 
-/// Adds the container, or puts back what another webhook has taken out of it. Says whether it was added.
-fn add_container(patch: &mut Patch, ingest: &ValidatedIngest) -> bool {
+/// Adds the container, or puts back what another webhook has taken out of it.
+fn add_container(patch: &mut Patch, ingest: &ValidatedIngest) {
     let wanted = container(ingest, facts_of(&patch.document()["spec"]));
     let list: [Step<'_>; 2] = ["spec".into(), "initContainers".into()];
     let Some(index) = patch.position(&list, CONTAINER) else {
         let after_proxy = after_mesh_proxy(patch.document());
-        return patch.insert_named(&list, after_proxy, wanted);
+        patch.insert_named(&list, after_proxy, wanted);
+        return;
     };
     let place = [list.as_slice(), &[index.into()]].concat();
     for (field, value) in wanted.as_object().into_iter().flatten() {
         patch.set_if_absent(&place, field, value.clone());
     }
-    false
 }
 
 fn facts_of(spec: &Value) -> PodFacts {
@@ -179,6 +214,14 @@ fn facts_of(spec: &Value) -> PodFacts {
     PodFacts {
         grace_seconds: spec["terminationGracePeriodSeconds"].as_u64().unwrap_or(DEFAULT_GRACE_SECONDS),
         has_ephemeral_limit: others.any(|container| !container["resources"]["limits"]["ephemeral-storage"].is_null()),
+    }
+}
+
+/// A proxy that is an ordinary container ends with the application, and the network of the pod with it.
+fn warn_of_proxy(pod: &Value, warnings: &mut Vec<String>) {
+    let names = items(&pod["spec"]["containers"]).filter_map(|container| container["name"].as_str());
+    for name in names.filter(|name| MESH_PROXIES.contains(name)) {
+        warnings.push(format!("{name} is no sidecar container: it may end before the last records are in the lake"));
     }
 }
 
@@ -204,14 +247,14 @@ fn add_variables(patch: &mut Patch, ingest: &ValidatedIngest, warnings: &mut Vec
         let is_ours =
             items(&container["env"]).any(|variable| variable["name"] == URL_VARIABLE && variable["value"] == url);
         if !is_ours {
-            let name = container["name"].as_str().unwrap_or_default();
+            let name = shown(container["name"].as_str().unwrap_or_default());
             warnings.push(format!("container {name} sets {URL_VARIABLE} itself; the sidecar is at {url}"));
         }
     }
 }
 
 /// What tells later that and how the pod was injected.
-fn add_marks(patch: &mut Patch, ingest: &ValidatedIngest, is_new: bool) {
+fn add_marks(patch: &mut Patch, ingest: &ValidatedIngest) {
     let volumes: Vec<Value> = volumes(ingest).into_iter().map(|volume| volume["name"].clone()).collect();
     let status = json!({
         "version": CONTRACT_VERSION,
@@ -221,13 +264,8 @@ fn add_marks(patch: &mut Patch, ingest: &ValidatedIngest, is_new: bool) {
         "volumes": volumes,
     });
     // A pod that was copied from an injected one may bring the marks of another injection.
-    if is_new {
-        patch.set(&ANNOTATIONS, STATUS, json!(status.to_string()));
-        patch.set(&LABELS, INJECTED_BY, json!(ingest.name));
-    } else {
-        patch.set_if_absent(&ANNOTATIONS, STATUS, json!(status.to_string()));
-        patch.set_if_absent(&LABELS, INJECTED_BY, json!(ingest.name));
-    }
+    patch.set(&ANNOTATIONS, STATUS, json!(status.to_string()));
+    patch.set(&LABELS, INJECTED_BY, json!(ingest.name));
     let listed = patch.get(&[ANNOTATIONS[0], ANNOTATIONS[1], SAFE_TO_EVICT_VOLUMES.into()]);
     let mut names: Vec<String> =
         listed.and_then(Value::as_str).unwrap_or_default().split(',').map(|name| name.trim().to_owned()).collect();

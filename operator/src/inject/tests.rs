@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::controller::validate;
 use crate::fixtures::{ingest, names, pod, validated};
-use crate::names::{CREDENTIALS_VOLUME, GRACE_VARIABLE, ON_ERROR};
+use crate::names::{CREDENTIALS_VOLUME, GRACE_VARIABLE};
 
 /// Injects, and holds the patch against an implementation of RFC 6902 that is not ours.
 fn injected(pod: &Value) -> Value {
@@ -89,7 +89,7 @@ fn the_pods_token_is_kept_from_the_sidecar() {
 #[test]
 fn without_a_secret_there_is_no_volume_for_one() {
     let mut without = ingest("events", json!({}));
-    without.spec.credentials = None;
+    without.spec.storage.credentials = None;
     let without = validate(&without, &names()).expect("it is legal");
     let pod = inject(&pod(), &without).expect("it can be injected").pod;
     assert!(items(&pod["spec"]["volumes"]).all(|volume| volume["name"] != CREDENTIALS_VOLUME));
@@ -121,6 +121,9 @@ fn the_request_for_ephemeral_storage_is_that_of_both_volumes_and_the_log() {
 
 #[test]
 fn where_a_container_limits_ephemeral_storage_ours_is_among_the_limits() {
+    let mut init = pod();
+    init["spec"]["initContainers"] = json!([{"name": "init", "resources": {"limits": {"ephemeral-storage": "1Gi"}}}]);
+    assert!(!sidecar(&injected(&init))["resources"]["limits"]["ephemeral-storage"].is_null());
     let mut limited = pod();
     limited["spec"]["containers"][0]["resources"] = json!({"limits": {"ephemeral-storage": "20Mi"}});
     let pod = injected(&limited);
@@ -208,7 +211,86 @@ fn what_cannot_work_is_refused_with_what_to_do() {
     refuses_with("spec.sidecar.healthPort", |pod| {
         pod["spec"]["containers"][0]["ports"] = json!([{"containerPort": 8002}])
     });
+    refuses_with("spec.sidecar.port", |pod| {
+        pod["spec"]["initContainers"] = json!([{"name": "init", "ports": [{"containerPort": 8001}]}]);
+    });
     refuses_with("not a pod", |pod| pod["spec"] = json!({}));
+}
+
+/// No annotation makes a stranger's container or volume ours.
+#[test]
+fn i10_what_has_our_names_must_be_what_we_would_add() {
+    let marked = |change: fn(&mut Value)| {
+        move |pod: &mut Value| {
+            pod["metadata"]["annotations"][STATUS] = json!("{\"version\":1}");
+            change(pod);
+        }
+    };
+    refuses_with(
+        "rename it",
+        marked(|pod| pod["spec"]["initContainers"] = json!([{"name": "lakeingest", "image": "busybox"}])),
+    );
+    refuses_with(
+        "lakeingest-journal",
+        marked(|pod| {
+            pod["spec"]["volumes"] =
+                json!([{"name": "lakeingest-journal", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}]);
+        }),
+    );
+}
+
+/// What the API server fills in, and an image that a policy has put another registry in front of, are no strangers' work.
+#[test]
+fn an_injected_pod_with_defaults_filled_in_is_left_as_it_is() {
+    let mut filled = injected(&pod());
+    filled["spec"]["volumes"][2]["projected"]["defaultMode"] = json!(420);
+    let sidecar = &mut filled["spec"]["initContainers"][0];
+    sidecar["image"] = json!("mirror.example/lakeingest/sidecar:1");
+    sidecar["imagePullPolicy"] = json!("IfNotPresent");
+    sidecar["volumeMounts"][0]["recursiveReadOnly"] = json!("Disabled");
+    assert_eq!(inject(&filled, &validated()).expect("it is ours").patch, Vec::<Value>::new());
+}
+
+#[test]
+fn i10_a_copy_that_asks_for_another_lake_ingest_is_not_wired_from_the_first() {
+    let copy = injected(&pod());
+    let orders = validate(&ingest("orders", json!({})), &names()).expect("it is legal");
+    let refusal = inject(&copy, &orders).expect_err("its sidecar is that of events").to_string();
+    assert!(refusal.contains("\"orders\"") && refusal.contains("lakeingest-config"), "{refusal}");
+}
+
+/// What a pod was made with stays with it, whatever the LakeIngest says when its sidecar starts again.
+#[test]
+fn ports_and_sizes_of_the_pod_are_in_its_own_variables() {
+    let pod = injected(&pod());
+    let variable = |name: &str| {
+        let all = items(&sidecar(&pod)["env"]);
+        all.filter(|found| found["name"] == name).map(|found| found["value"].clone()).collect::<Vec<_>>()
+    };
+    for (name, value) in [
+        ("LAKEINGEST_PORT", "8001"),
+        ("LAKEINGEST_HEALTH_PORT", "8002"),
+        ("LAKEINGEST_JOURNAL_SIZE_LIMIT", "2Gi"),
+        ("LAKEINGEST_SCRATCH_SIZE_LIMIT", "1Gi"),
+        ("LAKEINGEST_CREDENTIALS", "files"),
+    ] {
+        assert_eq!(variable(name), [json!(value)], "{name}");
+    }
+}
+
+#[test]
+fn a_grace_period_stays_a_number_that_the_api_server_reads() {
+    let mut endless = pod();
+    endless["spec"]["terminationGracePeriodSeconds"] = json!(i64::MAX);
+    assert_eq!(injected(&endless)["spec"]["terminationGracePeriodSeconds"], json!(i64::MAX));
+}
+
+#[test]
+fn a_proxy_that_is_an_ordinary_container_is_warned_of() {
+    let mut meshed = pod();
+    meshed["spec"]["containers"].as_array_mut().expect("a pod has containers").push(json!({"name": "istio-proxy"}));
+    let warnings = inject(&meshed, &validated()).expect("it can be injected").warnings;
+    assert!(warnings.iter().any(|warning| warning.starts_with("istio-proxy is no sidecar container")), "{warnings:?}");
 }
 
 #[test]
@@ -234,12 +316,21 @@ fn anything() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Pods with containers, volumes, variables and unknown fields of any kind.
+/// Pods with containers, volumes, variables, ports, limits, marks of other injections and unknown fields of any kind.
 fn pods() -> impl Strategy<Value = Value> {
-    let names = || prop::collection::hash_set("[a-z]{1,6}", 1..4);
-    (names(), names(), anything(), anything(), prop::option::of(0_u64..4_000), any::<bool>()).prop_map(
-        |(containers, init, unknown, annotations, grace, has_lists)| {
-            let container = |name: &String| json!({"name": name, "unknownField": unknown});
+    let names = || prop::collection::hash_set("[a-z]{1,6}|istio-proxy", 1..4);
+    let marks =
+        (prop::option::of("[a-z{}:\"]{0,9}"), any::<bool>(), prop::collection::vec("[A-Z]{1,4}|LAKE_INGEST_URL", 0..3));
+    (names(), names(), anything(), anything(), prop::option::of(0_u64..4_000), any::<bool>(), marks).prop_map(
+        |(containers, init, unknown, annotations, grace, has_lists, (mark, has_limit, variables))| {
+            let container = |name: &String| {
+                let mut container = json!({"name": name, "unknownField": unknown, "ports": [{"containerPort": 8080}]});
+                if has_limit {
+                    container["resources"] = json!({"limits": {"ephemeral-storage": "1Gi"}});
+                }
+                container["env"] = variables.iter().map(|name| json!({"name": name, "value": "x"})).collect();
+                container
+            };
             let mut pod = pod();
             pod["spec"]["containers"] = containers.iter().map(container).collect();
             pod["spec"]["terminationGracePeriodSeconds"] = json!(grace);
@@ -247,6 +338,10 @@ fn pods() -> impl Strategy<Value = Value> {
             if has_lists {
                 pod["spec"]["initContainers"] = init.iter().map(container).collect();
                 pod["spec"]["volumes"] = init.iter().map(|name| json!({"name": name, "newKind": unknown})).collect();
+            }
+            if let Some(mark) = mark {
+                pod["metadata"]["annotations"][STATUS] = json!(mark);
+                pod["metadata"]["labels"] = json!({INJECTED_BY: mark});
             }
             if let Some(annotations) = annotations.as_object() {
                 for (name, value) in annotations {
@@ -258,9 +353,11 @@ fn pods() -> impl Strategy<Value = Value> {
     )
 }
 
-/// What of `before` is not in `after`: nothing may go, but the grace period and the autoscaler's list may change.
+/// What of `before` is not in `after`: nothing may go, but the grace period, the autoscaler's list and our own marks may
+/// change.
 fn lost(before: &Value, after: &Value, path: &str) -> Vec<String> {
-    if path.ends_with("/terminationGracePeriodSeconds") || path.ends_with(SAFE_TO_EVICT_VOLUMES) || before.is_null() {
+    let may_change = ["/terminationGracePeriodSeconds", SAFE_TO_EVICT_VOLUMES, STATUS, INJECTED_BY];
+    if before.is_null() || may_change.iter().any(|end| path.ends_with(end)) {
         return Vec::new();
     }
     match (before, after) {
@@ -269,6 +366,11 @@ fn lost(before: &Value, after: &Value, path: &str) -> Vec<String> {
             .flat_map(|(key, value)| lost(value, after.get(key).unwrap_or(&Value::Null), &format!("{path}/{key}")))
             .collect(),
         // Items are added; those that were there keep their order.
+        (Value::Array(before), Value::Array(after)) if path.ends_with("/env") => {
+            // A name may stand twice; ours comes last, or was there.
+            let kept = after.iter().take(before.len()).eq(before.iter());
+            if kept { Vec::new() } else { vec![path.to_owned()] }
+        }
         (Value::Array(before), Value::Array(after)) => {
             let kept = |item: &&Value| before.iter().any(|old| old["name"] == item["name"]);
             let kept: Vec<&Value> = after.iter().filter(|item| path.ends_with("unknownField") || kept(item)).collect();
@@ -296,10 +398,43 @@ proptest! {
     }
 }
 
-/// Invariant I4: the same pod and the same LakeIngest give the same patch.
+/// Invariant I4: `build` and `inject` are pure. A function can be as impure as what it can name: their sources name no
+/// client, no clock, no chance, no environment, nothing that waits and nothing that is kept between two calls.
 #[test]
-fn i4_injection_is_a_function_of_its_arguments() {
-    let mut pod = pod();
-    pod["metadata"]["annotations"][ON_ERROR] = json!("allow");
-    assert_eq!(inject(&pod, &validated()), inject(&pod, &validated()));
+fn i4_build_and_inject_can_name_nothing_impure() {
+    let sources = [
+        ("inject/mod.rs", include_str!("mod.rs")),
+        ("inject/container.rs", include_str!("container.rs")),
+        ("inject/patch.rs", include_str!("patch.rs")),
+        ("controller/build.rs", include_str!("../controller/build.rs")),
+    ];
+    let impure = [
+        "Client",
+        "Api<",
+        "clock",
+        "Utc",
+        "Instant",
+        "SystemTime",
+        "rand",
+        "std::env",
+        "std::fs",
+        "async",
+        "await",
+        "tokio",
+        "OnceLock",
+        "LazyLock",
+        "thread_local",
+        "Mutex",
+        "Cell",
+        "Atomic",
+    ];
+    for (name, source) in sources {
+        // Words of comments are no code.
+        let code: String = source.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+        for word in impure {
+            assert!(!code.contains(word), "{name} names {word}");
+        }
+    }
+    let signature = "pub fn build(ingest: &ValidatedIngest, held_by: Option<&str>) -> Resources<Prepared> {";
+    assert!(include_str!("../controller/build.rs").contains(signature), "build cannot fail");
 }

@@ -53,6 +53,11 @@ pub enum Decision {
         /// For whoever creates it.
         warnings: Vec<String>,
     },
+    /// It asked for a sidecar, gets none, and is created all the same, as it wants it.
+    LetPass {
+        /// For whoever creates it.
+        warning: String,
+    },
     /// It is not created.
     Refused {
         /// Why, and what to do.
@@ -99,8 +104,9 @@ pub fn tls(leaf: Arc<LeafKeeper>) -> Result<Arc<ServerConfig>, rustls::Error> {
 
 /// `POST /inject`.
 async fn inject(state: State<Webhook>, body: Body) -> Response {
+    let bytes = read(body).await;
     let started = state.clock.monotonic();
-    let (outcome, response) = match read(body).await {
+    let (outcome, response) = match bytes {
         Ok(bytes) => answer(&state, &bytes).await,
         Err(refusal) => ("error", refusal),
     };
@@ -138,6 +144,7 @@ async fn answer(webhook: &Webhook, bytes: &[u8]) -> (&'static str, Response) {
         Ok(Decision::Patched { patch, warnings }) => {
             ("patched", json(&review::allowed(&review.uid, Some(&patch), warnings)))
         }
+        Ok(Decision::LetPass { warning }) => ("let-pass", json(&review::allowed(&review.uid, None, vec![warning]))),
         Ok(Decision::Refused { message }) => ("refused", json(&review::refused(&review.uid, &message))),
         Err(_) => {
             error!(uid = %review.uid, "the decision over a pod panicked");

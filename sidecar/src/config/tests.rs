@@ -119,3 +119,39 @@ fn the_grace_period_is_a_number_of_seconds_or_nothing() {
         assert_eq!(seconds_of(text), None);
     }
 }
+
+fn pinned(variables: &[(&str, &str)]) -> Result<Pinned, Vec<String>> {
+    let found = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+    Pinned::of(found)
+}
+
+/// A volume keeps its size and the application its port, whatever the configuration says later.
+#[test]
+fn what_a_pod_was_made_with_wins_over_its_configuration() {
+    let mut config = SidecarConfig::default();
+    pinned(&[]).expect("there is nothing to read").apply(&mut config);
+    assert_eq!(config, SidecarConfig::default());
+    let all = [
+        ("LAKEINGEST_PORT", "9001"),
+        ("LAKEINGEST_HEALTH_PORT", "9002"),
+        ("LAKEINGEST_JOURNAL_SIZE_LIMIT", "64Mi"),
+        ("LAKEINGEST_SCRATCH_SIZE_LIMIT", "128Mi"),
+        ("LAKEINGEST_CREDENTIALS", "files"),
+    ];
+    pinned(&all).expect("all can be read").apply(&mut config);
+    assert_eq!((config.server.port, config.server.health_port), (9001, 9002));
+    assert_eq!((config.buffer.size_limit.bytes(), config.buffer.scratch_size_limit.bytes()), (64 << 20, 128 << 20));
+    assert_eq!(config.credentials, CredentialsSource::Files);
+    let wrong = pinned(&[("LAKEINGEST_PORT", "x"), ("LAKEINGEST_CREDENTIALS", "air")]).expect_err("both are wrong");
+    assert_eq!(wrong.len(), 2, "{wrong:?}");
+}
+
+#[test]
+fn the_operators_verdict_on_the_prefix_is_read_again_whenever_it_is_asked() {
+    let config = file("storage: {prefixInUseBy: team-b/events}\n");
+    let permission = Permission::of(config.path());
+    assert_eq!(permission.withheld_for().as_deref(), Some("team-b/events"));
+    std::fs::write(config.path(), "storage: {}\n").expect("it can be written");
+    assert_eq!(permission.withheld_for(), None);
+    assert_eq!(Permission::default().withheld_for(), None);
+}

@@ -207,7 +207,7 @@ impl StepError {
             Self::Contact(ContactError::Store(error) | ContactError::Owner(OwnerError::Store(error))) => {
                 Verdict::RetryAll(error.kind.reason())
             }
-            Self::Contact(ContactError::Owner(OwnerError::PrefixInUse { .. })) => {
+            Self::Contact(ContactError::Owner(OwnerError::PrefixInUse { .. }) | ContactError::Withheld { .. }) => {
                 Verdict::RetryAll(reasons::PREFIX_IN_USE)
             }
             Self::Contact(ContactError::NotCreateOnly) => Verdict::RetryAll(reasons::CONDITIONAL_PUT_UNSUPPORTED),

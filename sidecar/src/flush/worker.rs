@@ -155,6 +155,8 @@ impl FlushWorker {
         let now = self.now().monotonic;
         let is_hurried = match self.leaving.announced() {
             Some(announced) if now < announced + self.believed => true,
+            // The process is ending: the announcement came true.
+            Some(_) if *self.draining.borrow() => true,
             Some(_) => {
                 warn!("the end of the pod was announced and did not come; flushing as before");
                 self.leaving.forget();

@@ -1,6 +1,6 @@
 //! The first contact with the lake, before anything is published.
 //!
-//! Owns: the order: whose the prefix is, what the endpoint promises, what schemas there are.
+//! Owns: the order: whether the prefix may be claimed, whose it is, what the endpoint promises, what schemas there are.
 //! Does not own: when it is tried again (`flush::deliver`).
 
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use tokio::sync::Mutex;
 use tracing::{info, warn};
 
 use crate::clock::SharedClock;
+use crate::config::Permission;
 use crate::lake::owner::{Owner, OwnerError, claim};
 use crate::publish::error::StoreError;
 use crate::publish::key::Prefix;
@@ -24,6 +25,14 @@ pub enum ContactError {
     /// The prefix is somebody else's.
     #[error(transparent)]
     Owner(#[from] OwnerError),
+    /// The operator has given the prefix to another LakeIngest.
+    #[error("the prefix {prefix} is that of LakeIngest {owner}, or one lies in the other; nothing is written to it")]
+    Withheld {
+        /// The prefix.
+        prefix: String,
+        /// Whose it is.
+        owner: String,
+    },
     /// The endpoint replaced an object that it was told not to replace: a file could be overwritten.
     #[error("the endpoint does not honour If-None-Match; nothing is published to it")]
     NotCreateOnly,
@@ -35,6 +44,7 @@ pub struct Contact {
     store: Store,
     prefix: Prefix,
     owner: Owner,
+    permission: Permission,
     registry: Arc<Registry>,
     clock: SharedClock,
     made: Mutex<bool>,
@@ -42,8 +52,15 @@ pub struct Contact {
 
 impl Contact {
     /// A contact that has not been made.
-    pub fn new(store: Store, prefix: Prefix, owner: Owner, registry: Arc<Registry>, clock: SharedClock) -> Self {
-        Self { store, prefix, owner, registry, clock, made: Mutex::new(false) }
+    pub fn new(
+        store: Store,
+        prefix: Prefix,
+        owner: Owner,
+        permission: Permission,
+        registry: Arc<Registry>,
+        clock: SharedClock,
+    ) -> Self {
+        Self { store, prefix, owner, permission, registry, clock, made: Mutex::new(false) }
     }
 
     /// Makes the contact, unless it has been made. Whoever calls meanwhile waits for the same attempt.
@@ -54,6 +71,9 @@ impl Contact {
         let mut made = self.made.lock().await;
         if *made {
             return Ok(());
+        }
+        if let Some(owner) = self.permission.withheld_for() {
+            return Err(ContactError::Withheld { prefix: self.prefix.as_str().to_owned(), owner });
         }
         claim(&self.store, &self.prefix, &self.owner, self.clock.now()).await?;
         let Probe { create_only, checksum } = self.store.probe(&self.prefix.probe()).await?;

@@ -48,12 +48,16 @@ pub enum OwnerError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The prefix is somebody else's. Nothing was written.
-    #[error("the prefix {prefix} belongs to {owner}; use another prefix, or the same owner")]
+    #[error(
+        "the prefix {prefix} belongs to {owner}; use another prefix, or the same owner; if that one is gone for good, delete {key}"
+    )]
     PrefixInUse {
         /// The prefix.
         prefix: String,
         /// Whose it is.
         owner: String,
+        /// The object that says so.
+        key: String,
     },
 }
 
@@ -83,7 +87,8 @@ fn compare(content: &[u8], prefix: &Prefix, owner: &Owner) -> Result<(), OwnerEr
     if found.owner == *owner {
         return Ok(());
     }
-    Err(OwnerError::PrefixInUse { prefix: prefix.as_str().to_owned(), owner: found.owner.to_string() })
+    let (prefix, owner, key) = (prefix.as_str().to_owned(), found.owner.to_string(), prefix.owner());
+    Err(OwnerError::PrefixInUse { prefix, owner, key })
 }
 
 fn unusable(key: &str, detail: &str) -> StoreError {
@@ -109,6 +114,8 @@ mod tests {
         claimed("first").await.expect("nobody has it");
         claimed("first").await.expect("it is the same owner");
         let error = claimed("second").await.expect_err("it is the first one's");
-        assert_eq!(error.to_string(), "the prefix data belongs to first; use another prefix, or the same owner");
+        let words = error.to_string();
+        assert!(words.starts_with("the prefix data belongs to first; "), "{words}");
+        assert!(words.ends_with("delete data/_lakeingest/owner.json"), "{words}");
     }
 }

@@ -307,11 +307,19 @@ fn check_endpoint(endpoint: &str, allow_insecure: bool) -> Result<(), S3Settings
     let Ok(uri) = endpoint.parse::<http::Uri>() else { return refused("it is not a URL") };
     match (uri.scheme_str(), uri.authority()) {
         (_, Some(authority)) if authority.as_str().contains('@') => refused("it holds credentials"),
+        // The library ends the process over these.
+        (_, Some(authority)) if authority.host().is_empty() => refused("it has no host"),
+        (_, Some(authority)) if has_wrong_port(authority) => refused("its port is not 1 to 65535"),
         (Some("https"), Some(_)) => Ok(()),
         (Some("http"), Some(_)) if allow_insecure => Ok(()),
         (Some("http"), Some(_)) => refused("it is not https; storage.s3.allowInsecure: true allows it"),
         _ => refused("it must begin with https:// or http://"),
     }
+}
+
+fn has_wrong_port(authority: &http::uri::Authority) -> bool {
+    let rest = &authority.as_str()[authority.host().len()..];
+    !rest.is_empty() && authority.port_u16().is_none_or(|port| port == 0)
 }
 
 /// A key as a signed URL has it: all but unreserved characters and slashes are encoded.
@@ -366,6 +374,10 @@ mod tests {
         assert!(check_endpoint("http://127.0.0.1:9000", true).is_ok());
         assert!(check_endpoint("https://key:secret@host", true).is_err());
         assert!(check_endpoint("host:9000", true).is_err());
+        for wrong in ["https://h:99999", "https://:9000", "https://h:", "https://h:0", "https://"] {
+            assert!(check_endpoint(wrong, true).is_err(), "{wrong}");
+        }
+        assert!(check_endpoint("https://[::1]:9000", true).is_ok());
     }
 
     #[test]

@@ -76,7 +76,14 @@ impl Parts {
         );
         let context = DeliveryContext {
             journal: journal.clone(),
-            contact: Contact::new(store.clone(), prefix.clone(), owner, Arc::clone(&registry), Arc::clone(&clock)),
+            contact: Contact::new(
+                store.clone(),
+                prefix.clone(),
+                owner,
+                settings.permission.clone(),
+                Arc::clone(&registry),
+                Arc::clone(&clock),
+            ),
             store,
             prefix,
             registry: Arc::clone(&registry),

@@ -55,7 +55,7 @@ fn a_bucket_is_all_that_is_needed() {
 
 #[test]
 fn a_secret_makes_the_sidecar_read_files() {
-    let spec = spec(json!({"credentials": {"secretRef": {"name": "lake-s3"}}}));
+    let spec = spec(json!({"storage": {"credentials": {"secretRef": {"name": "lake-s3"}}}}));
     let validated = validate_spec("events", &spec, &images()).expect("it is legal");
     assert_eq!(validated.secret_name.as_deref(), Some("lake-s3"));
     assert_eq!(validated.config.credentials, sidecar_config::CredentialsSource::Files);
@@ -78,9 +78,9 @@ fn each_value_that_cannot_be_used_is_named_with_what_is_allowed() {
     );
     rejects_with("spec.storage.s3", "allowInsecure", json!({"storage": {"s3": {"endpoint": "http://host:9000"}}}));
     rejects_with(
-        "spec.credentials.secretRef.name",
+        "spec.storage.credentials.secretRef.name",
         "lower-case",
-        json!({"credentials": {"secretRef": {"name": "Lake/S3"}}}),
+        json!({"storage": {"credentials": {"secretRef": {"name": "Lake/S3"}}}}),
     );
     rejects_with("spec.flush.maxRows", "1 to 10000000", json!({"flush": {"maxRows": 0}}));
     rejects_with("spec.flush.maxAge", "1s to 1h", json!({"flush": {"maxAge": "2h"}}));
@@ -88,6 +88,7 @@ fn each_value_that_cannot_be_used_is_named_with_what_is_allowed() {
     rejects_with("spec.buffer.sizeLimit", "twice flush.maxBytes", json!({"buffer": {"sizeLimit": "128Mi"}}));
     rejects_with("spec.buffer.scratchSizeLimit", "64Mi to 1Ti", json!({"buffer": {"scratchSizeLimit": "1Mi"}}));
     rejects_with("spec.sidecar.healthPort", "another port", json!({"sidecar": {"healthPort": 8001}}));
+    rejects_with("spec.sidecar.port", "no privilege", json!({"sidecar": {"port": 80}}));
     rejects_with("spec.sidecar.image", "lakeingest/sidecar", json!({"sidecar": {"image": "evil/sidecar:1"}}));
     rejects_with(
         "spec.sidecar.resources.requests.cpu",
@@ -98,6 +99,11 @@ fn each_value_that_cannot_be_used_is_named_with_what_is_allowed() {
         "spec.sidecar.resources.limits.memory",
         "64Mi to 1Ti",
         json!({"sidecar": {"resources": {"limits": {"memory": "1Mi"}}}}),
+    );
+    rejects_with(
+        "spec.sidecar.resources.limits.memory",
+        "at least 256Mi",
+        json!({"sidecar": {"resources": {"limits": {"memory": "128Mi"}, "requests": {"memory": "64Mi"}}}}),
     );
     rejects_with(
         "spec.sidecar.resources.requests.cpu",
@@ -145,9 +151,9 @@ fn an_image_is_allowed_by_its_repository_whatever_its_tag_or_digest() {
 
 #[test]
 fn a_lower_limit_lowers_the_default_of_its_request() {
-    let spec = spec(json!({"sidecar": {"resources": {"limits": {"cpu": "20m", "memory": "128Mi"}}}}));
+    let spec = spec(json!({"sidecar": {"resources": {"limits": {"cpu": "20m"}}}}));
     let resources = validate_spec("events", &spec, &images()).expect("it is legal").resources;
-    assert_eq!((resources.requests.cpu.as_deref(), resources.requests.memory.as_deref()), (Some("20m"), Some("128Mi")));
+    assert_eq!(resources.requests.cpu.as_deref(), Some("20m"));
 }
 
 #[test]
@@ -157,5 +163,42 @@ fn cores_are_read_to_the_thousandth() {
     }
     for text in ["", "m", ".5", "1.", "1.0005", "-1", "1e3", "1.5m"] {
         assert_eq!(millicores(text), None, "{text}");
+    }
+}
+
+#[test]
+fn a_higher_request_raises_the_default_of_its_limit() {
+    let spec = spec(json!({"sidecar": {"resources": {"requests": {"memory": "1Gi"}}}}));
+    let resources = validate_spec("events", &spec, &images()).expect("it is legal").resources;
+    assert_eq!(resources.limits.memory.as_deref(), Some("1Gi"));
+}
+
+#[test]
+fn an_endpoint_is_a_host_and_perhaps_a_port() {
+    for endpoint in
+        ["https://s3.example", "http://10.0.0.1:9000", "https://h:65535/", "https://[::1]:9000", "https://[fd00::1]"]
+    {
+        assert!(is_endpoint(endpoint), "{endpoint}");
+    }
+    for endpoint in [
+        "https://",
+        "https://:9000",
+        "https://h:",
+        "https://h:0",
+        "https://h:99999",
+        "https://h:65536",
+        "http://a:b:c",
+        "https://h:+1",
+        "https://-h",
+        "https://h.",
+        "https://[]",
+        "https://[::1",
+        "https://[g::1]:1",
+        "https://h/x",
+        "https://k:s@h",
+        "ftp://h",
+        "h:9000",
+    ] {
+        assert!(!is_endpoint(endpoint), "{endpoint}");
     }
 }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::clock::SystemClock;
+use crate::config::Permission;
 use crate::decode::Format;
 use crate::journal::batch::Batch;
 use crate::journal::control::SealReason;
@@ -50,7 +51,14 @@ impl World {
         let registry = Arc::new(Registry::new(store.clone(), prefix.clone(), Arc::clone(&clock), "test".to_owned()));
         let owner = Owner { cluster_id: None, namespace: None, name: "local".to_owned() };
         let context = DeliveryContext {
-            contact: Contact::new(store.clone(), prefix.clone(), owner, Arc::clone(&registry), Arc::clone(&clock)),
+            contact: Contact::new(
+                store.clone(),
+                prefix.clone(),
+                owner,
+                Permission::default(),
+                Arc::clone(&registry),
+                Arc::clone(&clock),
+            ),
             journal,
             store,
             prefix,

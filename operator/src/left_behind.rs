@@ -1,0 +1,167 @@
+//! What a sidecar had not delivered when its pod ended.
+//!
+//! Owns: reading it from the pod's status, before the pod is gone, and telling it once: log, number, Event.
+//! Does not own: watching pods (`index`).
+
+use std::collections::{HashSet, VecDeque};
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Client, Resource, ResourceExt};
+use serde::Deserialize;
+use tokio::sync::mpsc;
+use tracing::error;
+
+use crate::events::{Events, Happening};
+use crate::index::Index;
+use crate::limits::PODS_REMEMBERED_MAX;
+use crate::metrics::Metrics;
+use crate::names::{CONTAINER, INJECTED_BY};
+
+/// Reason of the Event.
+const REASON: &str = "RowsLeftBehind";
+
+/// Rows that were in a sidecar's journal when its pod ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftBehind {
+    /// The pod's namespace.
+    namespace: String,
+    /// The pod's name.
+    pod: String,
+    /// The pod's uid.
+    uid: String,
+    /// The LakeIngest that the sidecar was wired from.
+    ingest: String,
+    /// The rows.
+    rows: u64,
+}
+
+/// The sidecar's termination message.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Message {
+    rows_in_journal: u64,
+}
+
+/// What the sidecar of a pod that has ended, or is about to, has left behind; none if that is nothing. A sidecar that is
+/// started again in its pod delivers what it finds.
+pub fn of(pod: &Pod) -> Option<LeftBehind> {
+    let status = pod.status.as_ref()?;
+    let has_ended = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
+    if !has_ended && pod.meta().deletion_timestamp.is_none() {
+        return None;
+    }
+    let sidecar = status.init_container_statuses.iter().flatten().find(|status| status.name == CONTAINER)?;
+    let message = sidecar.state.as_ref()?.terminated.as_ref()?.message.as_deref()?;
+    let Message { rows_in_journal: rows } = serde_json::from_str(message).ok()?;
+    (rows > 0).then(|| LeftBehind {
+        namespace: pod.namespace().unwrap_or_default(),
+        pod: pod.name_any(),
+        uid: pod.uid().unwrap_or_default(),
+        ingest: pod.labels().get(INJECTED_BY).cloned().unwrap_or_default(),
+        rows,
+    })
+}
+
+/// Tells of each pod once, for ever.
+pub async fn tell(
+    mut left: mpsc::Receiver<LeftBehind>,
+    index: Index,
+    client: Client,
+    events: Events,
+    metrics: &Metrics,
+) {
+    let mut told = Remembered::default();
+    while let Some(left) = left.recv().await {
+        if !told.is_new(&left.uid) {
+            continue;
+        }
+        let LeftBehind { namespace, pod, uid, ingest, rows } = left;
+        error!(%namespace, %pod, name = %ingest, rows, "a pod ended with rows in its journal");
+        metrics.rows_left_behind.inc_by(rows);
+        let Some(found) = index.lake_ingest(&namespace, &ingest) else { continue };
+        let happening = Happening {
+            is_warning: true,
+            reason: REASON,
+            note: format!(
+                "pod {pod} ended with {rows} rows in its journal that are not in the lake; they are lost unless its volume outlives it"
+            ),
+            key: uid,
+        };
+        events.publish(&client, &found, happening).await;
+    }
+}
+
+/// Pods of which was told, the newest ones.
+#[derive(Default)]
+struct Remembered {
+    known: HashSet<String>,
+    order: VecDeque<String>,
+}
+
+impl Remembered {
+    fn is_new(&mut self, uid: &str) -> bool {
+        if !self.known.insert(uid.to_owned()) {
+            return false;
+        }
+        self.order.push_back(uid.to_owned());
+        if self.order.len() > PODS_REMEMBERED_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn pod(phase: &str, is_deleted: bool, state: Value) -> Pod {
+        let mut pod = json!({
+            "metadata": {"name": "shop", "namespace": "team-a", "uid": "u1", "labels": {INJECTED_BY: "events"}},
+            "status": {"phase": phase, "initContainerStatuses": [{
+                "name": CONTAINER, "ready": false, "image": "i", "imageID": "i", "restartCount": 0, "state": state,
+            }]},
+        });
+        if is_deleted {
+            pod["metadata"]["deletionTimestamp"] = json!("2026-01-08T10:00:00Z");
+        }
+        serde_json::from_value(pod).expect("the test's pod has the right shape")
+    }
+
+    fn ended(rows: u64) -> Value {
+        let message = json!({"reason": "unflushed", "rowsInJournal": rows}).to_string();
+        json!({"terminated": {"exitCode": 75, "message": message}})
+    }
+
+    #[test]
+    fn rows_of_a_pod_that_goes_are_seen_and_those_of_one_that_stays_are_not_lost() {
+        let expected = LeftBehind {
+            namespace: "team-a".to_owned(),
+            pod: "shop".to_owned(),
+            uid: "u1".to_owned(),
+            ingest: "events".to_owned(),
+            rows: 50,
+        };
+        assert_eq!(of(&pod("Running", true, ended(50))), Some(expected.clone()));
+        assert_eq!(of(&pod("Failed", false, ended(50))), Some(expected));
+        assert_eq!(of(&pod("Running", false, ended(50))), None, "it is started again");
+        assert_eq!(of(&pod("Running", true, ended(0))), None);
+        assert_eq!(of(&pod("Running", true, json!({"running": {}}))), None);
+        assert_eq!(of(&pod("Running", true, json!({"terminated": {"exitCode": 1, "message": "panicked"}}))), None);
+    }
+
+    #[test]
+    fn a_pod_is_told_of_once_and_the_oldest_are_forgotten() {
+        let mut told = Remembered::default();
+        assert!(told.is_new("first") && !told.is_new("first"));
+        for number in 0..PODS_REMEMBERED_MAX {
+            assert!(told.is_new(&number.to_string()));
+        }
+        assert!(told.is_new("first"));
+        assert_eq!(told.known.len(), PODS_REMEMBERED_MAX);
+    }
+}
