@@ -136,7 +136,7 @@ impl Admission {
         let invalid = |reason: String| Unwired::Invalid { name: name.clone(), reason };
         let ingest = found.0.as_ref().map_err(|error| invalid(error.to_string()))?;
         let validated = validate(ingest, &self.names).map_err(|violations| invalid(violations.to_string()))?;
-        if !self.index.config_map(namespace, name).is_some_and(|found| is_rendered_from(&*found, &validated)) {
+        if !self.index.config_map(namespace, name).is_some_and(|found| is_rendered_from(&found, &validated)) {
             return Err(Unwired::NotRendered { name: name.clone(), config_map: config_map(name) });
         }
         Ok(validated)
