@@ -253,6 +253,8 @@ fn a_second_lake_ingest_on_the_same_prefix_says_so_and_writes_nothing() {
     // The prefix becomes free: the second's sidecar is told, without a restart.
     let owner = "shared/_lakeingest/owner.json";
     assert!(team.lake().objects().contains(owner));
+    // Of two that wait, the older one gets it, and these two may be of one second.
+    team.kubectl(&["delete", "lakeingest/within", "--timeout=60s"]);
     team.kubectl(&["delete", "pod/first", "lakeingest/first", "--timeout=60s"]);
     let message = wait::until("the operator's verdict to reach the sidecar", || {
         let message = team.wait_for_reason("second", "PrefixInUse");
