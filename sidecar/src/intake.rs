@@ -1,6 +1,6 @@
 //! A request's way from its bytes to the journal.
 //!
-//! Owns: the order: scan, admit, append, and back when the journal refuses; what is refused and in which words; how
+//! Owns: the order: scan, claim the key, admit, append, and back when the journal refuses; what is refused and in which words; how
 //! many bodies are checked at once. Upholds I1.
 //! Does not own: the wire (`http`), the checks themselves (`decode`, `schema`), the disk (`journal`).
 
@@ -9,12 +9,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::NaiveDate;
+use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::clock::{SharedClock, day_of_micros};
 use crate::decode::{DecodeError, Format, ScanLimits, Violation, check_table_name, scan};
 use crate::journal::batch::Batch;
+use crate::journal::control::Settled;
 use crate::journal::error::AppendError;
+use crate::journal::keys::{Claimed, KeyClaim, KeyDigest, KeyError, KeyedBatch};
 use crate::journal::{Appended, Journal};
 use crate::limits::{CHECKS_MAX, IN_FLIGHT_WAIT_MAX};
 use crate::metrics::Metrics;
@@ -31,6 +34,8 @@ pub struct Submission {
     pub table_name: Option<String>,
     /// The partition's date, where it is not in the body.
     pub partition_date: Option<NaiveDate>,
+    /// The key by which a retry is told from another request.
+    pub key: Option<String>,
     /// The body.
     pub body: Bytes,
 }
@@ -46,6 +51,10 @@ pub struct Accepted {
     pub partition_date: NaiveDate,
     /// Where it is in the journal.
     pub appended: Appended,
+    /// Whether it was accepted before, and this is a retry with its key.
+    pub is_replay: bool,
+    /// What its segment became, where a retry finds it in the lake already.
+    pub settled: Option<Arc<Settled>>,
 }
 
 /// A submission that was not accepted.
@@ -54,6 +63,9 @@ pub enum IntakeError {
     /// The body is not what it should be. Nothing was appended.
     #[error("the request was refused")]
     Decode(#[from] DecodeError),
+    /// Its key is another request's. Nothing was appended by this one.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// The journal did not take it.
     #[error(transparent)]
     Append(#[from] AppendError),
@@ -80,11 +92,20 @@ pub struct Intake {
     checks: Arc<Semaphore>,
 }
 
-/// A submission that was checked and is not journaled yet.
-struct Checked {
+/// A submission that was checked.
+enum Checked {
+    /// It is not journaled yet.
+    Fresh(Box<Fresh>),
+    /// It was accepted before.
+    Replay(KeyedBatch),
+}
+
+/// A submission that is not journaled yet.
+struct Fresh {
     batch: Batch,
     schema: Schema,
     claim: Claim,
+    key: Option<KeyClaim>,
 }
 
 /// A body that is checked where it arrives; a longer one is checked on a thread where it delays nobody.
@@ -111,18 +132,29 @@ impl Intake {
         if self.status.is_draining() {
             return Err(IntakeError::Draining);
         }
-        let Checked { batch, schema, claim } = if submission.body.len() <= CHECK_INLINE_BYTES {
+        let checked = if submission.body.len() <= CHECK_INLINE_BYTES {
             self.check(submission)?
         } else {
             self.check_aside(submission).await?
         };
+        match checked {
+            Checked::Fresh(fresh) => self.append(*fresh).await,
+            Checked::Replay(batch) => {
+                self.metrics.replayed_requests.inc();
+                Ok(Accepted::again(batch))
+            }
+        }
+    }
+
+    async fn append(&self, fresh: Fresh) -> Result<Accepted, IntakeError> {
+        let Fresh { batch, schema, claim, key } = fresh;
         let (table, rows, partition_date) = (batch.table.clone(), batch.rows, batch.partition_date);
-        match self.journal.append(batch, schema).await {
+        match self.journal.append(batch, schema, key).await {
             Ok(appended) => {
                 self.registry.keep(&table, claim);
                 self.metrics.acknowledged_rows.inc_by(u64::from(rows));
                 self.status.clear(&[reasons::JOURNAL_FULL]);
-                Ok(Accepted { table, rows, partition_date, appended })
+                Ok(Accepted { table, rows, partition_date, appended, is_replay: false, settled: None })
             }
             Err(error) => {
                 if error.is_refused() {
@@ -148,17 +180,24 @@ impl Intake {
         checked.await.unwrap_or(Err(IntakeError::Internal))
     }
 
-    /// Checks a submission, and takes in the columns that are new.
+    /// Checks a submission, claims its key, and takes in the columns that are new.
     fn check(&self, submission: Submission) -> Result<Checked, IntakeError> {
-        let Submission { format, table_name, partition_date, body } = submission;
+        let Submission { format, table_name, partition_date, key, body } = submission;
         let received_micros = self.clock.now().timestamp_micros();
         let scanned = scan(format, &body, &ScanLimits::DEFAULT)?;
         let table = agreed("/table_name", "table_name", table_name.as_deref(), scanned.table_name())?
             .ok_or_else(|| illegal(missing_table(format)))?
             .to_owned();
         check_table_name(&table).map_err(illegal)?;
-        let date = agreed("/partition_date", "partition_date", partition_date, scanned.partition_date())?
-            .unwrap_or_else(|| day_of_micros(received_micros));
+        let named_date = agreed("/partition_date", "partition_date", partition_date, scanned.partition_date())?;
+        let digest = digest_of(format, &table, named_date, &body);
+        // Before the types: what was accepted once is answered, whatever the table has become since.
+        let claim = match key.as_deref().map(|key| self.journal.keys().claim(key, digest)).transpose()? {
+            None => None,
+            Some(Claimed::New(claim)) => Some(claim),
+            Some(Claimed::Replay(batch)) => return Ok(Checked::Replay(batch)),
+        };
+        let date = named_date.unwrap_or_else(|| day_of_micros(received_micros));
         let admitted = self.registry.admit(&table, &scanned, date)?;
         let rows = u32::try_from(scanned.record_count()).map_err(|_| IntakeError::Internal)?;
         let batch = Batch {
@@ -168,12 +207,32 @@ impl Intake {
             partition_date: date,
             schema: admitted.schema.fingerprint(),
             table,
-            key: None,
+            key: key.map(|key| (key, digest)),
             present: admitted.present,
             body: body.clone(),
         };
-        Ok(Checked { batch, schema: admitted.schema, claim: admitted.claim })
+        let fresh = Fresh { batch, schema: admitted.schema, claim: admitted.claim, key: claim };
+        Ok(Checked::Fresh(Box::new(fresh)))
     }
+}
+
+impl Accepted {
+    /// What was accepted before.
+    fn again(batch: KeyedBatch) -> Self {
+        let KeyedBatch { table, rows, partition_date, sequence, segment, epoch, settled, .. } = batch;
+        let appended = Appended { sequence, segment, epoch };
+        Self { table: table.to_string(), rows, partition_date, appended, is_replay: true, settled }
+    }
+}
+
+/// What a key stands for. A date that the request did not name is not part of it: a retry after midnight is the same.
+fn digest_of(format: Format, table: &str, named_date: Option<NaiveDate>, body: &[u8]) -> KeyDigest {
+    let date = named_date.map_or(String::new(), |date| date.to_string());
+    let mut hasher = Sha256::new();
+    // None of the parts in front of the body can hold a line end.
+    hasher.update(format!("{}\n{table}\n{date}\n", format.code()));
+    hasher.update(body);
+    hasher.finalize().into()
 }
 
 /// Waits for one of the permits.

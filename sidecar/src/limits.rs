@@ -93,6 +93,20 @@ pub const JOURNAL_SHARE_PERCENT: u64 = 80;
 /// a log file take less than a kilobyte each. With [`JOURNAL_SHARE_PERCENT`] it fits the smallest volume, 32 MiB.
 pub const JOURNAL_RESERVE_BYTES: u64 = 4 << 20;
 
+/// Idempotency keys that a journal remembers. Past it the oldest is forgotten, which is counted. Each takes some 200
+/// bytes of memory, 50 MiB together, and as much of the key log.
+pub const KEYS_MAX: usize = 1 << 18;
+
+/// How long an idempotency key is remembered.
+pub const KEY_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Age by the wall clock at which a key is not taken in at a start. Twice [`KEY_AGE_MAX`]: a wall clock that is wrong by
+/// a day forgets no key early.
+pub const KEY_AGE_AT_START_MAX: Duration = Duration::from_secs(48 * 60 * 60);
+
+/// Length of an idempotency key. Unit: bytes. Past it: 400.
+pub const KEY_BYTES_MAX: usize = 255;
+
 /// Frames that share one `fdatasync` at the most. Eight connections' worth of single records for each of
 /// [`CONNECTIONS_MAX`] would not fit more often than this.
 pub const COMMIT_GROUP_FRAMES_MAX: usize = 1_024;
@@ -135,6 +149,10 @@ pub const SEGMENT_CELLS_MAX: u64 = 16 << 20;
 /// Days in a segment, each of which becomes a file; past it the segment is sealed. Requests under way at that moment
 /// may bring one more each.
 pub const SEGMENT_PARTITIONS_MAX: usize = 64;
+
+/// Descriptions of one segment that are looked for: a file of the table and one of its quarantine for each of its days,
+/// and some for the requests that came while it was sealed.
+pub const DESCRIPTIONS_MAX: u32 = 256;
 
 /// What a row group of a file is built from, before compression. Unit: bytes. The writer holds a row group in memory
 /// more than once; readers want a row group to be worth a request.

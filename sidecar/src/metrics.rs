@@ -36,6 +36,10 @@ pub struct Metrics {
     pub published_bytes: Counter,
     /// Records in quarantine files.
     pub quarantined_rows: Counter,
+    /// Requests that were answered and not stored, since they had been accepted before.
+    pub replayed_requests: Counter,
+    /// Idempotency keys that were forgotten before their time, because there were too many.
+    pub keys_evicted: Counter,
     /// Fields of the configuration that are not known to this version.
     pub unknown_configuration_fields: Gauge,
     requests: Family<[(&'static str, String); 2], Counter>,
@@ -59,6 +63,8 @@ impl Default for Metrics {
             published_files: Counter::default(),
             published_bytes: Counter::default(),
             quarantined_rows: Counter::default(),
+            replayed_requests: Counter::default(),
+            keys_evicted: Counter::default(),
             unknown_configuration_fields: Gauge::default(),
             requests: Family::default(),
             sealed: Family::default(),
@@ -95,6 +101,16 @@ impl Default for Metrics {
             metrics.published_bytes.clone(),
         );
         registry.register("quarantined_rows", "Records in quarantine files", metrics.quarantined_rows.clone());
+        registry.register(
+            "replayed_requests",
+            "Requests that were accepted before and answered again",
+            metrics.replayed_requests.clone(),
+        );
+        registry.register(
+            "idempotency_keys_evicted",
+            "Idempotency keys that were forgotten before their time",
+            metrics.keys_evicted.clone(),
+        );
         registry.register(
             "unknown_configuration_fields",
             "Fields of the configuration that this version does not know",

@@ -13,7 +13,6 @@ pub mod error;
 mod load;
 pub mod session;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -55,8 +54,6 @@ pub struct Encoded {
     pub plan: Plan,
     /// Its files, in the plan's order.
     pub files: Vec<EncodedFile>,
-    /// Rows of each batch that went to quarantine, by the batch's sequence.
-    pub quarantined_by_batch: BTreeMap<u64, u64>,
 }
 
 /// What the thread is asked for.
@@ -143,8 +140,9 @@ fn encode(connection: &Connection, scratch: &Scratch, job: &EncodeJob) -> Result
         files: files.iter().map(|file| file.planned.clone()).collect(),
         quarantined: loaded.quarantined,
         quarantined_rows: loaded.quarantined_rows,
+        quarantined_by_batch: loaded.quarantined_by_batch,
     };
-    Ok(Encoded { plan, files, quarantined_by_batch: loaded.quarantined_by_batch })
+    Ok(Encoded { plan, files })
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Segments of a real journal, encoded by a real database.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use bytes::Bytes;
@@ -50,7 +51,7 @@ impl Fixture {
                 present: vec![true; schema.len()],
                 body: Bytes::from((*body).to_owned()),
             };
-            segment = self.journal.append(batch, schema.clone()).await.expect("there is room").segment;
+            segment = self.journal.append(batch, schema.clone(), None).await.expect("there is room").segment;
         }
         self.journal.seal(segment, SealReason::Request).await.expect("the disk works").expect("it is open")
     }
@@ -129,7 +130,7 @@ async fn what_does_not_fit_the_registered_schema_goes_to_quarantine_as_it_came()
     let roles: Vec<_> = encoded.plan.files.iter().map(|file| (file.role, file.rows)).collect();
     assert_eq!(roles, [(FileRole::Main, 1), (FileRole::Quarantine, 1)]);
     let sequence = sealed.contents.first_sequence;
-    assert_eq!(encoded.quarantined_by_batch, BTreeMap::from([(sequence, 1)]));
+    assert_eq!(encoded.plan.quarantined_by_batch, BTreeMap::from([(sequence, 1)]));
     let quarantined =
         fixture.rows(&fixture.path(sealed.contents.number, 1), "batch, record_index, field, code, record");
     let batch = format!("{}-{sequence}", fixture.journal.id());

@@ -21,7 +21,7 @@ use crate::clock::SharedClock;
 use crate::encode::error::EncodeError;
 use crate::encode::session::Scratch;
 use crate::encode::{EncodeJob, Encoder};
-use crate::flush::outcomes::{Outcome, Outcomes};
+use crate::flush::outcomes::Outcomes;
 use crate::journal::control::{FileRole, Plan, PlannedFile, Seal};
 use crate::journal::error::AppendError;
 use crate::journal::segment::{Contents, IllegalTransition, SegmentEvent, SegmentState};
@@ -76,7 +76,6 @@ pub struct Delivery {
     pub attempts: u32,
     /// Statistics of the files that this process encoded, by part.
     statistics: BTreeMap<u32, Vec<ColumnStatistics>>,
-    quarantined_by_batch: BTreeMap<u64, u64>,
     /// Parts that are known to be whole on the scratch volume. Forgotten at every failure: then they are read again.
     local_parts: Vec<u32>,
     /// What was found in the lake, by part.
@@ -91,7 +90,6 @@ impl Delivery {
             state,
             attempts: 0,
             statistics: BTreeMap::new(),
-            quarantined_by_batch: BTreeMap::new(),
             local_parts: Vec::new(),
             found: BTreeMap::new(),
         }
@@ -303,7 +301,7 @@ impl<'a> Run<'a> {
             SegmentState::Planned { plans } => self.publish(plans).await,
             SegmentState::Published { plan } => self.describe(plan).await,
             SegmentState::Described { plan } => {
-                self.context.journal.retire(self.contents().number).await?;
+                self.context.journal.retire(self.contents().number, plan.settled()).await?;
                 self.outcome = Some(plan.clone());
                 Ok(SegmentEvent::Retired)
             }
@@ -333,7 +331,6 @@ impl<'a> Run<'a> {
         let encoded = self.context.encoder.encode(job).await?;
         self.delivery.local_parts = encoded.plan.files.iter().map(|file| file.part).collect();
         self.delivery.statistics = encoded.files.into_iter().map(|file| (file.planned.part, file.columns)).collect();
-        self.delivery.quarantined_by_batch = encoded.quarantined_by_batch;
         Ok(encoded.plan)
     }
 
@@ -418,7 +415,7 @@ impl<'a> Run<'a> {
     /// Tells everybody, and removes the local files.
     fn finish(self) {
         let Self { context, delivery, outcome: Some(plan), .. } = self else { return };
-        let Delivery { contents, quarantined_by_batch, .. } = delivery;
+        let Delivery { contents, .. } = delivery;
         for planned in &plan.files {
             // A file that stays behind is removed at the next start.
             let _ = std::fs::remove_file(context.scratch.encoded_file(contents.number, planned.part));
@@ -439,7 +436,7 @@ impl<'a> Run<'a> {
         context.status.clear(&CLEARED_BY_SUCCESS);
         context.status.clear_for(&CLEARED_BY_TABLE, &contents.table);
         info!(rows, files, quarantined_rows = plan.quarantined_rows, "segment is in the lake");
-        context.outcomes.finish(contents.number, Outcome { files: plan.files, quarantined_by_batch });
+        context.outcomes.finish(contents.number, plan.settled());
     }
 }
 

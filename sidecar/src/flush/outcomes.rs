@@ -7,17 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-use crate::journal::control::PlannedFile;
+use crate::journal::control::Settled;
 use crate::limits::OUTCOMES_MAX;
-
-/// A segment that is in the lake.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Outcome {
-    /// Its files.
-    pub files: Vec<PlannedFile>,
-    /// Rows of each batch that went to quarantine, by the batch's sequence.
-    pub quarantined_by_batch: BTreeMap<u64, u64>,
-}
 
 /// The outcomes of segments.
 #[derive(Debug, Default)]
@@ -27,13 +18,13 @@ pub struct Outcomes {
 
 #[derive(Debug, Default)]
 struct Inner {
-    finished: BTreeMap<u64, Arc<Outcome>>,
-    waiting: HashMap<u64, Vec<oneshot::Sender<Arc<Outcome>>>>,
+    finished: BTreeMap<u64, Arc<Settled>>,
+    waiting: HashMap<u64, Vec<oneshot::Sender<Arc<Settled>>>>,
 }
 
 impl Outcomes {
     /// Tells everybody who waits for a segment, and whoever asks soon.
-    pub fn finish(&self, segment: u64, outcome: Outcome) {
+    pub fn finish(&self, segment: u64, outcome: Settled) {
         let outcome = Arc::new(outcome);
         let mut inner = self.inner();
         for waiting in inner.waiting.remove(&segment).unwrap_or_default() {
@@ -46,8 +37,13 @@ impl Outcomes {
         }
     }
 
+    /// What a segment became, if it is remembered.
+    pub fn of(&self, segment: u64) -> Option<Arc<Settled>> {
+        self.inner().finished.get(&segment).cloned()
+    }
+
     /// Answers when the segment is in the lake: at once if it is already.
-    pub fn wait(&self, segment: u64) -> oneshot::Receiver<Arc<Outcome>> {
+    pub fn wait(&self, segment: u64) -> oneshot::Receiver<Arc<Settled>> {
         let (sender, receiver) = oneshot::channel();
         let mut inner = self.inner();
         match inner.finished.get(&segment) {
@@ -76,7 +72,7 @@ mod tests {
     async fn those_who_ask_before_and_after_are_told_the_same() {
         let outcomes = Outcomes::default();
         let before = outcomes.wait(7);
-        let outcome = Outcome { quarantined_by_batch: BTreeMap::from([(3, 1)]), ..Outcome::default() };
+        let outcome = Settled { quarantined_by_batch: BTreeMap::from([(3, 1)]), ..Settled::default() };
         outcomes.finish(7, outcome.clone());
         assert_eq!(*before.await.expect("it was told"), outcome);
         assert_eq!(*outcomes.wait(7).await.expect("it is remembered"), outcome);
@@ -86,7 +82,7 @@ mod tests {
     fn only_the_newest_outcomes_are_kept() {
         let outcomes = Outcomes::default();
         for segment in 0..OUTCOMES_MAX as u64 + 5 {
-            outcomes.finish(segment, Outcome::default());
+            outcomes.finish(segment, Settled::default());
         }
         let inner = outcomes.inner();
         assert_eq!(inner.finished.len(), OUTCOMES_MAX);

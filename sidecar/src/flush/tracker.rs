@@ -216,7 +216,17 @@ mod tests {
 
     fn open(number: u64, rows: u64, body_bytes: u64) -> OpenSegment {
         let table = format!("t{number}");
-        OpenSegment { number, table, rows, body_bytes, columns: 1, partitions: 1, first_received_micros: 0 }
+        OpenSegment {
+            number,
+            epoch: 1,
+            sequences: 1..=1,
+            table,
+            rows,
+            body_bytes,
+            columns: 1,
+            partitions: 1,
+            first_received_micros: 0,
+        }
     }
 
     fn seal(segment: u64, reason: SealReason) -> Vec<FlushAction> {

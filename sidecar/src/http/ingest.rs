@@ -10,19 +10,27 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use serde::Serialize;
 
 use crate::decode::parse_partition_date;
-use crate::flush::outcomes::Outcome;
 use crate::flush::worker::FlushRequest;
 use crate::http::body::format_of;
-use crate::http::problem::Problem;
+use crate::http::problem::{Problem, ProblemKind};
 use crate::http::query::Query;
 use crate::http::state::AppState;
 use crate::intake::{Accepted, Submission};
-use crate::journal::control::FileRole;
-use crate::limits::LAKE_WAIT_DEFAULT;
+use crate::journal::Appended;
+use crate::journal::control::{FileRole, Settled};
+use crate::limits::{KEY_BYTES_MAX, LAKE_WAIT_DEFAULT};
+use crate::publish::key::{BatchId, SegmentName};
+
+/// The key by which a retry is told from another request.
+/// Source: draft-ietf-httpapi-idempotency-key-header-07.
+const KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// That the answer is that of an earlier request.
+const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 /// What an answer promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -88,10 +96,7 @@ async fn ingest(
         let detail = "on_invalid must be reject: a request with a record that does not fit is refused whole";
         return Err(Problem::at("?on_invalid", "illegal-value", detail));
     }
-    if headers.contains_key("idempotency-key") {
-        let detail = "Idempotency-Key is not supported yet; a key that is not honoured would promise what is not kept";
-        return Err(Problem::at("Idempotency-Key", "unsupported-header", detail));
-    }
+    let key = idempotency_key(&headers)?;
     let format = format_of(&headers)?;
     let partition_date = match query.get("partition_date") {
         Some(text) => Some(parse_partition_date(text).map_err(Problem::from_violation)?),
@@ -102,19 +107,47 @@ async fn ingest(
         format,
         table_name: query.get("table_name").map(str::to_owned),
         partition_date,
+        key,
         body: received.bytes.clone(),
     };
     let accepted = state.intake.accept(submission).await?;
     drop(received);
-    let outcome = match durability {
+    let settled = match durability {
         Durability::Lake => wait_for_lake(&state, &accepted, wait).await,
         Durability::Journal => None,
     };
-    Ok(answer(&state, accepted, outcome.as_deref()))
+    let is_replay = accepted.is_replay;
+    let mut response = answer(&state, accepted, settled.as_deref());
+    if is_replay {
+        response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+    }
+    Ok(response)
+}
+
+/// The request's idempotency key. The draft has it as a quoted string; without quotes it is taken too.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let mut values = headers.get_all(&KEY).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let text = value.to_str().ok().map(str::trim).unwrap_or_default();
+    let key = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
+    let is_key = (1..=KEY_BYTES_MAX).contains(&key.len())
+        && key.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\'));
+    match is_key && values.next().is_none() {
+        true => Ok(Some(key.to_owned())),
+        false => {
+            let detail = format!(
+                "Idempotency-Key must be given once, with 1 to {KEY_BYTES_MAX} visible ASCII characters without quotes and backslashes"
+            );
+            Err(Problem::new(ProblemKind::Malformed, detail))
+        }
+    }
 }
 
 /// Asks for a flush and waits; none at the deadline. The batch is acknowledged either way.
-async fn wait_for_lake(state: &AppState, accepted: &Accepted, wait: Duration) -> Option<Arc<Outcome>> {
+async fn wait_for_lake(state: &AppState, accepted: &Accepted, wait: Duration) -> Option<Arc<Settled>> {
+    if accepted.settled.is_some() {
+        return accepted.settled.clone();
+    }
     let segment = accepted.appended.segment;
     let outcome = state.outcomes.wait(segment);
     let asked = async {
@@ -125,10 +158,12 @@ async fn wait_for_lake(state: &AppState, accepted: &Accepted, wait: Duration) ->
     tokio::time::timeout(wait, asked).await.ok().flatten()
 }
 
-fn answer(state: &AppState, accepted: Accepted, outcome: Option<&Outcome>) -> Response {
-    let Accepted { table, rows, partition_date, appended } = accepted;
-    let batch = format!("{}-{}", state.journal.id(), appended.sequence);
-    let Some(outcome) = outcome else {
+fn answer(state: &AppState, accepted: Accepted, settled: Option<&Settled>) -> Response {
+    let Accepted { table, rows, partition_date, appended, .. } = accepted;
+    let Appended { sequence, segment, epoch } = appended;
+    let segment = SegmentName { journal: state.journal.id(), epoch, number: segment };
+    let batch = BatchId { table: table.clone(), partition_date, segment, sequence }.to_string();
+    let Some(settled) = settled else {
         let answer = Answer {
             status: "accepted",
             rows,
@@ -141,12 +176,12 @@ fn answer(state: &AppState, accepted: Accepted, outcome: Option<&Outcome>) -> Re
         };
         return (StatusCode::ACCEPTED, Json(answer)).into_response();
     };
-    let quarantined = outcome.quarantined_by_batch.get(&appended.sequence).copied().unwrap_or(0);
+    let quarantined = settled.quarantined_by_batch.get(&sequence).copied().unwrap_or(0);
     let holds_some = |role: FileRole| match role {
         FileRole::Main => u64::from(rows) > quarantined,
         FileRole::Quarantine => quarantined > 0,
     };
-    let files = outcome
+    let files = settled
         .files
         .iter()
         .filter(|file| holds_some(file.role))

@@ -10,6 +10,7 @@ mod guard;
 mod ingest;
 pub mod problem;
 mod query;
+mod receipts;
 mod report;
 pub mod server;
 pub mod state;
@@ -32,6 +33,7 @@ pub fn application_router(state: AppState) -> Router {
         .route("/ingest", post(ingest::batch))
         .route("/ingest/stream", post(ingest::stream))
         .route("/flush", post(flush::flush))
+        .route("/receipts/{batch}", get(receipts::receipt))
         .route("/drain", post(drain::drain));
     let guarded = finished(with_reports(router), state).layer(middleware::from_fn(guard::only_this_host));
     guarded.layer(middleware::from_fn(unread::read_the_rest))
@@ -69,6 +71,7 @@ async fn count_requests(state: State<AppState>, request: Request, next: Next) ->
         Some("/ingest") => "ingest",
         Some("/ingest/stream") => "ingest_stream",
         Some("/flush") => "flush",
+        Some("/receipts/{batch}") => "receipts",
         Some("/tables") => "tables",
         Some("/health" | "/livez" | "/readyz" | "/metrics") => "probe",
         _ => "other",

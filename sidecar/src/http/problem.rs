@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::decode::{DecodeError, Kind, Violation};
 use crate::intake::IntakeError;
 use crate::journal::error::AppendError;
+use crate::journal::keys::KeyError;
 
 /// Whether what a client sent is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -42,6 +43,12 @@ pub enum ProblemKind {
     Unsupported,
     /// Well-formed, but illegal.
     Illegal,
+    /// The idempotency key is that of a request under way.
+    KeyInFlight,
+    /// The idempotency key was used for something else.
+    KeyReused,
+    /// The lake was asked and does not answer.
+    LakeAway,
     /// The journal is at its bound.
     JournalFull,
     /// The process ends.
@@ -57,7 +64,7 @@ pub enum ProblemKind {
 impl ProblemKind {
     /// Every kind, for the test of the table.
     #[cfg(test)]
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 16] = [
         Self::Malformed,
         Self::Foreign,
         Self::NotFound,
@@ -66,6 +73,9 @@ impl ProblemKind {
         Self::TooLarge,
         Self::Unsupported,
         Self::Illegal,
+        Self::KeyInFlight,
+        Self::KeyReused,
+        Self::LakeAway,
         Self::JournalFull,
         Self::Draining,
         Self::Busy,
@@ -93,6 +103,11 @@ impl ProblemKind {
             Self::Illegal => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "illegal", "The request is well-formed and not legal", None)
             }
+            Self::KeyInFlight => (StatusCode::CONFLICT, "key-in-flight", "The same request is under way", Some(1)),
+            Self::KeyReused => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "key-reused", "The key was used for another request", None)
+            }
+            Self::LakeAway => (StatusCode::SERVICE_UNAVAILABLE, "lake-away", "The lake does not answer", Some(5)),
             Self::JournalFull => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "journal-full",
@@ -190,6 +205,14 @@ impl From<IntakeError> for Problem {
         match error {
             IntakeError::Decode(error) => error.into(),
             IntakeError::Draining => Self::new(ProblemKind::Draining, detail),
+            IntakeError::Key(error) => {
+                // What the request under way appends is what this one brought.
+                let (kind, outcome) = match error {
+                    KeyError::InFlight => (ProblemKind::KeyInFlight, Outcome::Unknown),
+                    KeyError::Reused => (ProblemKind::KeyReused, Outcome::Refused),
+                };
+                Self { outcome, ..Self::new(kind, detail) }
+            }
             IntakeError::Busy => Self::new(ProblemKind::Busy, detail),
             IntakeError::Internal => Self::new(ProblemKind::Internal, detail),
             IntakeError::Append(error) => {
@@ -247,7 +270,8 @@ mod tests {
         for kind in ProblemKind::ALL {
             let (status, _, _, retry_after) = kind.row();
             assert!(status.is_client_error() || status.is_server_error(), "{kind:?}");
-            assert_eq!(retry_after.is_some(), status == StatusCode::SERVICE_UNAVAILABLE, "{kind:?}");
+            let may_be_retried = matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::CONFLICT);
+            assert_eq!(retry_after.is_some(), may_be_retried, "{kind:?}");
         }
     }
 

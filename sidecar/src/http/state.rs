@@ -16,6 +16,8 @@ use crate::intake::Intake;
 use crate::journal::Journal;
 use crate::leaving::Leaving;
 use crate::metrics::Metrics;
+use crate::publish::key::Prefix;
+use crate::publish::store::Store;
 use crate::schema::registry::Registry;
 use crate::status::Status;
 
@@ -57,6 +59,10 @@ pub struct AppState {
     pub identity: Arc<Identity>,
     /// Bodies in flight.
     pub in_flight: InFlight,
+    /// The lake, for receipts.
+    pub store: Store,
+    /// Where in the lake.
+    pub prefix: Prefix,
     /// What keys are below: `s3://<bucket>/` or a directory with a slash at its end.
     pub location: Arc<str>,
 }

@@ -39,6 +39,7 @@ fn submission(lines: &str) -> Submission {
         format: Format::Ndjson,
         table_name: Some("events".to_owned()),
         partition_date: None,
+        key: None,
         body: Bytes::from(lines.to_owned()),
     }
 }

@@ -18,10 +18,12 @@ use tracing::{error, info};
 
 use crate::clock::SharedClock;
 use crate::journal::batch::Batch;
-use crate::journal::control::{Plan, Seal, SealReason};
+use crate::journal::control::{Plan, Seal, SealReason, Settled};
 use crate::journal::directory::{JournalDirectory, fsync_directory, log_path};
 use crate::journal::error::{AppendError, JournalError};
 use crate::journal::frame::{FRAME_HEADER_BYTES, FrameKind, LogHeader};
+use crate::journal::key_log::KeyLog;
+use crate::journal::keys::{KeyClaim, KeyedBatch, Keys};
 use crate::journal::reserve::Reserve;
 use crate::journal::segment::Contents;
 use crate::journal::view::{JournalView, OpenSegment, SealedSegment};
@@ -37,6 +39,8 @@ pub struct Appended {
     pub sequence: u64,
     /// The segment that it is part of.
     pub segment: u64,
+    /// The epoch in which that segment was begun.
+    pub epoch: u64,
 }
 
 /// A segment that takes no more batches.
@@ -60,6 +64,8 @@ pub(super) enum Command {
         batch: Box<Batch>,
         /// Its schema.
         schema: Schema,
+        /// Its key, which is the request's alone until then.
+        claim: Option<KeyClaim>,
         /// The answer.
         reply: Reply<Appended>,
     },
@@ -85,6 +91,8 @@ pub(super) enum Command {
     Retire {
         /// The segment.
         segment: u64,
+        /// What it became.
+        settled: Arc<Settled>,
         /// The answer.
         reply: Reply<()>,
     },
@@ -92,7 +100,7 @@ pub(super) enum Command {
 
 /// An answer that waits for the sync of its group.
 enum Pending {
-    Append(Reply<Appended>, Appended),
+    Append(Reply<Appended>, Appended, Option<(KeyClaim, KeyedBatch)>),
     Seal(Reply<Option<Sealed>>, Option<Sealed>),
     Done(Reply<()>),
 }
@@ -113,6 +121,8 @@ pub(super) struct Committer {
     pub(super) next_segment: u64,
     pub(super) open: HashMap<String, Contents>,
     pub(super) sealed: BTreeMap<u64, SealedSegment>,
+    pub(super) keys: Keys,
+    pub(super) key_log: KeyLog,
     /// Most that the journal's files may take. Unit: bytes.
     pub(super) cap_bytes: u64,
     pub(super) log_file_bytes: u64,
@@ -153,7 +163,10 @@ impl Committer {
                 continue;
             }
             retired |= matches!(command, Command::Retire { .. });
-            pending.extend(self.gather(command));
+            match self.gather(command) {
+                Ok(gathered) => pending.extend(gathered),
+                Err(error) => outcome = Err(error),
+            }
         }
         let outcome = outcome.and_then(|()| self.timed_sync());
         let outcome = outcome.and_then(|()| if retired { self.remove_retired_files() } else { Ok(()) });
@@ -181,10 +194,14 @@ impl Committer {
     }
 
     /// Gathers a command's frames; what needs none, or cannot be taken, is answered at once.
-    fn gather(&mut self, command: Command) -> Option<Pending> {
-        match command {
-            Command::Append { batch, schema, reply } => match self.append(&batch, &schema) {
-                Ok(appended) => Some(Pending::Append(reply, appended)),
+    fn gather(&mut self, command: Command) -> Result<Option<Pending>, JournalError> {
+        Ok(match command {
+            Command::Append { batch, schema, claim, reply } => match self.append(&batch, &schema) {
+                Ok(appended) => {
+                    let Appended { sequence, segment, epoch } = appended;
+                    let keyed = KeyedBatch::of(&batch, sequence, segment, epoch).map(|(_, keyed)| keyed);
+                    Some(Pending::Append(reply, appended, claim.zip(keyed)))
+                }
                 Err(error) => {
                     let _ = reply.send(Err(error));
                     None
@@ -196,12 +213,17 @@ impl Committer {
                 self.push(FrameKind::Plan, segment, &payload);
                 Some(Pending::Done(reply))
             }
-            Command::Retire { segment, reply } => {
+            Command::Retire { segment, settled, reply } => {
+                // Before the frame after which the batches with the keys may go.
+                if let Some(record) = self.keys.settle(segment, &settled) {
+                    self.key_log.keep(&record, &mut self.reserve)?;
+                    self.key_log.compact_if_worth(&self.keys, &mut self.reserve)?;
+                }
                 self.push(FrameKind::Retire, segment, b"{}");
                 self.sealed.remove(&segment);
                 Some(Pending::Done(reply))
             }
-        }
+        })
     }
 
     fn append(&mut self, batch: &Batch, schema: &Schema) -> Result<Appended, AppendError> {
@@ -236,7 +258,7 @@ impl Committer {
         };
         self.log.push_batch(sequence, segment.number, batch);
         segment.add(sequence, self.log.position(), batch, schema);
-        Ok(Appended { sequence, segment: segment.number })
+        Ok(Appended { sequence, segment: segment.number, epoch: segment.epoch })
     }
 
     fn seal(&mut self, segment: u64, reason: SealReason) -> Option<Sealed> {
@@ -353,7 +375,13 @@ impl Pending {
     /// Whoever asked may be gone (a client that hung up); what was written stays all the same.
     fn succeed(self) {
         match self {
-            Self::Append(reply, appended) => drop(reply.send(Ok(appended))),
+            Self::Append(reply, appended, keyed) => {
+                // Here and not by who asked, who may be gone: the batch is in the journal, and its key with it.
+                if let Some((claim, batch)) = keyed {
+                    claim.accepted(batch);
+                }
+                drop(reply.send(Ok(appended)));
+            }
             Self::Seal(reply, sealed) => drop(reply.send(Ok(sealed))),
             Self::Done(reply) => drop(reply.send(Ok(()))),
         }
@@ -361,7 +389,7 @@ impl Pending {
 
     fn fail(self, error: &AppendError) {
         match self {
-            Self::Append(reply, _) => drop(reply.send(Err(error.clone()))),
+            Self::Append(reply, ..) => drop(reply.send(Err(error.clone()))),
             Self::Seal(reply, _) => drop(reply.send(Err(error.clone()))),
             Self::Done(reply) => drop(reply.send(Err(error.clone()))),
         }

@@ -3,9 +3,13 @@
 //!
 //! Owns: their shape. Does not own: when they are written.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::journal::keys::{KeyName, KeyedBatch};
 use crate::schema::{Fingerprint, Schema};
 
 /// Why a segment was sealed.
@@ -97,6 +101,98 @@ pub struct PlannedFile {
     pub row_digest: String,
 }
 
+/// A file that is in the lake, as far as an answer tells of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettledFile {
+    /// The key of the object in the lake.
+    pub key: String,
+    /// What it holds.
+    pub role: FileRole,
+    /// The day of its folder.
+    pub partition_date: NaiveDate,
+    /// Rows in it.
+    pub rows: u64,
+}
+
+/// What a segment became, as far as answers tell of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settled {
+    /// Its files.
+    pub files: Vec<SettledFile>,
+    /// Records of each batch that went to quarantine, by the batch's sequence.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub quarantined_by_batch: BTreeMap<u64, u64>,
+}
+
+/// The keys of a retired segment, with what became of it: an entry of the key log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyRecord {
+    /// The epoch in which the segment was begun.
+    pub epoch: u64,
+    /// The segment's number.
+    pub segment: u64,
+    /// Its table.
+    pub table: String,
+    /// What it became.
+    pub settled: Settled,
+    /// The keys of its batches.
+    pub keys: Vec<KeyEntry>,
+}
+
+/// An idempotency key whose batch is in the lake.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyEntry {
+    /// The first half of the key's SHA-256, hex.
+    pub key: String,
+    /// What the key stands for: SHA-256, hex.
+    pub digest: String,
+    /// Sequence of its batch.
+    pub sequence: u64,
+    /// Records of its batch.
+    pub rows: u32,
+    /// The day under which they lie.
+    pub partition_date: NaiveDate,
+    /// When the batch was received. Unit: microseconds since 1970.
+    pub received_micros: i64,
+}
+
+impl KeyEntry {
+    /// The entry of a key.
+    pub fn of(name: KeyName, batch: &KeyedBatch) -> Self {
+        Self {
+            key: name.to_hex(),
+            digest: super::hex(&batch.digest),
+            sequence: batch.sequence,
+            rows: batch.rows,
+            partition_date: batch.partition_date,
+            received_micros: batch.received_micros,
+        }
+    }
+}
+
+impl KeyRecord {
+    /// The keys that it holds; one that cannot be read is left out.
+    pub fn into_batches(self) -> Vec<(KeyName, KeyedBatch)> {
+        let Self { epoch, segment, table, settled, keys } = self;
+        let (table, settled): (Arc<str>, _) = (table.into(), Arc::new(settled));
+        let batch = |entry: KeyEntry| {
+            let batch = KeyedBatch {
+                digest: super::bytes_of_hex(&entry.digest)?,
+                table: Arc::clone(&table),
+                rows: entry.rows,
+                partition_date: entry.partition_date,
+                received_micros: entry.received_micros,
+                sequence: entry.sequence,
+                segment,
+                epoch,
+                settled: Some(Arc::clone(&settled)),
+            };
+            Some((KeyName::from_hex(&entry.key)?, batch))
+        };
+        keys.into_iter().filter_map(batch).collect()
+    }
+}
+
 /// A record that goes to quarantine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QuarantinedRow {
@@ -123,6 +219,25 @@ pub struct Plan {
     pub quarantined: Vec<QuarantinedRow>,
     /// How many records are in its quarantine file.
     pub quarantined_rows: u64,
+    /// Records of each batch in its quarantine file, by the batch's sequence. Absent in a plan of an earlier build.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub quarantined_by_batch: BTreeMap<u64, u64>,
+}
+
+impl Plan {
+    /// What answers tell of the segment once it is in the lake.
+    pub fn settled(&self) -> Settled {
+        let file = |file: &PlannedFile| SettledFile {
+            key: file.key.clone(),
+            role: file.role,
+            partition_date: file.partition_date,
+            rows: file.rows,
+        };
+        Settled {
+            files: self.files.iter().map(file).collect(),
+            quarantined_by_batch: self.quarantined_by_batch.clone(),
+        }
+    }
 }
 
 /// Quarantined records that a plan lists one by one. The verdict on each is a pure function of the segment and the

@@ -43,15 +43,20 @@ impl JournalDirectory {
 
     /// The numbers of the log files in it, ascending.
     pub fn log_files(&self) -> Result<Vec<u64>, JournalError> {
-        let failed = |source| JournalError::OpenDirectory { path: self.path.clone(), source };
-        let mut numbers = Vec::new();
-        for entry in fs::read_dir(&self.path).map_err(failed)? {
-            let name = entry.map_err(failed)?.file_name();
-            numbers.extend(name.to_str().and_then(number_of_log));
-        }
-        numbers.sort_unstable();
-        Ok(numbers)
+        log_files_in(&self.path)
     }
+}
+
+/// The numbers of the log files in a folder, ascending.
+pub fn log_files_in(folder: &Path) -> Result<Vec<u64>, JournalError> {
+    let failed = |source| JournalError::OpenDirectory { path: folder.to_owned(), source };
+    let mut numbers = Vec::new();
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        numbers.extend(name.to_str().and_then(number_of_log));
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
 }
 
 /// Where log file `number` lies in `directory`.

@@ -35,6 +35,8 @@ pub enum FrameKind {
     Plan,
     /// A segment is in the lake, verified and described.
     Retire,
+    /// The idempotency keys of a retired segment; in the key log alone.
+    Keys,
     /// A code that this build does not know. The frame's length can be believed, its payload cannot be used.
     Unknown(u8),
 }
@@ -47,6 +49,7 @@ impl FrameKind {
             Self::Seal => 3,
             Self::Plan => 4,
             Self::Retire => 5,
+            Self::Keys => 6,
             Self::Unknown(code) => code,
         }
     }
@@ -58,6 +61,7 @@ impl FrameKind {
             3 => Self::Seal,
             4 => Self::Plan,
             5 => Self::Retire,
+            6 => Self::Keys,
             code => Self::Unknown(code),
         }
     }

@@ -7,6 +7,7 @@
 //! directory (lock, names) ── frame (bytes) ── batch, control (payloads)
 //!        recovery (read all, once) ──> segment (contents, states) ──> commit (the one writing thread) ──> writer
 //!                                                                       │
+//!                                   keys, key_log ──┤
 //!                                                    view (snapshot) <──┘ reserve  reader (a segment's batches)
 //! ```
 
@@ -16,6 +17,8 @@ pub mod control;
 pub mod directory;
 pub mod error;
 pub mod frame;
+mod key_log;
+pub mod keys;
 pub mod reader;
 pub mod recovery;
 pub mod reserve;
@@ -33,15 +36,19 @@ use tracing::info;
 pub use commit::{Appended, Sealed};
 
 use crate::clock::SharedClock;
-use crate::limits::{JOURNAL_QUEUE_MAX, JOURNAL_RESERVE_BYTES, JOURNAL_SHARE_PERCENT, LOG_FILE_BYTES};
+use crate::limits::{
+    JOURNAL_QUEUE_MAX, JOURNAL_RESERVE_BYTES, JOURNAL_SHARE_PERCENT, KEY_AGE_AT_START_MAX, LOG_FILE_BYTES,
+};
 use crate::metrics::Metrics;
 use crate::schema::Schema;
 use batch::Batch;
 use commit::{Command, Committer};
-use control::{Plan, SealReason};
+use control::{KeyRecord, Plan, SealReason, Settled};
 use directory::JournalDirectory;
 use error::{AppendError, JournalError};
 use frame::LogHeader;
+use key_log::KeyLog;
+use keys::{KeyClaim, Keys};
 use recovery::{Recovered, RecoveredSegment};
 use reserve::Reserve;
 use segment::{SegmentEvent, SegmentState};
@@ -63,6 +70,7 @@ pub struct Journal {
     commands: mpsc::Sender<Command>,
     view: watch::Receiver<Arc<JournalView>>,
     failed: watch::Receiver<bool>,
+    keys: Keys,
     directory: Arc<Path>,
     id: [u8; 16],
 }
@@ -92,15 +100,32 @@ impl Journal {
     ) -> Result<OpenedJournal, JournalError> {
         let directory = JournalDirectory::open(&options.directory)?;
         let mut reserve = Reserve::open(directory.path(), JOURNAL_RESERVE_BYTES);
-        let recovered = recovery::recover(&directory, &mut reserve)?;
+        let mut recovered = recovery::recover(&directory, &mut reserve)?;
         let header = next_header(&recovered);
+        let keys = Keys::new(Arc::clone(&clock), Arc::clone(&metrics));
+        let young_micros = (clock.now() - KEY_AGE_AT_START_MAX).timestamp_micros();
+        let (mut key_log, found, damaged_keys) = KeyLog::open(directory.path(), header.journal)?;
+        let settled = found.into_iter().flat_map(KeyRecord::into_batches);
+        // Where a crash has left a key in both, what its batch says is the later state.
+        for (name, batch) in settled.chain(std::mem::take(&mut recovered.keys)) {
+            if batch.received_micros > young_micros {
+                keys.remember(name, batch);
+            }
+        }
+        key_log.compact(&keys.records(), &mut reserve)?;
         let log = LogWriter::create(directory.path(), header.clone(), &mut reserve)?;
         let cap_bytes = options.size_limit_bytes / 100 * JOURNAL_SHARE_PERCENT;
         let (commands_sender, commands) = mpsc::channel(JOURNAL_QUEUE_MAX);
         let (view_sender, view) = watch::channel(Arc::default());
         let (failed_sender, failed) = watch::channel(false);
-        let journal =
-            Self { commands: commands_sender, view, failed, directory: directory.path().into(), id: header.journal };
+        let journal = Self {
+            commands: commands_sender,
+            view,
+            failed,
+            keys: keys.clone(),
+            directory: directory.path().into(),
+            id: header.journal,
+        };
         let mut committer = Committer {
             directory,
             clock,
@@ -115,6 +140,8 @@ impl Journal {
             next_segment: recovered.next_segment,
             open: HashMap::new(),
             sealed: BTreeMap::new(),
+            keys,
+            key_log,
             cap_bytes,
             // A small volume has small files, so that retired segments give their space back in small steps.
             log_file_bytes: LOG_FILE_BYTES.min(cap_bytes / 8),
@@ -124,15 +151,15 @@ impl Journal {
             .name("journal".to_owned())
             .spawn(move || committer.run())
             .map_err(JournalError::StartThread)?;
-        Ok(OpenedJournal { journal, segments, damaged: recovered.damaged, thread })
+        Ok(OpenedJournal { journal, segments, damaged: recovered.damaged + damaged_keys, thread })
     }
 
-    /// Journals a batch.
+    /// Journals a batch; the claim of its key, if it has one, is settled with it.
     ///
     /// # Errors
     /// See [`AppendError`]; all but `Unknown` mean that nothing was appended.
-    pub async fn append(&self, batch: Batch, schema: Schema) -> Result<Appended, AppendError> {
-        self.ask(|reply| Command::Append { batch: Box::new(batch), schema, reply }).await
+    pub async fn append(&self, batch: Batch, schema: Schema, claim: Option<KeyClaim>) -> Result<Appended, AppendError> {
+        self.ask(|reply| Command::Append { batch: Box::new(batch), schema, claim, reply }).await
     }
 
     /// Seals a segment; none if it is not open any more.
@@ -151,12 +178,18 @@ impl Journal {
         self.ask(|reply| Command::Plan { segment, plan: Box::new(plan), reply }).await
     }
 
-    /// Writes that a segment is in the lake, verified and described, and removes the log files that no segment needs.
+    /// Writes that a segment is in the lake, verified and described, keeps its keys, and removes the log files that no
+    /// segment needs.
     ///
     /// # Errors
     /// The journal failed.
-    pub async fn retire(&self, segment: u64) -> Result<(), AppendError> {
-        self.ask(|reply| Command::Retire { segment, reply }).await
+    pub async fn retire(&self, segment: u64, settled: Settled) -> Result<(), AppendError> {
+        self.ask(|reply| Command::Retire { segment, settled: Arc::new(settled), reply }).await
+    }
+
+    /// The idempotency keys of its batches.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
     }
 
     async fn ask<T>(
@@ -248,6 +281,16 @@ pub fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+/// The bytes of lower-case or upper-case hex; none if it is no hex of this length.
+pub fn bytes_of_hex<const LENGTH: usize>(text: &str) -> Option<[u8; LENGTH]> {
+    let pair = |at: usize| u8::from_str_radix(text.get(at * 2..at * 2 + 2)?, 16).ok();
+    if text.len() != LENGTH * 2 || !text.is_ascii() {
+        return None;
+    }
+    let bytes: Option<Vec<u8>> = (0..LENGTH).map(pair).collect();
+    bytes?.try_into().ok()
 }
 
 #[cfg(test)]

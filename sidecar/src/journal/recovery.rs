@@ -8,7 +8,7 @@
 //! `damaged/`, what stands before and behind it is kept, and the caller is told. Damage without a usable frame in
 //! between is one place.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
@@ -21,9 +21,11 @@ use crate::journal::control::{Plan, SchemaFrame, Seal};
 use crate::journal::directory::{JournalDirectory, fsync_directory, log_path, make_private_directory};
 use crate::journal::error::JournalError;
 use crate::journal::frame::{FrameHeader, FrameKind, LogHeader};
+use crate::journal::keys::{KeyName, KeyedBatch};
 use crate::journal::reader::{Entry, LogReader};
 use crate::journal::reserve::Reserve;
 use crate::journal::segment::{Contents, Position, SegmentEvent, SegmentState};
+use crate::limits::KEYS_MAX;
 use crate::schema::{Fingerprint, Schema};
 
 /// A segment that was found.
@@ -48,6 +50,8 @@ pub struct Recovered {
     pub next_segment: u64,
     /// The segments that are not retired, oldest first.
     pub segments: Vec<RecoveredSegment>,
+    /// The keys of their batches, oldest first.
+    pub keys: Vec<(KeyName, KeyedBatch)>,
     /// Places where bytes were no frames or frames could not be used.
     pub damaged: u64,
 }
@@ -75,6 +79,7 @@ pub fn recover(directory: &JournalDirectory, reserve: &mut Reserve) -> Result<Re
         files,
         next_sequence: scan.next_sequence,
         next_segment: scan.next_segment,
+        keys: scan.keys.into_iter().filter(|(_, batch)| scan.segments.contains_key(&batch.segment)).collect(),
         segments: scan.segments.into_values().collect(),
         damaged: scan.damaged,
     })
@@ -105,6 +110,8 @@ struct Scan<'a> {
     /// Whether `schemas` has those of the later files too.
     has_later_schemas: bool,
     segments: BTreeMap<u64, RecoveredSegment>,
+    /// Keys of the newest batches, of segments that are retired too: those are taken out at the end.
+    keys: VecDeque<(KeyName, KeyedBatch)>,
     next_sequence: u64,
     next_segment: u64,
     damaged: u64,
@@ -140,6 +147,7 @@ impl<'a> Scan<'a> {
             schemas: HashMap::new(),
             has_later_schemas: false,
             segments: BTreeMap::new(),
+            keys: VecDeque::new(),
             next_sequence: 1,
             next_segment: 1,
             damaged: 0,
@@ -237,7 +245,7 @@ impl<'a> Scan<'a> {
                 Err(_) => Ok(false),
             },
             FrameKind::Retire => self.retire(frame.segment),
-            FrameKind::Unknown(_) => Ok(false),
+            FrameKind::Keys | FrameKind::Unknown(_) => Ok(false),
         }
     }
 
@@ -266,6 +274,10 @@ impl<'a> Scan<'a> {
             state: SegmentState::Open,
         });
         segment.contents.add(frame.sequence, Position { file: log.file, offset: end }, &batch, schema);
+        self.keys.extend(KeyedBatch::of(&batch, frame.sequence, frame.segment, segment.contents.epoch));
+        if self.keys.len() > KEYS_MAX {
+            self.keys.pop_front();
+        }
         Ok(true)
     }
 

@@ -243,7 +243,14 @@ mod tests {
     }
 
     fn plan(schema_version: u32) -> Plan {
-        Plan { seal: seal(), schema_version, files: vec![], quarantined: vec![], quarantined_rows: 0 }
+        Plan {
+            seal: seal(),
+            schema_version,
+            files: vec![],
+            quarantined: vec![],
+            quarantined_rows: 0,
+            quarantined_by_batch: BTreeMap::new(),
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Owns: the snapshot that is replaced after each group commit, before its answers go out. Does not own: the state.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::journal::segment::Contents;
@@ -24,6 +25,10 @@ pub struct JournalView {
 pub struct OpenSegment {
     /// Its number.
     pub number: u64,
+    /// The epoch in which it was begun.
+    pub epoch: u64,
+    /// Sequences of its first and last batch.
+    pub sequences: RangeInclusive<u64>,
     /// Its table.
     pub table: String,
     /// Records in it.
@@ -43,6 +48,10 @@ pub struct OpenSegment {
 pub struct SealedSegment {
     /// Its number.
     pub number: u64,
+    /// The epoch in which it was begun.
+    pub epoch: u64,
+    /// Sequences of its first and last batch.
+    pub sequences: RangeInclusive<u64>,
     /// Its table.
     pub table: Arc<str>,
     /// Records in it.
@@ -60,6 +69,8 @@ impl OpenSegment {
     pub fn of(contents: &Contents) -> Self {
         Self {
             number: contents.number,
+            epoch: contents.epoch,
+            sequences: contents.first_sequence..=contents.last_sequence,
             table: contents.table.clone(),
             rows: contents.rows,
             body_bytes: contents.body_bytes,
@@ -75,6 +86,8 @@ impl SealedSegment {
     pub fn of(contents: &Contents) -> Self {
         Self {
             number: contents.number,
+            epoch: contents.epoch,
+            sequences: contents.first_sequence..=contents.last_sequence,
             table: contents.table.as_str().into(),
             rows: contents.rows,
             body_bytes: contents.body_bytes,

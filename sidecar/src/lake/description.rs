@@ -3,10 +3,11 @@
 //! Owns: the object's shape, putting it create-only, finding it. Upholds I2: a segment is retired once each of its
 //! files has one. Does not own: the file.
 
-use chrono::{DateTime, Datelike, Utc};
+use chrono::{DateTime, Datelike, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::journal::control::{FileRole, Plan, PlannedFile};
+use crate::limits::DESCRIPTIONS_MAX;
 use crate::publish::PublishError;
 use crate::publish::error::{StoreError, StoreErrorKind};
 use crate::publish::key::{Prefix, SegmentName};
@@ -105,6 +106,11 @@ impl Description {
         }
     }
 
+    /// The day of its folder; none if it is no date.
+    pub fn partition_date(&self) -> Option<NaiveDate> {
+        NaiveDate::from_ymd_opt(self.year, self.month, self.day)
+    }
+
     /// Whether it describes the file that was planned: the same rows under the same key.
     fn is_of(&self, planned: &PlannedFile) -> bool {
         self.key == planned.key && self.rows == planned.rows && self.row_digest == planned.row_digest
@@ -131,6 +137,31 @@ pub async fn describe(
     }
     let detail = "another writer is at the key".to_owned();
     Err(StoreError { kind: StoreErrorKind::Unverified, action: "describe", key, detail }.into())
+}
+
+/// The descriptions of a segment's files, by part; none if the segment is not in the lake, or not yet.
+///
+/// # Errors
+/// The lake did not say, or what is there is no description.
+pub async fn descriptions_of(
+    store: &Store,
+    prefix: &Prefix,
+    table: &str,
+    segment: &SegmentName,
+) -> Result<Vec<Description>, StoreError> {
+    let mut found = Vec::new();
+    for part in 0..DESCRIPTIONS_MAX {
+        let key = prefix.description(table, segment, part);
+        let Some(content) = store.get(&key).await? else { break };
+        let description = serde_json::from_slice(&content).map_err(|error| StoreError {
+            kind: StoreErrorKind::Unexpected,
+            action: "read",
+            key,
+            detail: error.to_string(),
+        })?;
+        found.push(description);
+    }
+    Ok(found)
 }
 
 /// Whether a file of a segment is described: then it is in the lake, or was and may have been compacted since, and

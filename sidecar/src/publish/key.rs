@@ -28,6 +28,49 @@ impl std::fmt::Display for SegmentName {
     }
 }
 
+/// Which accepted request: everything that is needed to find it again, in the journal or in the lake.
+///
+/// Shape: `<table>-<partition date, YYYYMMDD>-<journal, 32 hex>-<epoch, 16 hex>-<segment>-<sequence>`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchId {
+    /// The table.
+    pub table: String,
+    /// The day under which its records lie.
+    pub partition_date: NaiveDate,
+    /// The segment that it is part of.
+    pub segment: SegmentName,
+    /// Its sequence in the journal.
+    pub sequence: u64,
+}
+
+impl std::fmt::Display for BatchId {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { table, partition_date, segment, sequence } = self;
+        write!(formatter, "{table}-{}-{segment}-{sequence}", partition_date.format("%Y%m%d"))
+    }
+}
+
+impl BatchId {
+    /// Reads an id; none if it is not one. No name of a table holds a `-`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let parts: Vec<_> = text.split('-').collect();
+        let &[table, date, journal, epoch, number, sequence] = parts.as_slice() else { return None };
+        let is_hex = |text: &str, length: usize| {
+            text.len() == length && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        };
+        if !is_hex(journal, 32) || !is_hex(epoch, 16) || crate::decode::check_table_name(table).is_err() {
+            return None;
+        }
+        let segment = SegmentName {
+            journal: journal.to_owned(),
+            epoch: u64::from_str_radix(epoch, 16).ok()?,
+            number: number.parse().ok()?,
+        };
+        let partition_date = NaiveDate::parse_from_str(date, "%Y%m%d").ok()?;
+        Some(Self { table: table.to_owned(), partition_date, segment, sequence: sequence.parse().ok()? })
+    }
+}
+
 impl Prefix {
     /// A prefix; none if it is not one (see `lakeingest_crds::sidecar_config::is_prefix`).
     pub fn new(prefix: &str) -> Option<Self> {
@@ -120,6 +163,24 @@ mod tests {
             prefix.data_file(FileRole::Quarantine, "events", date, sealed_at, &segment, 3),
             "data/_quarantine/events/year=2025/month=1/day=8/data_100530_0123456789abcdef0123456789abcdef-00000000000000fe-12-3.parquet"
         );
+    }
+
+    #[test]
+    fn a_batchs_id_is_read_as_it_was_written_and_nothing_else_is_one() {
+        let id = BatchId {
+            table: "events".to_owned(),
+            partition_date: NaiveDate::from_ymd_opt(2026, 1, 8).expect("the date exists"),
+            segment: SegmentName { journal: "0f".repeat(16), epoch: 0xfe, number: 12 },
+            sequence: 345,
+        };
+        let text = id.to_string();
+        assert_eq!(text, format!("events-20260108-{}-00000000000000fe-12-345", "0f".repeat(16)));
+        assert_eq!(BatchId::parse(&text), Some(id));
+        for wrong in
+            ["", "events", &text.replace("0f0f", "zz0f"), &text.replace("events", "../x"), &format!("{text}-1")]
+        {
+            assert_eq!(BatchId::parse(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

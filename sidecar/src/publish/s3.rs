@@ -22,7 +22,7 @@ use object_store::{ClientOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptio
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncReadExt;
 
-use crate::journal::hex;
+use crate::journal::{bytes_of_hex, hex};
 use crate::limits::{LAKE_OBJECT_BYTES_MAX, LAKE_REQUEST_TIMEOUT, UPLOAD_FLOOR_BYTES_PER_SECOND, UPLOAD_GRACE};
 use crate::publish::credentials::FileCredentials;
 use crate::publish::error::{StoreError, StoreErrorKind};
@@ -345,12 +345,6 @@ fn chunks_of(file: tokio::fs::File) -> impl futures::Stream<Item = std::io::Resu
     })
 }
 
-fn bytes_of_hex(text: &str) -> Option<[u8; 32]> {
-    let pair = |at: usize| u8::from_str_radix(text.get(at * 2..at * 2 + 2)?, 16).ok();
-    let bytes: Option<Vec<u8>> = (0..32).map(pair).collect();
-    bytes?.try_into().ok()
-}
-
 fn unexpected(action: &'static str, key: &str, detail: &str) -> StoreError {
     StoreError { kind: StoreErrorKind::Unexpected, action, key: key.to_owned(), detail: detail.to_owned() }
 }
@@ -378,12 +372,5 @@ mod tests {
             assert!(check_endpoint(wrong, true).is_err(), "{wrong}");
         }
         assert!(check_endpoint("https://[::1]:9000", true).is_ok());
-    }
-
-    #[test]
-    fn a_digest_is_read_from_hex() {
-        assert_eq!(bytes_of_hex(&"0f".repeat(32)), Some([15; 32]));
-        assert_eq!(bytes_of_hex("0f"), None);
-        assert_eq!(bytes_of_hex(&"zz".repeat(32)), None);
     }
 }

@@ -84,8 +84,8 @@ impl Parts {
                 Arc::clone(&registry),
                 Arc::clone(&clock),
             ),
-            store,
-            prefix,
+            store: store.clone(),
+            prefix: prefix.clone(),
             registry: Arc::clone(&registry),
             encoder: Encoder::start(scratch.clone())?,
             scratch,
@@ -110,6 +110,8 @@ impl Parts {
                 pod: settings.pod.clone(),
             }),
             in_flight: InFlight::default(),
+            store,
+            prefix,
             location: location.into(),
         };
         let recovered =

@@ -117,7 +117,7 @@ impl Process {
                 present: vec![true],
                 body: Bytes::from_static(b"{\"n\":1}\n{\"n\":2}"),
             };
-            segment = self.context.journal.append(batch, schema.clone()).await.expect("there is room").segment;
+            segment = self.context.journal.append(batch, schema.clone(), None).await.expect("there is room").segment;
         }
         let sealed = self.context.journal.seal(segment, SealReason::Age).await.expect("the disk works");
         let Sealed { contents, seal } = sealed.expect("it is open");

@@ -1,0 +1,385 @@
+//! Idempotency keys: which requests this journal has accepted, so that a retry is answered and stored once.
+//!
+//! Owns: the keys in memory, who holds one while its request is under way, how long they are kept and how many.
+//! Upholds I12. Does not own: keys on disk: a batch's own frame (`batch`), and once its segment is retired the key log
+//! (`key_log`).
+//!
+//! ```text
+//! claim ──> append ──> accepted (in the batch's frame) ──> settled (in the key log, before the retire frame)
+//!   └─ dropped: the request was refused, and the key is free again
+//! ```
+//!
+//! Source: draft-ietf-httpapi-idempotency-key-header-07.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use chrono::NaiveDate;
+use sha2::{Digest, Sha256};
+
+use crate::clock::SharedClock;
+use crate::journal::batch::Batch;
+use crate::journal::control::{KeyEntry, KeyRecord, Settled};
+use crate::limits::{KEY_AGE_MAX, KEYS_MAX};
+use crate::metrics::Metrics;
+
+/// What a key stands for: SHA-256 of the body, its format, its table and its partition date.
+pub type KeyDigest = [u8; 32];
+
+/// A key in memory: the first half of its SHA-256. A key is a text of any length that a client chose; two of them with
+/// the same half are as unlikely as two equal segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct KeyName([u8; 16]);
+
+impl KeyName {
+    /// The name of a key.
+    pub fn of(key: &str) -> Self {
+        let hash = Sha256::digest(key);
+        Self(hash.first_chunk().copied().expect("a SHA-256 has 32 bytes"))
+    }
+
+    /// As 32 hex digits.
+    pub fn to_hex(self) -> String {
+        super::hex(&self.0)
+    }
+
+    /// From 32 hex digits.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        super::bytes_of_hex(text).map(Self)
+    }
+}
+
+/// A batch that was accepted with a key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeyedBatch {
+    /// What the key stands for.
+    pub digest: KeyDigest,
+    /// Its table.
+    pub table: Arc<str>,
+    /// Its records.
+    pub rows: u32,
+    /// The day under which they lie.
+    pub partition_date: NaiveDate,
+    /// When it was received. Unit: microseconds since 1970.
+    pub received_micros: i64,
+    /// Its sequence.
+    pub sequence: u64,
+    /// The segment that it is part of.
+    pub segment: u64,
+    /// The epoch in which that segment was begun.
+    pub epoch: u64,
+    /// What the segment became, once it is in the lake.
+    pub settled: Option<Arc<Settled>>,
+}
+
+impl KeyedBatch {
+    /// What is known of a batch that is in the journal, with its key's name; none if it has no key.
+    pub fn of(batch: &Batch, sequence: u64, segment: u64, epoch: u64) -> Option<(KeyName, Self)> {
+        let (key, digest) = batch.key.as_ref()?;
+        let keyed = Self {
+            digest: *digest,
+            table: batch.table.as_str().into(),
+            rows: batch.rows,
+            partition_date: batch.partition_date,
+            received_micros: batch.received_micros,
+            sequence,
+            segment,
+            epoch,
+            settled: None,
+        };
+        Some((KeyName::of(key), keyed))
+    }
+}
+
+/// What claiming a key finds.
+#[derive(Debug)]
+pub enum Claimed {
+    /// The key is new, and the caller's until the claim is settled or dropped.
+    New(KeyClaim),
+    /// The same request was accepted before.
+    Replay(KeyedBatch),
+}
+
+/// Why a key cannot be claimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// A request with the key is under way.
+    #[error("a request with this Idempotency-Key is under way; send it again when that one is answered")]
+    InFlight,
+    /// The key was used for something else.
+    #[error("this Idempotency-Key was used with another body, table or partition date; use a key once")]
+    Reused,
+}
+
+/// The keys of a journal. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    inner: Arc<Mutex<Inner>>,
+    clock: SharedClock,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    known: HashMap<KeyName, State>,
+    /// Accepted keys with the moment from which their age counts, oldest first.
+    ages: VecDeque<(Duration, KeyName)>,
+    /// Keys of segments that are not retired.
+    by_segment: HashMap<u64, Vec<KeyName>>,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Its request is under way.
+    Claimed(KeyDigest),
+    /// Its batch is in the journal, or in the lake.
+    Accepted(Box<KeyedBatch>),
+}
+
+/// That a request has its key for itself. Dropped before it was accepted, it frees the key.
+#[derive(Debug)]
+pub struct KeyClaim {
+    keys: Keys,
+    name: KeyName,
+    is_accepted: bool,
+}
+
+impl Keys {
+    /// No keys.
+    pub fn new(clock: SharedClock, metrics: Arc<Metrics>) -> Self {
+        Self { inner: Arc::default(), clock, metrics }
+    }
+
+    /// Claims a key for a request.
+    ///
+    /// # Errors
+    /// See [`KeyError`].
+    pub fn claim(&self, key: &str, digest: KeyDigest) -> Result<Claimed, KeyError> {
+        let name = KeyName::of(key);
+        let mut inner = self.inner();
+        self.forget_old(&mut inner);
+        match inner.known.get(&name) {
+            None => {
+                inner.known.insert(name, State::Claimed(digest));
+                Ok(Claimed::New(KeyClaim { keys: self.clone(), name, is_accepted: false }))
+            }
+            Some(State::Accepted(batch)) if batch.digest == digest => Ok(Claimed::Replay((**batch).clone())),
+            Some(State::Claimed(claimed)) if *claimed == digest => Err(KeyError::InFlight),
+            Some(State::Claimed(_) | State::Accepted(_)) => Err(KeyError::Reused),
+        }
+    }
+
+    /// Takes in a key that was found on disk. A later one replaces an earlier one. Its age counts from now: a wall clock
+    /// that was wrong for a day forgets no key early.
+    pub fn remember(&self, name: KeyName, batch: KeyedBatch) {
+        self.insert(&mut self.inner(), name, batch);
+    }
+
+    /// The segment is about to be retired; answers what the key log has to keep of it, if it has keys.
+    pub fn settle(&self, segment: u64, settled: &Arc<Settled>) -> Option<KeyRecord> {
+        let mut inner = self.inner();
+        let names = inner.by_segment.remove(&segment)?;
+        for name in &names {
+            if let Some(State::Accepted(batch)) = inner.known.get_mut(name) {
+                batch.settled = Some(Arc::clone(settled));
+            }
+        }
+        record_of(&inner, &names)
+    }
+
+    /// Everything that the key log has to keep.
+    pub fn records(&self) -> Vec<KeyRecord> {
+        let inner = self.inner();
+        let mut by_segment: HashMap<u64, Vec<KeyName>> = HashMap::new();
+        for (_, name) in &inner.ages {
+            if let Some(State::Accepted(batch)) = inner.known.get(name)
+                && batch.settled.is_some()
+            {
+                by_segment.entry(batch.segment).or_default().push(*name);
+            }
+        }
+        let mut records: Vec<_> = by_segment.values().filter_map(|names| record_of(&inner, names)).collect();
+        records.sort_by_key(|record| record.segment);
+        records
+    }
+
+    /// How many keys are known.
+    pub fn len(&self) -> usize {
+        self.inner().known.len()
+    }
+
+    /// Whether no key is known.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn insert(&self, inner: &mut Inner, name: KeyName, batch: KeyedBatch) {
+        if batch.settled.is_none() {
+            inner.by_segment.entry(batch.segment).or_default().push(name);
+        }
+        // A crash between the key log and the retire frame leaves a key in both: it has one age.
+        if let Some(State::Accepted(_)) = inner.known.insert(name, State::Accepted(Box::new(batch))) {
+            return;
+        }
+        inner.ages.push_back((self.clock.monotonic(), name));
+        while inner.ages.len() > KEYS_MAX {
+            inner.forget_oldest();
+            self.metrics.keys_evicted.inc();
+        }
+    }
+
+    fn forget_old(&self, inner: &mut Inner) {
+        let now = self.clock.monotonic();
+        while inner.ages.front().is_some_and(|(since, _)| now.saturating_sub(*since) > KEY_AGE_MAX) {
+            inner.forget_oldest();
+        }
+    }
+
+    /// No call under this lock leaves it half changed, so a panic elsewhere does not spoil it.
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// Forgets the key that is known longest.
+    fn forget_oldest(&mut self) {
+        if let Some((_, name)) = self.ages.pop_front() {
+            self.known.remove(&name);
+        }
+    }
+}
+
+/// What the key log keeps of keys of one segment; none if they are all forgotten.
+fn record_of(inner: &Inner, names: &[KeyName]) -> Option<KeyRecord> {
+    let batches = names.iter().filter_map(|name| match inner.known.get(name) {
+        Some(State::Accepted(batch)) => Some((*name, &**batch)),
+        Some(State::Claimed(_)) | None => None,
+    });
+    let batches: Vec<_> = batches.collect();
+    let (_, first) = batches.first()?;
+    let settled = first.settled.as_ref()?;
+    let keys = batches.iter().map(|(name, batch)| KeyEntry::of(*name, batch)).collect();
+    Some(KeyRecord {
+        epoch: first.epoch,
+        segment: first.segment,
+        table: first.table.to_string(),
+        settled: (**settled).clone(),
+        keys,
+    })
+}
+
+impl KeyClaim {
+    /// The claim's batch survives a power cut.
+    pub fn accepted(mut self, batch: KeyedBatch) {
+        self.is_accepted = true;
+        let keys = self.keys.clone();
+        keys.insert(&mut keys.inner(), self.name, batch);
+    }
+}
+
+impl Drop for KeyClaim {
+    fn drop(&mut self) {
+        if !self.is_accepted {
+            self.keys.inner().known.remove(&self.name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::clock::ManualClock;
+
+    fn keys() -> (Keys, Arc<ManualClock>) {
+        let clock = ManualClock::at(chrono::DateTime::UNIX_EPOCH);
+        (Keys::new(Arc::clone(&clock) as SharedClock, Arc::new(Metrics::default())), clock)
+    }
+
+    fn batch(segment: u64, sequence: u64, digest: KeyDigest) -> KeyedBatch {
+        KeyedBatch {
+            digest,
+            table: "events".into(),
+            rows: 3,
+            partition_date: NaiveDate::from_ymd_opt(2026, 1, 8).expect("the date exists"),
+            received_micros: 7,
+            sequence,
+            segment,
+            epoch: 5,
+            settled: None,
+        }
+    }
+
+    fn accept(keys: &Keys, key: &str, segment: u64, sequence: u64) {
+        match keys.claim(key, [1; 32]) {
+            Ok(Claimed::New(claim)) => claim.accepted(batch(segment, sequence, [1; 32])),
+            other => panic!("{key} is not new: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_key_is_one_requests_until_it_is_answered_and_then_gives_its_answer() {
+        let (keys, _) = keys();
+        let Ok(Claimed::New(claim)) = keys.claim("a", [1; 32]) else { panic!("it is new") };
+        assert_eq!(keys.claim("a", [1; 32]).expect_err("it is under way"), KeyError::InFlight);
+        assert_eq!(keys.claim("a", [2; 32]).expect_err("it is another body"), KeyError::Reused);
+        claim.accepted(batch(1, 10, [1; 32]));
+        match keys.claim("a", [1; 32]) {
+            Ok(Claimed::Replay(found)) => assert_eq!(found, batch(1, 10, [1; 32])),
+            other => panic!("it is not known: {other:?}"),
+        }
+        assert_eq!(keys.claim("a", [2; 32]).expect_err("it is another body"), KeyError::Reused);
+    }
+
+    #[test]
+    fn a_request_that_was_refused_or_went_away_frees_its_key() {
+        let (keys, _) = keys();
+        drop(keys.claim("a", [1; 32]));
+        assert!(matches!(keys.claim("a", [2; 32]), Ok(Claimed::New(_))));
+        assert!(keys.is_empty());
+    }
+
+    #[test]
+    fn what_the_log_has_to_keep_is_what_is_in_the_lake() {
+        let (keys, _) = keys();
+        accept(&keys, "a", 1, 10);
+        accept(&keys, "b", 1, 11);
+        accept(&keys, "c", 2, 12);
+        assert_eq!(keys.records(), []);
+        let settled = Arc::new(Settled { files: vec![], quarantined_by_batch: BTreeMap::from([(11, 2)]) });
+        let record = keys.settle(1, &settled).expect("it has keys");
+        let found: Vec<_> = record.keys.iter().map(|key| (key.key.clone(), key.sequence)).collect();
+        assert_eq!(found, [(KeyName::of("a").to_hex(), 10), (KeyName::of("b").to_hex(), 11)]);
+        assert_eq!(keys.records(), [record]);
+        assert_eq!(keys.settle(3, &settled), None);
+        match keys.claim("a", [1; 32]) {
+            Ok(Claimed::Replay(found)) => assert_eq!(found.settled, Some(settled)),
+            other => panic!("it is not known: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_key_is_forgotten_after_its_time_by_the_monotonic_clock() {
+        let (keys, clock) = keys();
+        accept(&keys, "a", 1, 10);
+        clock.advance(KEY_AGE_MAX);
+        assert!(matches!(keys.claim("a", [1; 32]), Ok(Claimed::Replay(_))));
+        clock.advance(Duration::from_secs(1));
+        assert!(matches!(keys.claim("a", [1; 32]), Ok(Claimed::New(_))));
+    }
+
+    /// Invariant I12: more keys than there may be cost the oldest, which is counted.
+    #[test]
+    fn i12_the_oldest_key_makes_room_and_is_counted() {
+        let (keys, _) = keys();
+        for sequence in 0..KEYS_MAX as u64 + 2 {
+            accept(&keys, &sequence.to_string(), 1, sequence);
+        }
+        assert_eq!((keys.len(), keys.metrics.keys_evicted.get()), (KEYS_MAX, 2));
+        assert!(matches!(keys.claim("2", [1; 32]), Ok(Claimed::Replay(_))));
+        assert!(matches!(keys.claim("1", [1; 32]), Ok(Claimed::New(_))));
+    }
+}
