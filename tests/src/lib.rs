@@ -21,3 +21,4 @@ pub mod wire;
 pub mod lake;
 pub mod ledger;
 pub mod oracle;
+pub mod proxy;
