@@ -204,6 +204,9 @@ impl Tracked {
 }
 
 #[cfg(test)]
+mod model;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -109,12 +109,22 @@ impl LogReader {
                 self.offset += FRAME_HEADER_BYTES as u64;
                 return Ok(Entry::Frame(frame));
             }
-            FrameStart::Unwritten => Entry::End,
-            FrameStart::Header(_) | FrameStart::Damaged => Entry::Damaged,
+            FrameStart::Unwritten if self.is_last_written()? => Entry::End,
+            FrameStart::Header(_) | FrameStart::Unwritten | FrameStart::Damaged => Entry::Damaged,
         };
         let unread = i64::try_from(head.len()).expect("a frame header is short");
         self.input.seek_relative(-unread).map_err(|source| self.failed(source))?;
         Ok(entry)
+    }
+
+    /// Whether no frame stands behind the position. Disk is reserved without making the file longer, so that zeroes before
+    /// its end are rare, and frames behind them are there only if something has destroyed those in front.
+    fn is_last_written(&self) -> Result<bool, JournalError> {
+        if self.offset == self.file_bytes {
+            return Ok(true);
+        }
+        let next = find_frame(self.input.get_ref(), &self.header, self.offset);
+        Ok(next.map_err(|source| self.failed(source))?.is_none())
     }
 
     /// Reads the payload of the frame whose header was just read; none if its checksum does not hold.

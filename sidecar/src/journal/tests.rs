@@ -15,6 +15,9 @@ use crate::journal::reader::{Entry, LogReader, SegmentReader};
 use crate::journal::segment::Contents;
 use crate::schema::{Column, ColumnType};
 
+mod damage;
+mod model;
+
 /// A journal in a temporary folder, opened and closed as a process would.
 struct Fixture {
     folder: tempfile::TempDir,
