@@ -7,7 +7,7 @@
 //! ```
 //!
 //! `clock`, `limits`, `config`, `metrics`, `status` and `leaving` serve all of them; `run` puts them together, `probe`
-//! speaks to the process that runs.
+//! speaks to the process that runs. `seeded` is for the tests of the tests, and nothing in what is shipped.
 
 pub mod http;
 pub mod intake;
@@ -32,6 +32,7 @@ pub mod limits;
 pub mod metrics;
 pub mod probe;
 pub mod run;
+pub mod seeded;
 pub mod status;
 
 /// The revision that this was built from, or `unknown` outside of a checkout.

@@ -65,7 +65,7 @@ fn level_of(level: LogLevel) -> Level {
     }
 }
 
-fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     match Arguments::parse().verb {
         Verb::Serve(arguments) => serve(&arguments),
         Verb::Started(arguments) => {

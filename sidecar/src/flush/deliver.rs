@@ -36,6 +36,7 @@ use crate::publish::key::{Prefix, SegmentName};
 use crate::publish::store::{Found, Store, Upload};
 use crate::publish::{PublishError, publish};
 use crate::schema::registry::{RegisteredSchema, Registry, RegistryError};
+use crate::seeded::{self, Bug};
 use crate::status::{Status, reasons};
 
 /// Everything that a delivery needs.
@@ -298,7 +299,12 @@ impl<'a> Run<'a> {
     async fn step(&mut self, state: &SegmentState) -> Result<SegmentEvent, StepError> {
         match state {
             SegmentState::Sealed { seal } => self.make_plan(seal).await,
-            SegmentState::Planned { plans } => self.publish(plans).await,
+            SegmentState::Planned { plans } => {
+                if let Some(plan) = plans.last().filter(|_| seeded::is(Bug::RetireBeforeVerify)) {
+                    self.context.journal.retire(self.contents().number, plan.settled()).await?;
+                }
+                self.publish(plans).await
+            }
             SegmentState::Published { plan } => self.describe(plan).await,
             SegmentState::Described { plan } => {
                 self.context.journal.retire(self.contents().number, plan.settled()).await?;
@@ -343,7 +349,8 @@ impl<'a> Run<'a> {
         let mut waiting = Vec::new();
         for planned in &plan.files {
             let table = &self.contents().table;
-            if !is_described(&context.store, &context.prefix, table, &self.segment, planned).await? {
+            let is_described = is_described(&context.store, &context.prefix, table, &self.segment, planned).await?;
+            if !is_described || seeded::is(Bug::UploadWithoutLook) {
                 waiting.push(planned);
             }
         }
@@ -386,7 +393,15 @@ impl<'a> Run<'a> {
     async fn encode_again(&mut self, plan: &Plan) -> Result<SegmentEvent, StepError> {
         info!("encoding a segment again from its plan");
         let registered = self.context.registry.version(&self.contents().table, plan.schema_version).await?;
-        let again = self.encode(&plan.seal, registered).await?;
+        let again = match seeded::is(Bug::EncodeAgainWithoutPlan) {
+            false => self.encode(&plan.seal, registered).await?,
+            true => {
+                let sealed_at = plan.seal.sealed_at + chrono::TimeDelta::seconds(1);
+                let plan = self.encode(&Seal { sealed_at, ..plan.seal.clone() }, registered).await?;
+                self.context.journal.plan(self.contents().number, plan.clone()).await?;
+                return Ok(SegmentEvent::Planned(plan));
+            }
+        };
         let promise = |plan: &Plan| -> Vec<(String, u64, String)> {
             plan.files.iter().map(|file| (file.key.clone(), file.rows, file.row_digest.clone())).collect()
         };

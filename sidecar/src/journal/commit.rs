@@ -31,6 +31,7 @@ use crate::journal::writer::LogWriter;
 use crate::limits::COMMIT_GROUP_FRAMES_MAX;
 use crate::metrics::Metrics;
 use crate::schema::Schema;
+use crate::seeded::{self, Bug};
 
 /// A batch was journaled and survives a power cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -215,7 +216,7 @@ impl Committer {
             }
             Command::Retire { segment, settled, reply } => {
                 // Before the frame after which the batches with the keys may go.
-                if let Some(record) = self.keys.settle(segment, &settled) {
+                if let Some(record) = self.keys.settle(segment, &settled).filter(|_| !seeded::is(Bug::NoKeyLog)) {
                     self.key_log.keep(&record, &mut self.reserve)?;
                     self.key_log.compact_if_worth(&self.keys, &mut self.reserve)?;
                 }

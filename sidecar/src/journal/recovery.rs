@@ -27,6 +27,7 @@ use crate::journal::reserve::Reserve;
 use crate::journal::segment::{Contents, Position, SegmentEvent, SegmentState};
 use crate::limits::KEYS_MAX;
 use crate::schema::{Fingerprint, Schema};
+use crate::seeded::{self, Bug};
 
 /// A segment that was found.
 #[derive(Clone, Debug)]
@@ -171,7 +172,7 @@ impl<'a> Scan<'a> {
                     return Ok(start);
                 }
                 Found::Useless => log.offset(),
-                Found::Broken => match log.end_of_damage(start)? {
+                Found::Broken => match log.end_of_damage(start)?.filter(|_| !seeded::is(Bug::DamageEndsTheLog)) {
                     Some(end) => end,
                     None if is_last => return self.cut_tail(log, damage, start),
                     None => log.file_bytes(),
@@ -274,7 +275,8 @@ impl<'a> Scan<'a> {
             state: SegmentState::Open,
         });
         segment.contents.add(frame.sequence, Position { file: log.file, offset: end }, &batch, schema);
-        self.keys.extend(KeyedBatch::of(&batch, frame.sequence, frame.segment, segment.contents.epoch));
+        let keyed = KeyedBatch::of(&batch, frame.sequence, frame.segment, segment.contents.epoch);
+        self.keys.extend(keyed.filter(|_| !seeded::is(Bug::ForgetKeysOnReplay)));
         if self.keys.len() > KEYS_MAX {
             self.keys.pop_front();
         }

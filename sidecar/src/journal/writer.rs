@@ -16,6 +16,7 @@ use crate::journal::reserve::Reserve;
 use crate::journal::segment::Position;
 use crate::limits::LOG_RESERVE_BYTES;
 use crate::schema::Fingerprint;
+use crate::seeded::{self, Bug};
 
 /// The log file that is written to. Frames are gathered in memory until [`LogWriter::sync`].
 #[derive(Debug)]
@@ -142,7 +143,8 @@ impl LogWriter {
         if self.gathered.is_empty() {
             return Ok(());
         }
-        let written = self.file.write_all(&self.gathered).and_then(|()| self.file.sync_data());
+        let sync = || if seeded::is(Bug::AcknowledgeBeforeSync) { Ok(()) } else { self.file.sync_data() };
+        let written = (&self.file).write_all(&self.gathered).and_then(|()| sync());
         written.map_err(|source| JournalError::WriteLog { path: self.path.clone(), source })?;
         self.gathered.clear();
         self.gathered.shrink_to(KEEP_BUFFER_BYTES);

@@ -6,6 +6,7 @@
 use chrono::{DateTime, Datelike, NaiveDate, Utc};
 
 use crate::journal::control::FileRole;
+use crate::seeded::{self, Bug};
 
 /// The folder of the lake that a sidecar writes to, without slashes at its ends, already checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,7 +105,10 @@ impl Prefix {
             partition_date.year(),
             partition_date.month(),
             partition_date.day(),
-            sealed_at.format("%H%M%S"),
+            match seeded::is(Bug::KeyFromClock) {
+                false => sealed_at.format("%H%M%S").to_string(),
+                true => format!("{:016x}", rand::random::<u64>()),
+            },
         )
     }
 
@@ -176,9 +180,15 @@ mod tests {
         let text = id.to_string();
         assert_eq!(text, format!("events-20260108-{}-00000000000000fe-12-345", "0f".repeat(16)));
         assert_eq!(BatchId::parse(&text), Some(id));
-        for wrong in
-            ["", "events", &text.replace("0f0f", "zz0f"), &text.replace("events", "../x"), &format!("{text}-1")]
-        {
+        for wrong in [
+            "",
+            "events",
+            &text.replace("0f0f", "zz0f"),
+            &text.replace("events", "../x"),
+            &format!("{text}-1"),
+            &text.replace("-12-", "-+12-"),
+            &text.replace("-345", "-0345"),
+        ] {
             assert_eq!(BatchId::parse(wrong), None, "{wrong}");
         }
     }

@@ -15,6 +15,7 @@ use std::path::Path;
 use tracing::info;
 
 use crate::journal::control::{Plan, PlannedFile};
+use crate::seeded::{self, Bug};
 use error::{StoreError, StoreErrorKind};
 use key::SegmentName;
 use store::{Found, PutOutcome, Store, Upload};
@@ -52,6 +53,13 @@ pub async fn publish(
 ) -> Result<Found, PublishError> {
     let (planned, key) = (upload.planned, &upload.planned.key);
     let outcome = store.put_file(upload).await?;
+    let is_believed = match outcome {
+        PutOutcome::Created => seeded::is(Bug::TrustPut),
+        PutOutcome::Exists => seeded::is(Bug::DropOnExists),
+    };
+    if is_believed {
+        return Ok(Found { size_bytes: planned.size_bytes, sha256: Some(planned.sha256.clone()) });
+    }
     let Some(found) = store.head(key).await? else {
         let detail = match outcome {
             PutOutcome::Created => "the put succeeded and the object is not there",
