@@ -68,7 +68,9 @@ impl BatchId {
             number: number.parse().ok()?,
         };
         let partition_date = NaiveDate::parse_from_str(date, "%Y%m%d").ok()?;
-        Some(Self { table: table.to_owned(), partition_date, segment, sequence: sequence.parse().ok()? })
+        let id = Self { table: table.to_owned(), partition_date, segment, sequence: sequence.parse().ok()? };
+        // A number has one way to be written.
+        (id.to_string() == text).then_some(id)
     }
 }
 
