@@ -21,4 +21,9 @@ pub mod wire;
 pub mod lake;
 pub mod ledger;
 pub mod oracle;
+
+pub mod producers;
 pub mod proxy;
+pub mod volume;
+
+pub mod torture;

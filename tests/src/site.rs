@@ -100,15 +100,23 @@ impl Site {
         fs::rename(folder.join("..data_tmp"), folder.join("..data")).expect("the link can be replaced");
     }
 
+    /// The same place with the sidecar that can have a known bug (`sidecar/src/seeded.rs`), and with the bug of this name.
+    #[must_use]
+    pub fn seeded(mut self, bug: Option<&str>) -> Self {
+        self.options.binary = workspace::seeded_sidecar_binary();
+        self.options.environment.extend(bug.map(|bug| ("LAKEINGEST_SEEDED_BUG".to_owned(), bug.into())));
+        self
+    }
+
     /// Starts the sidecar, again after an earlier one has ended, and waits until it is ready.
     pub fn start(&self) -> Sidecar {
-        require_binary();
+        require_binary(&self.options.binary);
         Sidecar::start(self.options.clone()).expect("the sidecar starts")
     }
 
     /// Starts the sidecar and does not wait.
     pub fn spawn(&self) -> Sidecar {
-        require_binary();
+        require_binary(&self.options.binary);
         Sidecar::spawn(self.options.clone()).expect("the sidecar's process can be made")
     }
 
@@ -141,6 +149,12 @@ impl Site {
         fs::rename(self.folder().join("lake-away"), self.lake_folder()).expect("the lake can be renamed");
     }
 
+    /// Keeps the folder for a look.
+    pub fn keep(&mut self) {
+        self.folder.disable_cleanup(true);
+        eprintln!("kept for a look: {}", self.folder.path().display());
+    }
+
     /// All that the sidecar has logged here, over every restart.
     pub fn log(&self) -> String {
         let path = self.options.log.as_ref().expect("a site names its log");
@@ -151,8 +165,7 @@ impl Site {
 impl Drop for Site {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.folder.disable_cleanup(true);
-            eprintln!("kept for a look: {}", self.folder.path().display());
+            self.keep();
         }
     }
 }
@@ -168,7 +181,7 @@ pub fn wait_for_end(sidecar: &Sidecar) -> ExitStatus {
 
 /// The sidecar's program, for what is not a server.
 pub fn sidecar_program() -> Command {
-    require_binary();
+    require_binary(&workspace::sidecar_binary());
     Command::new(workspace::sidecar_binary())
 }
 
@@ -178,7 +191,6 @@ pub fn temporary_folder() -> TempDir {
 }
 
 /// A test that cannot run is a failed test, with the command that helps.
-fn require_binary() {
-    let binary = workspace::sidecar_binary();
-    assert!(binary.is_file(), "{} is missing: cargo build --release --package lakeingest-sidecar", binary.display());
+fn require_binary(binary: &Path) {
+    assert!(binary.is_file(), "{} is missing; `cargo xtask test` builds it", binary.display());
 }

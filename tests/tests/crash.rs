@@ -5,25 +5,24 @@
 //! independent readers count.
 
 use std::os::unix::process::ExitStatusExt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 use lakeingest_tests::calls::wait_until_delivered;
 use lakeingest_tests::lake::Lake;
-use lakeingest_tests::ledger::{Fate, Ledger, Shape, record};
+use lakeingest_tests::ledger::{Fate, Ledger};
 use lakeingest_tests::oracle::{Tally, verify};
+use lakeingest_tests::producers::{Load, Producers};
 use lakeingest_tests::site::{Site, temporary_folder};
+use lakeingest_tests::torture::seed;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rustix::process::Signal;
-use serde_json::json;
-use xtask::servers::{Sidecar, Weed, WeedOptions};
+use xtask::servers::{Weed, WeedOptions};
 
 const PRODUCERS: u64 = 4;
 
-/// Requests of a producer in one life of the sidecar, so that the lake stays small enough to be read whole.
-const REQUESTS_MAX: u32 = 150;
+const LOAD: Load = Load { requests_max: 150, may_be_refused: false };
 
 /// Deliveries happen all the time, so that they are cut as often as requests are.
 const CONFIG: &str = "flush: {maxRows: 300, maxAge: 1s}\n";
@@ -36,47 +35,6 @@ struct Plan {
     rounds: u32,
     /// Longest life after readiness. Unit: milliseconds.
     life_ms_max: u64,
-}
-
-/// What the producers share.
-struct Producers {
-    ledger: Ledger,
-    /// The next sequence of each producer.
-    sequences: Vec<AtomicU64>,
-}
-
-impl Producers {
-    fn new() -> Self {
-        Self { ledger: Ledger::default(), sequences: (0..PRODUCERS).map(|_| AtomicU64::new(0)).collect() }
-    }
-
-    /// Sends until the sidecar is gone. Anything but an acknowledgement or a refusal that was asked for is told.
-    fn produce(&self, sidecar: &Sidecar, producer: u64, mut random: StdRng, surprises: &SyncSender<String>) {
-        for _ in 0..REQUESTS_MAX {
-            let (path, shape, rows) = match random.random_range(0..20) {
-                0 => ("/ingest", Shape::Records, 5),
-                1 => ("/ingest", Shape::Lines, 3),
-                2..=5 => ("/ingest/stream", Shape::Records, 8),
-                6 => ("/ingest/stream", Shape::Lines, 4),
-                _ => ("/ingest/stream", Shape::Record, 1),
-            };
-            let table = ["events", "orders", "clicks"][random.random_range(0..3)];
-            let counter = &self.sequences[usize::try_from(producer).expect("producers are few")];
-            let first = counter.fetch_add(rows, Ordering::Relaxed);
-            let mut records: Vec<_> = (first..first + rows).map(|sequence| record(producer, sequence)).collect();
-            let is_bad = random.random_range(0..25) == 0;
-            if is_bad {
-                // Illegal whatever the process knows of the table.
-                records[0]["no column"] = json!(1);
-            }
-            let Ok(answer) = self.ledger.send(sidecar, path, table, shape, &records) else { return };
-            let expected = if is_bad { 422..=422 } else { 200..=202 };
-            if !expected.contains(&answer.status) {
-                // The receiver is gone once the first surprise was told.
-                let _ = surprises.try_send(format!("{path} {shape:?}: {} {}", answer.status, answer.text()));
-            }
-        }
-    }
 }
 
 /// One life: from the start to a kill at random, under load.
@@ -92,35 +50,29 @@ fn live_and_die(site: &Site, producers: &Producers, plan: &Plan, random: &mut St
     }
     let sidecar = site.start();
     let life = Duration::from_millis(random.random_range(0..=plan.life_ms_max));
-    let (tell, surprises) = sync_channel(1);
-    std::thread::scope(|scope| {
-        for producer in 0..PRODUCERS {
-            let (sidecar, tell, random) = (&sidecar, &tell, StdRng::from_rng(random));
-            scope.spawn(move || producers.produce(sidecar, producer, random, tell));
-        }
-        let surprise = surprises.recv_timeout(life);
-        // Also when there was a surprise: else the producers would go on.
+    producers.live(&sidecar, LOAD, random, life, || {
         let status = sidecar.kill().expect("it can be killed");
-        assert_eq!(surprise, Err(RecvTimeoutError::Timeout));
-        assert_eq!(status.signal(), Some(Signal::KILL.as_raw()), "it ended by itself: {}", sidecar.server().log_tail());
+        let is_killed = status.signal() == Some(Signal::KILL.as_raw());
+        assert!(is_killed, "it ended by itself: {}", sidecar.server().log_tail());
     });
 }
 
 /// Lives and dies, drains at last, and counts.
 fn crash_and_count(site: &Site, plan: &Plan) -> Tally {
-    let seed = std::env::var("LAKEINGEST_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed: u64 = seed.unwrap_or_else(rand::random);
-    println!("seed {seed}; the same choices again, if not the same moments: LAKEINGEST_TEST_SEED={seed}");
-    let mut random = StdRng::seed_from_u64(seed);
-    let producers = Producers::new();
+    let mut random = StdRng::seed_from_u64(seed());
+    let ledger_file = site.folder().join("ledger");
+    let producers = Producers::new(0, PRODUCERS, &ledger_file);
     for _ in 0..plan.rounds {
         live_and_die(site, &producers, plan, &mut random);
     }
     let sidecar = site.start();
+    producers.settle(&sidecar);
     wait_until_delivered(&sidecar);
     let status = sidecar.stop().expect("it ends in time");
     assert_eq!(status.code(), Some(0), "{}", sidecar.server().log_tail());
-    let ledger = &producers.ledger;
+    drop(producers);
+    // By what is on the disk: the judgement needs nobody who has sent.
+    let ledger = &Ledger::at(&ledger_file);
     let tally = verify(ledger, site.lake());
     println!("{} records sent: {tally:?}", ledger.entries().len());
     assert_eq!(tally.acknowledged, ledger.count(Fate::Acknowledged));

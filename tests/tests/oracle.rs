@@ -1,11 +1,12 @@
 //! The judgement itself is judged: a lake that is wrong must not pass.
 
 use std::fs;
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use lakeingest_tests::calls::{flush, post};
-use lakeingest_tests::ledger::{Entry, Fate, Ledger, Shape, record};
-use lakeingest_tests::oracle::verify;
+use lakeingest_tests::ledger::{Entry, Fate, Ledger, Request, Shape, record};
+use lakeingest_tests::oracle::{Fault, judge, verify};
 use lakeingest_tests::site::Site;
 use serde_json::json;
 
@@ -75,4 +76,57 @@ fn a_file_that_is_there_twice_or_not_described_is_found() {
     let answer = post(&sidecar, "/ingest", &json!({"table_name": "others", "record": {"producer": 9, "sequence": 9}}));
     assert_eq!(answer.status, 200);
     assert!(verdict(&site, &ledger).contains("is not described"));
+}
+
+#[test]
+fn what_is_unknown_may_be_stored_once_and_not_twice() {
+    let (site, ledger) = honest();
+    for entry in ledger.entries().values_mut() {
+        entry.fate = Fate::Unknown;
+    }
+    assert_eq!(judge(&ledger, site.lake()).expect("each is there once or not").unknown_stored, 5);
+    let file = site.lake_folder().join(&site.lake().files("events")[0]);
+    fs::copy(&file, file.with_file_name("copy.parquet")).expect("it can be copied");
+    let violations = judge(&ledger, site.lake()).expect_err("each is there twice");
+    assert_eq!((violations.count(Fault::Doubled), violations.count(Fault::File)), (5, 1), "{violations}");
+}
+
+/// The ledger is read again from the disk, as after the end of whoever has sent.
+#[test]
+fn a_ledger_outlives_who_has_written_it() {
+    let site = Site::local();
+    let path = site.folder().join("ledger");
+    let sidecar = site.start();
+    let request = |sequence, key: Option<&str>| Request {
+        path: "/ingest/stream",
+        table: "events".to_owned(),
+        shape: Shape::Record,
+        records: vec![record(1, sequence)],
+        key: key.map(str::to_owned),
+    };
+    let ledger = Ledger::at(&path);
+    ledger.attempt(&sidecar, &request(0, None)).expect("it answers");
+    ledger.attempt(&sidecar, &request(1, Some("order-1"))).expect("it answers");
+    flush(&sidecar);
+    sidecar.kill().expect("it can be killed");
+    // Nobody answers: these may be stored or not, and the first is sent again.
+    ledger.attempt(&sidecar, &request(2, Some("order-2"))).expect_err("it is gone");
+    ledger.attempt(&sidecar, &request(3, None)).expect_err("it is gone");
+    drop((ledger, sidecar));
+    let torn = r#"{"attempted": {"table": "eve"#;
+    let mut file = fs::OpenOptions::new().append(true).open(&path).expect("it is there");
+    file.write_all(torn.as_bytes()).expect("it can be written");
+
+    let ledger = Ledger::at(&path);
+    let fates: Vec<Fate> = ledger.entries().values().map(|entry| entry.fate).collect();
+    assert_eq!(fates, [Fate::Acknowledged, Fate::Acknowledged, Fate::Unknown, Fate::Unknown]);
+    let sidecar = site.start();
+    for _ in 0..2 {
+        let answer = ledger.attempt(&sidecar, &request(2, Some("order-2"))).expect("it answers");
+        assert_eq!(answer.status, 202, "{}", answer.text());
+    }
+    flush(&sidecar);
+    drop((ledger, sidecar));
+    let tally = verify(&Ledger::at(&path), site.lake());
+    assert_eq!((tally.acknowledged, tally.unknown_absent), (3, 1));
 }

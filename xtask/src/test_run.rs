@@ -20,6 +20,9 @@ const ON_CLUSTER: &str = "lakeingest-tests::cluster";
 /// The tests that need a cluster whose node is this machine.
 const ON_NODE: &str = "lakeingest-tests::node";
 
+/// The tests that cut the power of a file system, for which they must be root.
+const ON_VOLUME: &str = "lakeingest-tests::power_cuts";
+
 /// nextest's expression for every test.
 const EVERY_TEST: &str = "all()";
 
@@ -50,6 +53,7 @@ pub fn run(options: &TestOptions) -> Result<()> {
 
     eprintln!("Building everything ...");
     build_everything()?;
+    build_seeded_sidecar()?;
 
     // Before the others, so that the closing line of the run tells of the bulk of the tests.
     if options.filter.is_empty() && options.filterset == EVERY_TEST && has_doctests()? {
@@ -59,16 +63,23 @@ pub fn run(options: &TestOptions) -> Result<()> {
     }
     let selected = selected(&nextest, options)?;
     let held = hold_cluster(options, &selected)?;
-    let (mut expression, mut left_out) = (options.filterset.clone(), Vec::new());
+    let mut expression = options.filterset.clone();
+    let mut left_out: Vec<(&str, Vec<&str>)> = Vec::new();
+    let mut leave_out = |program: &str, reason: &'static str| {
+        left_out.push((reason, of_program(&selected, program)));
+        expression = format!("({expression}) - binary_id({program})");
+    };
     if held.as_ref().is_some_and(|held| !held.cluster().is_here()) {
-        left_out = of_program(&selected, ON_NODE);
-        expression = format!("({expression}) - binary_id({ON_NODE})");
+        leave_out(ON_NODE, "on a cluster that was given, whose node is not this machine");
+    }
+    if !can_cut_power() {
+        leave_out(ON_VOLUME, "without root and loop devices, which cutting the power of a file system needs");
     }
     let mut tests = nextest_verb(&nextest, "run", options, &expression)?;
     tests.envs(held.iter().flat_map(|held| held.cluster().environment()));
     let outcome = run_shown(tests);
-    if !left_out.is_empty() {
-        eprintln!("NOT RUN on a cluster that was given, whose node is not this machine: {}", listed(&left_out));
+    for (reason, names) in left_out.iter().filter(|(_, names)| !names.is_empty()) {
+        eprintln!("NOT RUN {reason}: {}", listed(names));
     }
     outcome
 }
@@ -95,6 +106,11 @@ fn of_program<'a>(selected: &'a [(String, String)], program: &str) -> Vec<&'a st
     selected.iter().filter(|(found, _)| found == program).map(|(_, name)| name.as_str()).collect()
 }
 
+/// Whether this user may mount a file system from a file.
+fn can_cut_power() -> bool {
+    rustix::process::geteuid().is_root() && Path::new("/dev/loop-control").try_exists().unwrap_or(false)
+}
+
 /// How many tests, and which.
 fn listed(names: &[&str]) -> String {
     let list: String = names.iter().map(|name| format!("\n  {name}")).collect();
@@ -119,6 +135,18 @@ fn hold_cluster(options: &TestOptions, selected: &[(String, String)]) -> Result<
 fn build_everything() -> Result<()> {
     let mut build = cargo()?;
     build.args(["build", "--release", "--locked", "--workspace", "--bins", "--tests"]);
+    run_shown(build)
+}
+
+/// Builds the sidecar that can have a known bug, beside the one that has none. The same features of everything else, so
+/// that only the sidecar's own crate is compiled a second time.
+///
+/// # Errors
+/// When it does not build.
+pub fn build_seeded_sidecar() -> Result<()> {
+    let mut build = cargo()?;
+    build.args(["build", "--release", "--locked", "--workspace", "--bin", "lakeingest-sidecar-seeded"]);
+    build.args(["--features", "lakeingest-sidecar/seeded-bugs"]);
     run_shown(build)
 }
 

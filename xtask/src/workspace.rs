@@ -25,6 +25,11 @@ pub fn sidecar_binary() -> PathBuf {
     target().join("release/lakeingest-sidecar")
 }
 
+/// The sidecar that can have a known bug, as `cargo xtask test` leaves it.
+pub fn seeded_sidecar_binary() -> PathBuf {
+    target().join("release/lakeingest-sidecar-seeded")
+}
+
 /// The operator, as `cargo build --release` leaves it.
 pub fn operator_binary() -> PathBuf {
     target().join("release/lakeingest-operator")
