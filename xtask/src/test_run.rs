@@ -23,6 +23,9 @@ const ON_NODE: &str = "lakeingest-tests::node";
 /// The tests that cut the power of a file system, for which they must be root.
 const ON_VOLUME: &str = "lakeingest-tests::power_cuts";
 
+/// The tests that end a process at a system call.
+const ON_STRACE: &str = "lakeingest-tests::syscalls";
+
 /// nextest's expression for every test.
 const EVERY_TEST: &str = "all()";
 
@@ -50,6 +53,7 @@ pub fn run(options: &TestOptions) -> Result<()> {
     tools::weed()?;
     tools::readers()?;
     tools::flights()?;
+    let strace = tools::strace();
 
     eprintln!("Building everything ...");
     build_everything()?;
@@ -74,6 +78,10 @@ pub fn run(options: &TestOptions) -> Result<()> {
     }
     if !can_cut_power() {
         leave_out(ON_VOLUME, "without root and loop devices, which cutting the power of a file system needs");
+    }
+    if let Err(error) = &strace {
+        eprintln!("{error:#}");
+        leave_out(ON_STRACE, "without strace");
     }
     let mut tests = nextest_verb(&nextest, "run", options, &expression)?;
     tests.envs(held.iter().flat_map(|held| held.cluster().environment()));

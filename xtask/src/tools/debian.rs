@@ -1,11 +1,11 @@
-//! Programs of the system that a Kubernetes node needs.
+//! Programs of the system that a Kubernetes node needs, and the one that ends a process at a system call.
 //!
-//! Owns: the list of them, and installing their packages where we may.
+//! Owns: the lists of them, and installing their packages where we may.
 //! Does not own: what every verb expects (see `prerequisites`).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::commands::{command, run_quiet};
 use crate::prerequisites;
@@ -26,19 +26,36 @@ const NEEDED: [(&str, &str); 12] = [
     ("/bin/busybox", "busybox-static"),
 ];
 
+/// What the kills at system calls need.
+const STRACE: [(&str, &str); 1] = [("strace", "strace")];
+
 /// Makes sure that containerd, runc, the network plugins and their like are there; installs them as root.
 ///
 /// # Errors
 /// When something is missing and cannot be installed; the message has the command that does.
 pub fn container_runtime() -> Result<()> {
-    let mut packages = missing();
+    ensure(&NEEDED, "what a node of Kubernetes needs")
+}
+
+/// The program `strace`; installs it as root.
+///
+/// # Errors
+/// When it is missing and cannot be installed; the message has the command that does.
+pub fn strace() -> Result<PathBuf> {
+    ensure(&STRACE, "strace")?;
+    prerequisites::find("strace").context("failed to find strace")
+}
+
+/// Makes sure that files are there; installs their packages as root.
+fn ensure(needed: &[(&str, &'static str)], what: &str) -> Result<()> {
+    let mut packages = missing(needed);
     if packages.is_empty() {
         return Ok(());
     }
     packages.dedup();
     let install = format!("apt-get install --no-install-recommends {}", packages.join(" "));
     if !rustix::process::geteuid().is_root() || prerequisites::find("apt-get").is_none() {
-        bail!("failed to find what a node of Kubernetes needs; install it with: {install}");
+        bail!("failed to find {what}; install it with: {install}");
     }
     let mut update = command("apt-get")?;
     update.args(["update", "--quiet"]);
@@ -49,17 +66,17 @@ pub fn container_runtime() -> Result<()> {
     apt.env("RUNLEVEL", "1");
     apt.args(["install", "--yes", "--quiet", "--no-install-recommends"]).args(&packages);
     run_quiet(&format!("installing {}", packages.join(", ")), apt)?;
-    match missing().as_slice() {
+    match missing(needed).as_slice() {
         [] => Ok(()),
         still => bail!("failed to find the programs of {} after: {install}", still.join(", ")),
     }
 }
 
 /// Packages of what is not there, in order.
-fn missing() -> Vec<&'static str> {
+fn missing(needed: &[(&str, &'static str)]) -> Vec<&'static str> {
     let is_there = |file: &str| match file.starts_with('/') {
         true => Path::new(file).is_file(),
         false => prerequisites::find(file).is_some(),
     };
-    NEEDED.iter().filter(|(file, _)| !is_there(file)).map(|(_, package)| *package).collect()
+    needed.iter().filter(|(file, _)| !is_there(file)).map(|(_, package)| *package).collect()
 }
