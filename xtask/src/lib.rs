@@ -4,7 +4,7 @@
 //! Does not own: what the product does; it knows the sidecar by its command line and its HTTP contract alone.
 //!
 //! ```text
-//! versions ──> cache ──> tools ──> servers, readers ──> flights, load ──> demo, bench, test_run, check
+//! versions ──> cache ──> tools ──> servers, readers ──> flights, load ──> demo, bench, test_run, torture, check
 //!                          └─────> image ──> cluster ────────────────────┘
 //!              interrupt, stopwatch, wait, commands, process, ports, numbers: what these stand on
 //! ```
@@ -42,3 +42,4 @@ pub mod crdgen;
 pub mod demo;
 pub mod setup;
 pub mod test_run;
+pub mod torture;

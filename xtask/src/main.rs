@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use xtask::interrupt::{self, Interrupted};
-use xtask::{bench, check, cluster, crdgen, demo, image, setup, test_run};
+use xtask::{bench, check, cluster, crdgen, demo, image, setup, test_run, torture};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "The one entry to everything that is done with this repository", version)]
@@ -24,6 +24,8 @@ enum Verb {
     Demo(demo::DemoOptions),
     /// Run every test, or those whose name holds one of the given words
     Test(test_run::TestOptions),
+    /// End the sidecar in the worst moments, as often or as long as you like, and count what it has lost
+    Torture(torture::TortureOptions),
     /// Check format, lints, docs, licences and the walls between the crates
     Check,
     /// Write what is generated from the types: the definition of LakeIngest
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         Verb::Setup => setup::run(),
         Verb::Demo(options) => demo::run(&options),
         Verb::Test(options) => test_run::run(&options),
+        Verb::Torture(options) => torture::run(&options),
         Verb::Check => check::run(),
         Verb::Crdgen => crdgen::run(),
         Verb::Image(options) => image::run(&options),

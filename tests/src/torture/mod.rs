@@ -4,6 +4,7 @@
 //! Does not own: what is promised (see `oracle`).
 
 pub mod power_cuts;
+pub mod soak;
 pub mod syscalls;
 
 use crate::oracle::{Fault, Tally, Violations};

@@ -1,0 +1,98 @@
+//! `lakeingest-torture`: the tortures of the tests, as many and as long as is asked for.
+//!
+//! Owns: the order, and a line for each that has been judged. Does not own: the tortures (`lakeingest_tests::torture`).
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use lakeingest_tests::torture::Judgement;
+use lakeingest_tests::torture::power_cuts::PowerCuts;
+use lakeingest_tests::torture::soak::Chapter;
+use lakeingest_tests::torture::syscalls::{CALLS, kill_at_each};
+use lakeingest_tests::volume;
+use xtask::stopwatch::Stopwatch;
+use xtask::torture::TortureOptions;
+
+/// Lives of one chapter of a soak.
+const CHAPTER_LIVES: u32 = 40;
+
+#[derive(Parser)]
+struct Arguments {
+    #[command(flatten)]
+    options: TortureOptions,
+}
+
+fn main() -> ExitCode {
+    let options = Arguments::parse().options;
+    let seed = options.seed.unwrap_or_else(rand::random);
+    println!("seed {seed}; the same choices again, if not the same moments: --seed {seed}");
+    let mut holds = true;
+    if options.cuts > 0 {
+        holds &= cut_power(options.cuts, seed);
+    }
+    if options.syscalls {
+        holds &= kill_at_system_calls();
+    }
+    if options.minutes > 0 {
+        holds &= soak(Duration::from_secs(60 * u64::from(options.minutes)), seed);
+    }
+    if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn cut_power(cuts: u32, seed: u64) -> bool {
+    if !volume::can_be_made() {
+        println!("NOT RUN: {cuts} power cuts, which need root and loop devices");
+        return false;
+    }
+    tell(&format!("{cuts} power cuts"), &PowerCuts { cuts, seed }.run())
+}
+
+fn kill_at_system_calls() -> bool {
+    let mut holds = true;
+    for call in CALLS {
+        let (kills, judgement) = kill_at_each(&[call]);
+        let count = kills.first().map_or(0, |(_, count)| *count);
+        holds &= tell(&format!("{count} kills at {call:?}"), &judgement);
+    }
+    holds
+}
+
+/// Chapters until the time is over; the first that does not hold is the last.
+fn soak(time: Duration, seed: u64) -> bool {
+    if !volume::can_be_made() {
+        println!("NOT RUN: power cuts among the faults of the soak, which need root and loop devices");
+    }
+    let stopwatch = Stopwatch::start();
+    let (mut chapter, mut acknowledged) = (0, 0);
+    while stopwatch.elapsed() < time {
+        let seed = seed.wrapping_add(chapter);
+        chapter += 1;
+        let judgement = Chapter { lives: CHAPTER_LIVES, seed }.run();
+        acknowledged += judgement.as_ref().map_or(0, |tally| tally.acknowledged);
+        if !tell(&format!("{CHAPTER_LIVES} lives with faults at random, seed {seed}"), &judgement) {
+            return false;
+        }
+    }
+    println!(
+        "{chapter} chapters, {} lives, {acknowledged} acknowledged records: all hold",
+        chapter * u64::from(CHAPTER_LIVES)
+    );
+    true
+}
+
+/// One line for what was judged.
+fn tell(what: &str, judgement: &Judgement) -> bool {
+    match judgement {
+        Ok(tally) => println!(
+            "{what}: {} acknowledged and stored once, {} refused and absent, of {} unknown {} stored once; \
+             0 lost, 0 doubled, 0 changed, 0 invented",
+            tally.acknowledged,
+            tally.refused,
+            tally.unknown_stored + tally.unknown_absent,
+            tally.unknown_stored,
+        ),
+        Err(violations) => println!("{what}: BROKEN: {violations}"),
+    }
+    judgement.is_ok()
+}

@@ -1,0 +1,56 @@
+//! `cargo xtask torture`: what the tests do to the sidecar for a minute, for as long as a person wants.
+//!
+//! Owns: the options, and building what is run. Does not own: the tortures (`tests/src/torture`).
+
+use anyhow::Result;
+
+use crate::commands::{command, run_shown};
+use crate::{test_run, tools, workspace};
+
+/// Options of `cargo xtask torture`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct TortureOptions {
+    /// Cut the power of the journal's file system so many times (needs root and loop devices)
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub cuts: u32,
+    /// Kill, end, cut the power and take the lake away at random for so long
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub minutes: u32,
+    /// Kill at every system call that changes a disk (needs strace)
+    #[arg(long)]
+    pub syscalls: bool,
+    /// Feed the journal's decoders and the makers of keys so many changed inputs each
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub fuzz_iterations: u64,
+    /// Make the choices of an earlier run again
+    #[arg(long, value_name = "S")]
+    pub seed: Option<u64>,
+}
+
+/// Sets up, builds and tortures; without an option, one minute of faults at random.
+///
+/// # Errors
+/// When something cannot be set up or built, or a promise was broken.
+pub fn run(options: &TortureOptions) -> Result<()> {
+    tools::libduckdb()?;
+    tools::readers()?;
+    if options.syscalls {
+        tools::strace()?;
+    }
+    test_run::build_release()?;
+    if options.fuzz_iterations > 0 {
+        test_run::fuzz(options.fuzz_iterations, options.seed)?;
+        if options.cuts == 0 && options.minutes == 0 && !options.syscalls {
+            return Ok(());
+        }
+    }
+    let is_default = options.cuts == 0 && options.minutes == 0 && !options.syscalls;
+    let minutes = if is_default { 1 } else { options.minutes };
+    let mut torture = command(workspace::target().join("release/lakeingest-torture"))?;
+    torture.args(["--cuts", &options.cuts.to_string(), "--minutes", &minutes.to_string()]);
+    if options.syscalls {
+        torture.arg("--syscalls");
+    }
+    torture.args(options.seed.map(|seed| format!("--seed={seed}")));
+    run_shown(torture)
+}
