@@ -37,9 +37,8 @@ pub struct LeftBehind {
 
 /// The sidecar's termination message.
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
 struct Message {
-    rows_in_journal: u64,
+    unflushed_rows: u64,
 }
 
 /// What the sidecar of a pod that has ended, or is about to, has left behind; none if that is nothing. A sidecar that is
@@ -52,7 +51,7 @@ pub fn of(pod: &Pod) -> Option<LeftBehind> {
     }
     let sidecar = status.init_container_statuses.iter().flatten().find(|status| status.name == CONTAINER)?;
     let message = sidecar.state.as_ref()?.terminated.as_ref()?.message.as_deref()?;
-    let Message { rows_in_journal: rows } = serde_json::from_str(message).ok()?;
+    let Message { unflushed_rows: rows } = serde_json::from_str(message).ok()?;
     (rows > 0).then(|| LeftBehind {
         namespace: pod.namespace().unwrap_or_default(),
         pod: pod.name_any(),
@@ -133,7 +132,7 @@ mod tests {
     }
 
     fn ended(rows: u64) -> Value {
-        let message = json!({"reason": "unflushed", "rowsInJournal": rows}).to_string();
+        let message = json!({"reason": "unflushed", "unflushed_rows": rows}).to_string();
         json!({"terminated": {"exitCode": 75, "message": message}})
     }
 

@@ -87,6 +87,52 @@ pub struct ServeArguments {
     /// The folder of the keys' files, for credentials: files [default: /etc/lakeingest/credentials]
     #[arg(long, value_name = "DIRECTORY")]
     pub credentials: Option<PathBuf>,
+
+    /// Deliver a journal whose newest record is more than 30 days old; rows are stored twice if files that it had delivered
+    /// were compacted or deleted since
+    #[arg(long)]
+    pub replay_old_journal: bool,
+}
+
+/// `lakeingest-sidecar rescue`: where the lake is, as for `serve`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct RescueArguments {
+    /// Where the lake is: a directory that exists, or s3://BUCKET [in a pod: storage.bucket of the configuration]
+    #[arg(long, value_name = "DIRECTORY | s3://BUCKET")]
+    pub lake: Option<String>,
+
+    /// The folder of the lake under which tables lie [default: data]
+    #[arg(long)]
+    pub prefix: Option<String>,
+
+    /// Who writes to the prefix, as for the sidecars whose records these are [default: local]
+    #[arg(long)]
+    pub owner: Option<String>,
+
+    /// A configuration file (YAML) [in a pod: /etc/lakeingest/config/config.yaml]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// The folder of the keys' files, for credentials: files [default: /etc/lakeingest/credentials]
+    #[arg(long, value_name = "DIRECTORY")]
+    pub credentials: Option<PathBuf>,
+
+    /// Where log files are copied to and files are encoded meanwhile [default: the folder for temporary files]
+    #[arg(long, value_name = "DIRECTORY")]
+    pub work: Option<PathBuf>,
+
+    /// Deliver journals whose newest record is more than 30 days old too; rows are stored twice if files that they had
+    /// delivered were compacted or deleted since
+    #[arg(long)]
+    pub replay_old_journal: bool,
+}
+
+impl From<RescueArguments> for ServeArguments {
+    fn from(arguments: RescueArguments) -> Self {
+        let RescueArguments { lake, prefix, owner, config, credentials, work, replay_old_journal } = arguments;
+        let work = work.unwrap_or_else(std::env::temp_dir);
+        Self { lake, prefix, owner, config, credentials, replay_old_journal, journal: Some(work), ..Self::default() }
+    }
 }
 
 /// `lakeingest-sidecar started` and `drain`: how the process that serves is found.
@@ -258,6 +304,8 @@ pub struct Settings {
     pub journal: PathBuf,
     /// The scratch directory.
     pub scratch: PathBuf,
+    /// Whether a journal is delivered that is older than `JOURNAL_LIFETIME_MAX`.
+    pub replays_old_journal: bool,
     /// The application's port.
     pub port: u16,
     /// The port of probes and metrics.
@@ -360,6 +408,7 @@ impl Settings {
             owner,
             journal,
             scratch: arguments.scratch.clone().unwrap_or(default_scratch),
+            replays_old_journal: arguments.replay_old_journal,
             port: arguments.port.unwrap_or(config.server.port),
             health_port: arguments.health_port.unwrap_or(config.server.health_port),
             health_address: arguments.health_address.unwrap_or(default_address),

@@ -6,8 +6,9 @@
 //! http ──> intake: decode ──> schema ──> journal ──> (acknowledge) ──> flush ──> encode ──> publish ──> lake
 //! ```
 //!
-//! `clock`, `limits`, `config`, `metrics`, `status` and `leaving` serve all of them; `run` puts them together, `probe`
-//! speaks to the process that runs. `seeded` is for the tests of the tests, and nothing in what is shipped.
+//! `rescue` takes what a pod could not encode in time. `clock`, `limits`, `config`, `metrics`, `status` and `leaving` serve
+//! all of them; `run` puts them together, `probe` speaks to the process that runs. `seeded` is for the tests of the tests,
+//! and nothing in what is shipped.
 
 pub mod http;
 pub mod intake;
@@ -24,6 +25,8 @@ pub mod encode;
 pub mod publish;
 
 pub mod lake;
+
+pub mod rescue;
 
 pub mod clock;
 pub mod config;

@@ -93,6 +93,11 @@ pub const JOURNAL_SHARE_PERCENT: u64 = 80;
 /// a log file take less than a kilobyte each. With [`JOURNAL_SHARE_PERCENT`] it fits the smallest volume, 32 MiB.
 pub const JOURNAL_RESERVE_BYTES: u64 = 4 << 20;
 
+/// Age of the newest batch of a journal that is not in the lake yet, past which the journal is not delivered unless that
+/// is asked for. Descriptions of files that were compacted or expired are kept as long, and only they tell that a segment
+/// was in the lake.
+pub const JOURNAL_LIFETIME_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
 /// Idempotency keys that a journal remembers. Past it the oldest is forgotten, which is counted. Each takes some 200
 /// bytes of memory, 50 MiB together, and as much of the key log.
 pub const KEYS_MAX: usize = 1 << 18;
@@ -110,6 +115,12 @@ pub const KEY_BYTES_MAX: usize = 255;
 /// Frames that share one `fdatasync` at the most. Eight connections' worth of single records for each of
 /// [`CONNECTIONS_MAX`] would not fit more often than this.
 pub const COMMIT_GROUP_FRAMES_MAX: usize = 1_024;
+
+/// A group commit that takes longer is shown in `/health`: a slow disk takes a tenth of it.
+pub const JOURNAL_STALL: Duration = Duration::from_secs(5);
+
+/// How long a request waits for its group commit. Past it the answer is `unknown`: the batch may be stored or not.
+pub const APPEND_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// Commands that wait for the journal's thread. Every request has at most one, so this is never a second bound.
 pub const JOURNAL_QUEUE_MAX: usize = 1_024;
@@ -141,6 +152,13 @@ pub const ENCODE_MEMORY_BYTES: u64 = 100 << 20;
 /// for each column while rows are appended and another when they are read, and its Parquet writer a page and a
 /// dictionary: a table of 1,000 columns was seen to fail at half of this.
 pub const ENCODE_COLUMN_BYTES: u64 = 768 << 10;
+
+/// Failures of the encoder on one segment after which single records are suspected.
+pub const ENCODE_FAILURES_MAX: u32 = 2;
+
+/// Records of one segment that are taken out of it because the encoder fails on them. Each is found by encoding some 40
+/// parts of the segment; more than this are no accident of a record.
+pub const POISON_ROWS_MAX: usize = 100;
 
 /// Rows times columns with a value in a segment. Unit: values; past it the segment is sealed. 16 Mi values of 8 bytes
 /// are 128 MiB, as much as `flush.maxBytes` lets through by its default.

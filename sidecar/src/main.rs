@@ -7,8 +7,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use lakeingest_crds::LogLevel;
-use lakeingest_sidecar::config::{ConfigError, ProbeArguments, ServeArguments, Settings};
+use lakeingest_sidecar::config::{ConfigError, ProbeArguments, RescueArguments, ServeArguments, Settings};
 use lakeingest_sidecar::probe::{self, ProbeError};
+use lakeingest_sidecar::rescue::replay;
 use lakeingest_sidecar::{REVISION, TARGET, error_chain, run};
 use tracing::{Level, error, warn};
 use tracing_subscriber::filter::Targets;
@@ -27,6 +28,8 @@ struct Arguments {
 enum Verb {
     /// Take records on localhost and bring them into the lake
     Serve(ServeArguments),
+    /// Deliver the records that pods left in the lake as log files because their time ran out; any number of times
+    Rescue(RescueArguments),
     /// Say whether the process that serves has started (the startup probe of a pod)
     Started(ProbeArguments),
     /// Tell the process that serves that its pod is about to end (preStop of a pod)
@@ -67,7 +70,8 @@ fn level_of(level: LogLevel) -> Level {
 
 pub(crate) fn main() -> ExitCode {
     match Arguments::parse().verb {
-        Verb::Serve(arguments) => serve(&arguments),
+        Verb::Serve(arguments) => work(&arguments, async |settings| run::serve(settings).await),
+        Verb::Rescue(arguments) => work(&arguments.into(), async |settings| replay::rescue(&settings).await),
         Verb::Started(arguments) => {
             let answer = arguments.ports().map(|ports| probe::started(ports.health_port));
             said(answer, ExitCode::FAILURE)
@@ -88,7 +92,8 @@ fn said(answer: Result<Result<(), ProbeError>, ConfigError>, otherwise: ExitCode
     otherwise
 }
 
-fn serve(arguments: &ServeArguments) -> ExitCode {
+/// Runs a verb that moves data; the settings, the log and the runtime are made here.
+fn work(arguments: &ServeArguments, verb: impl AsyncFnOnce(Settings) -> anyhow::Result<ExitCode>) -> ExitCode {
     let settings = match Settings::load(arguments) {
         Ok(settings) => settings,
         Err(error) => {
@@ -108,9 +113,9 @@ fn serve(arguments: &ServeArguments) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let code = runtime.block_on(run::serve(settings)).unwrap_or_else(|error| {
+    let code = runtime.block_on(verb(settings)).unwrap_or_else(|error| {
         let error: &(dyn std::error::Error + 'static) = error.as_ref();
-        error!(error = %error_chain(error), "failed to start");
+        error!(error = %error_chain(error), "failed to start or to go on");
         ExitCode::FAILURE
     });
     // Deliveries that were given up at the deadline may still wait on the network.

@@ -5,9 +5,10 @@
 //! Start: journal (recovered) → encoder → listeners → first contact with the lake, beside the requests.
 //! End, on SIGTERM or SIGINT: no new records → listeners closed, requests answered → everything flushed → exit.
 
+mod disk;
+mod end;
 mod parts;
 
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,22 +21,17 @@ use tracing::{Instrument, error, info, info_span, warn};
 
 use crate::clock::SharedClock;
 use crate::config::{HealthAddress, Pod, Settings};
-use crate::flush::deliver::make_contact;
+use crate::flush::deliver::{DeliveryContext, make_contact};
 use crate::flush::worker::{FlushWorker, WorkerEnd};
 use crate::http::{application_router, health_router, server};
-use crate::journal::Journal;
+use crate::journal::{Journal, Unsealed};
 use crate::leaving::{Grace, Leaving};
 use crate::limits::CONNECTION_DRAIN_WAIT;
 use crate::status::Status;
-use parts::{Parts, grace_of, policy_of};
-
-/// The process ended with rows that are in the journal and not in the lake; the next start delivers them.
-/// Source: `EX_TEMPFAIL` of sysexits.h.
-const EXIT_UNFLUSHED: u8 = 75;
-
-/// The journal's disk or a thread failed; the next start recovers from what is on disk.
-/// Source: `EX_SOFTWARE` of sysexits.h.
-const EXIT_FAILED: u8 = 70;
+pub(crate) use end::EXIT_UNFLUSHED;
+use end::{Ending, Left};
+use parts::grace_of;
+pub(crate) use parts::{Parts, policy_of, store_of};
 
 /// How long the answers of those who wait for a failed sync may take to go out.
 const LAST_ANSWERS_WAIT: Duration = Duration::from_secs(1);
@@ -48,11 +44,12 @@ pub async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
     if settings.pod.is_some() {
         hide_from_the_pod();
     }
-    let parts = Parts::open(&settings).await?;
-    let application = listen("--port", settings.port).await?;
-    let health = listen_for_health(&settings).await?;
+    // Before the journal is read, which may take its time: who is told to end meanwhile still drains.
     let mut signals =
         Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
+    let parts = Parts::open(&settings, Unsealed::Seal).await?;
+    let application = listen("--port", settings.port).await?;
+    let health = listen_for_health(&settings).await?;
     if let Some(pod) = &settings.pod {
         let Pod { name, namespace, uid, node } = pod;
         info!(%namespace, %name, %uid, %node, owner = %settings.owner, generation = settings.config.generation, "in a pod");
@@ -101,25 +98,9 @@ impl Signals {
     }
 }
 
-/// How the process ended.
-struct Ending {
-    code: u8,
-    reason: &'static str,
-    rows: u64,
-}
-
-impl Ending {
-    /// Tells the kubelet, which puts it into the container's state.
-    fn tell(&self, path: &Path) {
-        let message = serde_json::json!({"reason": self.reason, "rowsInJournal": self.rows});
-        if let Err(error) = std::fs::write(path, message.to_string()) {
-            warn!(error = %error, path = %path.display(), "failed to write the termination message");
-        }
-    }
-}
-
 /// The sidecar at work.
 struct Running {
+    context: Arc<DeliveryContext>,
     journal: Journal,
     status: Arc<Status>,
     clock: SharedClock,
@@ -135,12 +116,13 @@ struct Running {
     health: JoinHandle<()>,
     worker: JoinHandle<WorkerEnd>,
     contact: JoinHandle<()>,
+    disk: JoinHandle<()>,
     journal_failed: watch::Receiver<bool>,
 }
 
 impl Running {
     fn start(parts: Parts, application: Vec<TcpListener>, health: Vec<TcpListener>, settings: &Settings) -> Self {
-        let Parts { state, context, requests, recovered } = parts;
+        let Parts { state, context, requests, recovered, .. } = parts;
         let (drain, draining) = watch::channel(false);
         let (close, closed) = watch::channel(false);
         let (finish, finished) = watch::channel(false);
@@ -154,6 +136,7 @@ impl Running {
         let worker = FlushWorker::new(Arc::clone(&context), policy, requests, hurry, draining, closed, recovered);
         Self {
             journal_failed: journal.failed(),
+            context: Arc::clone(&context),
             journal,
             status,
             clock,
@@ -165,6 +148,10 @@ impl Running {
             application: tokio::spawn(application.instrument(info_span!("application"))),
             health: tokio::spawn(health.instrument(info_span!("health"))),
             worker: tokio::spawn(worker.run()),
+            disk: tokio::spawn({
+                let context = Arc::clone(&context);
+                async move { disk::watch(&context).await }
+            }),
             contact: tokio::spawn(async move { make_contact(&context).await }),
         }
     }
@@ -189,59 +176,7 @@ impl Running {
         if !self.application.is_finished() {
             let _ = tokio::time::timeout(LAST_ANSWERS_WAIT, self.application).await;
         }
-        Ending { code: EXIT_FAILED, reason: "failed", rows: self.journal.view().unretired_rows(None) }
-    }
-
-    /// Takes no more records, answers who waits, flushes everything, and ends. A second signal, or the deadline, ends it
-    /// before.
-    async fn drain(self, signals: &mut Signals) -> Ending {
-        let announced = self.leaving.announced();
-        let wait = self.grace.drain_wait(self.clock.monotonic(), announced);
-        info!(seconds = wait.as_secs(), "draining");
-        self.status.set_draining();
-        self.drain.send_replace(true);
-        let (application, worker, close) = (self.application, self.worker, self.close);
-        let drained = async {
-            // The flushes that those requests wait for go on meanwhile.
-            let _ = application.await;
-            close.send_replace(true);
-            worker.await.unwrap_or(WorkerEnd::Fatal)
-        };
-        let mut journal_failed = self.journal_failed;
-        let end = tokio::select! {
-            end = drained => Some(end),
-            () = tokio::time::sleep(wait) => None,
-            () = signals.next() => None,
-            _ = journal_failed.wait_for(|failed| *failed) => Some(WorkerEnd::Fatal),
-        };
-        self.contact.abort();
-        self.finish.send_replace(true);
-        let _ = self.health.await;
-        let goes_with_pod = self.grace.pod.is_some() && announced.is_some();
-        ending(end, &self.journal, goes_with_pod)
-    }
-}
-
-/// What the end of the process says of what is left.
-fn ending(end: Option<WorkerEnd>, journal: &Journal, goes_with_pod: bool) -> Ending {
-    let rows = journal.view().unretired_rows(None);
-    let directory = journal.directory().display();
-    match (rows, goes_with_pod) {
-        (0, _) => {}
-        (_, true) => {
-            error!(rows, journal = %directory, "ended with rows in the journal; they are lost if its volume goes with the pod")
-        }
-        (_, false) => warn!(rows, journal = %directory, "ended with rows in the journal; the next start delivers them"),
-    }
-    match end {
-        Some(WorkerEnd::Fatal) => Ending { code: EXIT_FAILED, reason: "failed", rows },
-        Some(WorkerEnd::Drained | WorkerEnd::Stuck) | None if rows > 0 => {
-            Ending { code: EXIT_UNFLUSHED, reason: "unflushed", rows }
-        }
-        Some(WorkerEnd::Drained | WorkerEnd::Stuck) | None => {
-            info!("drained");
-            Ending { code: 0, reason: "drained", rows }
-        }
+        Ending::failed(Left::of(&self.journal.view()))
     }
 }
 

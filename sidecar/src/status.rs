@@ -28,6 +28,8 @@ pub mod reasons {
     pub const JOURNAL_DAMAGED: &str = "JournalDamaged";
     /// The journal is at its bound or its volume is full; requests are refused.
     pub const JOURNAL_FULL: &str = "JournalFull";
+    /// The journal's disk does not answer; requests wait.
+    pub const JOURNAL_STALLED: &str = "JournalStalled";
     /// The pod is about to end; records are still taken and go to the lake within a second.
     pub const POD_ENDING: &str = "PodEnding";
     /// A field of the configuration is not known to this version.

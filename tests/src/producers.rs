@@ -110,8 +110,8 @@ impl Producers {
                 producer.unsettled().push(request);
             }
             let Ok(answer) = answer else { break };
-            let is_expected = if is_bad { status == 422 } else { is_acknowledged(status) };
-            if !is_expected && !(load.may_be_refused && status == 503) {
+            let is_answered = if is_bad { status == 422 } else { is_acknowledged(status) };
+            if !(is_answered || load.may_be_refused && status == 503) {
                 // The receiver is gone once the first surprise was told.
                 let _ = surprises.try_send(format!("{status} {}", answer.text()));
             }

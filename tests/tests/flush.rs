@@ -103,7 +103,10 @@ fn sigterm_brings_everything_into_the_lake_and_ends_well() {
     drop(sidecar);
     // The journal is empty: the next start finds nothing to do.
     let sidecar = site.start();
-    assert_eq!(health(&sidecar)["backlog"], json!({"segments": 0, "rows": 0, "bytes": 0, "oldest_seconds": 0}));
+    assert_eq!(
+        health(&sidecar)["backlog"],
+        json!({"segments": 0, "rows": 0, "bytes": 0, "oldest_seconds": 0, "drain_seconds": 0.0})
+    );
     assert!(!site.log().contains("recovered segment"));
     assert_eq!(verify(&ledger, site.lake()).acknowledged, 50);
 }
@@ -151,13 +154,15 @@ fn sigterm_with_the_lake_away_ends_with_75_and_the_next_start_delivers_once() {
     }
     site.take_lake_away();
     sidecar.server().signal(Signal::TERM).expect("it can be signalled");
-    // It waits for the lake, and says so; a second signal ends the wait.
+    // It waits for the lake, and says so; a second SIGTERM says nothing new, an interrupt ends the wait.
     wait_for_health(&sidecar, "the drain that cannot end", |health| {
         (health["status"] == "draining" && health["reasons"] != json!([])).then_some(())
     });
     assert_eq!(sidecar.get_health("/livez").expect("it answers").status, 200);
     assert_eq!(sidecar.get_health("/readyz").expect("it answers").status, 503);
     sidecar.server().signal(Signal::TERM).expect("it can be signalled");
+    assert_eq!(sidecar.get_health("/livez").expect("it answers").status, 200);
+    sidecar.server().signal(Signal::INT).expect("it can be signalled");
     assert_eq!(wait_for_end(&sidecar).code(), Some(75));
     assert!(site.log().contains("ended with rows in the journal"));
     drop(sidecar);

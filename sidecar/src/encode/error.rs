@@ -74,3 +74,49 @@ pub enum EncodeError {
         source: std::io::Error,
     },
 }
+
+impl EncodeError {
+    /// Whether single records may be what the encoder fails on.
+    pub fn is_about_rows(&self) -> bool {
+        match self {
+            Self::Arrow(_) => true,
+            Self::Load(source) | Self::Copy { source, .. } => !is_about_the_machine(source),
+            Self::Gone
+            | Self::Open(_)
+            | Self::StartThread(_)
+            | Self::Journal(_)
+            | Self::UnknownSchema { .. }
+            | Self::Decode { .. }
+            | Self::RowCount { .. }
+            | Self::File { .. } => false,
+        }
+    }
+}
+
+/// Whether the database lacks memory or disk. It says so in words alone.
+/// Source: `Exception::ExceptionTypeToString` of DuckDB 1.5.
+fn is_about_the_machine(error: &duckdb::Error) -> bool {
+    let words = error.to_string();
+    ["IO Error", "Out of Memory Error", "Permission Error"].iter().any(|kind| words.contains(kind))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_that_lacks_memory_blames_no_record() {
+        let connection = duckdb::Connection::open_in_memory().expect("it can be opened");
+        connection
+            .execute_batch("SET memory_limit = '10MB'; SET max_temp_directory_size = '0B'")
+            .expect("they are known");
+        let sql = "SELECT count(*) FROM (SELECT DISTINCT range, repeat('x', 100) FROM range(10000000))";
+        let lacking = connection.execute_batch(sql).expect_err("there is no memory for it");
+        assert!(!EncodeError::Load(lacking).is_about_rows());
+        let unwritable =
+            connection.execute_batch("COPY (SELECT 1) TO '/nowhere/x.parquet'").expect_err("there is no folder");
+        assert!(!EncodeError::Load(unwritable).is_about_rows());
+        let wrong = connection.execute_batch("SELECT 'x'::INTEGER").expect_err("it is no number");
+        assert!(EncodeError::Load(wrong).is_about_rows());
+    }
+}

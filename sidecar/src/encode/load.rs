@@ -3,8 +3,8 @@
 //! Owns: reading the journal, decoding, the split into rows that fit and rows that do not. Upholds I5.
 //! Does not own: files (`copy`).
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, Date32Array, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
@@ -14,6 +14,7 @@ use chrono::NaiveDate;
 use duckdb::{Appender, Connection};
 
 use crate::decode::{DecodedBatch, DecodedColumn, ScanLimits, Scanned, decode_columns, scan};
+use crate::encode::EncodeJob;
 use crate::encode::digest::RowDigest;
 use crate::encode::error::EncodeError;
 use crate::encode::session::quoted_name;
@@ -23,6 +24,7 @@ use crate::journal::reader::SegmentReader;
 use crate::journal::segment::Contents;
 use crate::schema::registry::RegisteredSchema;
 use crate::schema::{ColumnType, Fitted, Misfit, fit};
+use crate::seeded::{self, Bug};
 
 /// Name of the table with the rows that fit. No user's table or column can be named so.
 pub(super) const MAIN_TABLE: &str = "#main";
@@ -75,17 +77,43 @@ pub(super) fn sql_type(column_type: ColumnType) -> &'static str {
     }
 }
 
-/// Loads a segment. The tables are made here; the caller drops them.
-pub(super) fn load(
-    connection: &Connection,
-    journal: &Path,
-    journal_id: &str,
-    contents: &Contents,
-    registered: &RegisteredSchema,
-) -> Result<Loaded, EncodeError> {
+/// Which rows of a segment are loaded.
+#[derive(Clone, Debug)]
+pub(super) struct Selection {
+    /// These, counted from 0 over all batches.
+    pub(super) range: Range<u64>,
+    /// Of them these to quarantine, since the encoder fails on them: sequence and place in the batch.
+    pub(super) poison: BTreeSet<(u64, u32)>,
+}
+
+/// Reason of a record that the encoder fails on.
+const POISON_CODE: &str = "encode-failed";
+
+impl Selection {
+    /// Takes out of rows that fit, whose first one is row `first` of the segment's row `start`, those that are not wanted.
+    fn apply(&self, fitted: &mut Fitted, registered: &RegisteredSchema, sequence: u64, start: u64) {
+        let is_in = |row: u32| self.range.contains(&(start + u64::from(row)));
+        let is_poison = |row: u32| self.poison.contains(&(sequence, row));
+        let poison = fitted.kept.iter().filter(|row| is_in(**row) && is_poison(**row)).map(|row| Misfit {
+            row: *row,
+            column: String::new(),
+            code: POISON_CODE,
+            detail: "the encoder fails on this record".to_owned(),
+        });
+        let poison: Vec<Misfit> = poison.collect();
+        fitted.retain(&registered.schema, |row| is_in(row) && !is_poison(row));
+        fitted.misfits.retain(|misfit| is_in(misfit.row));
+        fitted.misfits.extend(poison);
+        fitted.misfits.sort_by_key(|misfit| misfit.row);
+    }
+}
+
+/// Loads a segment, or some rows of it. The tables are made here; the caller drops them.
+pub(super) fn load(connection: &Connection, job: &EncodeJob, selection: &Selection) -> Result<Loaded, EncodeError> {
+    let (contents, registered) = (&*job.contents, &*job.registered);
     let mut loaded = Loaded { columns: columns_with_values(contents, registered), ..Loaded::default() };
     let mut tables = Tables::create(connection, registered, &loaded.columns)?;
-    let mut reader = SegmentReader::open(journal, contents).map_err(EncodeError::Journal)?;
+    let mut reader = SegmentReader::open(&job.journal, contents).map_err(EncodeError::Journal)?;
     let mut rows = 0;
     while let Some((sequence, batch)) = reader.next_batch().map_err(EncodeError::Journal)? {
         let known = contents.schemas.get(&batch.schema);
@@ -95,11 +123,15 @@ pub(super) fn load(
         let mut present = batch.present.clone();
         present.resize(known.len(), false);
         let decoded = decode_columns(&scanned, known, &present).map_err(decode_error)?;
-        let source = Source { batch: &batch, id: format!("{journal_id}-{sequence}"), sequence };
+        let source = Source { batch: &batch, id: format!("{}-{sequence}", job.segment.journal), sequence };
         for first in (0..decoded.rows).step_by(APPEND_ROWS) {
             // A table's every column is made for these rows alone, whatever the batch has.
             let mut fitted = fit(&slice_of(&decoded, first), &registered.schema);
             fitted.move_rows(u32::try_from(first).expect("a batch counts its rows in 32 bits"));
+            selection.apply(&mut fitted, registered, sequence, rows);
+            if seeded::is(Bug::PoisonRecord) {
+                fail_on_poison(&fitted, &scanned)?;
+            }
             loaded.quarantine(&mut tables, &scanned, &fitted.misfits, &source)?;
             loaded.take(&mut tables, fitted, registered, &source)?;
         }
@@ -111,6 +143,28 @@ pub(super) fn load(
     } else {
         Err(EncodeError::RowCount { segment: contents.number, expected: contents.rows, found: rows })
     }
+}
+
+/// See [`Bug::PoisonRecord`].
+fn fail_on_poison(fitted: &Fitted, scanned: &Scanned<'_>) -> Result<(), EncodeError> {
+    let is_poison = |row: &u32| scanned.record_text(*row as usize).contains(seeded::POISON);
+    match fitted.kept.iter().any(is_poison) {
+        true => Err(EncodeError::Load(duckdb::Error::InvalidQuery)),
+        false => Ok(()),
+    }
+}
+
+/// Which batches, and places in them, rows of a segment are, counted from 0 and ascending.
+pub(super) fn places_of(job: &EncodeJob, rows: &[u64]) -> Result<Vec<(u64, u32)>, EncodeError> {
+    let mut reader = SegmentReader::open(&job.journal, &job.contents).map_err(EncodeError::Journal)?;
+    let (mut places, mut start) = (Vec::with_capacity(rows.len()), 0);
+    while let Some((sequence, batch)) = reader.next_batch().map_err(EncodeError::Journal)? {
+        let end = start + u64::from(batch.rows);
+        let of_batch = rows.iter().filter(|row| (start..end).contains(row));
+        places.extend(of_batch.filter_map(|row| Some((sequence, u32::try_from(row - start).ok()?))));
+        start = end;
+    }
+    Ok(places)
 }
 
 /// A batch and what it is called.

@@ -11,13 +11,17 @@ mod copy;
 pub mod digest;
 pub mod error;
 mod load;
+mod poison;
 pub mod session;
 
+use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use duckdb::Connection;
 use tokio::sync::{mpsc, oneshot};
+use tracing::{error, warn};
 
 pub use copy::EncodedFile;
 
@@ -28,6 +32,8 @@ use crate::publish::Identify;
 use crate::publish::key::{Prefix, SegmentName};
 use crate::schema::registry::RegisteredSchema;
 use error::EncodeError;
+use load::Selection;
+use poison::NotFound;
 use session::{Scratch, Session};
 
 /// A segment to encode.
@@ -45,6 +51,10 @@ pub struct EncodeJob {
     pub registered: Arc<RegisteredSchema>,
     /// Where the journal is.
     pub journal: PathBuf,
+    /// Records that go to quarantine because the encoder fails on them: sequence and place in the batch.
+    pub poison: BTreeSet<(u64, u32)>,
+    /// Whether to look for such records, should the segment fail again.
+    pub is_suspect: bool,
 }
 
 /// A segment that is encoded.
@@ -116,10 +126,7 @@ fn run(mut session: Session, scratch: &Scratch, mut queue: mpsc::Receiver<Job>) 
     while let Some(job) = queue.blocking_recv() {
         match job {
             Job::Encode(job, reply) => {
-                let columns = job.registered.schema.len();
-                let encoded = session.prepare(scratch, columns, has_failed).map_err(EncodeError::Open);
-                let encoded = encoded.and_then(|()| encode(&session.connection, scratch, &job));
-                has_failed = encoded.is_err();
+                let encoded = encode_or_suspect(&mut session, &mut has_failed, scratch, &job);
                 // Whoever asked may be gone; the files are found by the next attempt.
                 drop(reply.send(encoded));
             }
@@ -130,8 +137,46 @@ fn run(mut session: Session, scratch: &Scratch, mut queue: mpsc::Receiver<Job>) 
     }
 }
 
-fn encode(connection: &Connection, scratch: &Scratch, job: &EncodeJob) -> Result<Encoded, EncodeError> {
-    let loaded = load::load(connection, &job.journal, &job.segment.journal, &job.contents, &job.registered)?;
+/// Encodes a segment; where it fails and is suspect, without the records that it fails on.
+fn encode_or_suspect(
+    session: &mut Session,
+    has_failed: &mut bool,
+    scratch: &Scratch,
+    job: &EncodeJob,
+) -> Result<Encoded, EncodeError> {
+    let mut attempt = |selection: &Selection| {
+        let columns = job.registered.schema.len();
+        let encoded = session.prepare(scratch, columns, *has_failed).map_err(EncodeError::Open);
+        let encoded = encoded.and_then(|()| encode(&session.connection, scratch, job, selection));
+        *has_failed = encoded.is_err();
+        encoded
+    };
+    let all = Selection { range: 0..u64::MAX, poison: job.poison.clone() };
+    let error = match attempt(&all) {
+        Err(error) if job.is_suspect && error.is_about_rows() => error,
+        outcome => return outcome,
+    };
+    warn!(error = %crate::error_chain(&error), "looking for the records that the encoder fails on");
+    let part = |range: Range<u64>| Selection { range, poison: job.poison.clone() };
+    let mut encodes = |range| match attempt(&part(range)) {
+        Ok(_) => Ok(true),
+        Err(error) if error.is_about_rows() => Ok(false),
+        Err(_) => Err(NotFound::NoRecord),
+    };
+    let Ok(rows) = poison::find(job.contents.rows, &mut encodes) else { return Err(error) };
+    let mut poison = job.poison.clone();
+    poison.extend(load::places_of(job, &rows)?);
+    error!(records = rows.len(), "records that the encoder fails on go to quarantine");
+    attempt(&Selection { range: 0..u64::MAX, poison })
+}
+
+fn encode(
+    connection: &Connection,
+    scratch: &Scratch,
+    job: &EncodeJob,
+    selection: &Selection,
+) -> Result<Encoded, EncodeError> {
+    let loaded = load::load(connection, job, selection)?;
     let files = copy::write_files(connection, scratch, job, &loaded)?;
     connection.execute_batch(&load::drop_tables()).map_err(EncodeError::Load)?;
     let plan = Plan {
@@ -140,6 +185,7 @@ fn encode(connection: &Connection, scratch: &Scratch, job: &EncodeJob) -> Result
         files: files.iter().map(|file| file.planned.clone()).collect(),
         quarantined: loaded.quarantined,
         quarantined_rows: loaded.quarantined_rows,
+        poison: selection.poison.clone(),
         quarantined_by_batch: loaded.quarantined_by_batch,
     };
     Ok(Encoded { plan, files })

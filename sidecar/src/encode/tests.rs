@@ -28,7 +28,7 @@ impl Fixture {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let directory = folder.path().join("journal");
-        let options = JournalOptions { directory, size_limit_bytes: 1 << 30 };
+        let options = JournalOptions::new(directory, 1 << 30);
         let opened = Journal::open(&options, SystemClock::shared(), Arc::new(Metrics::default()));
         let journal = opened.expect("the journal can be opened").journal;
         let scratch = Scratch::open(&folder.path().join("it's scratch"), 256 << 20).expect("the folder can be made");
@@ -64,6 +64,8 @@ impl Fixture {
             prefix: Prefix::new("data").expect("the default prefix is one"),
             registered: Arc::new(registered),
             journal: self.journal.directory().to_owned(),
+            poison: BTreeSet::new(),
+            is_suspect: false,
         }
     }
 
@@ -138,6 +140,28 @@ async fn what_does_not_fit_the_registered_schema_goes_to_quarantine_as_it_came()
     assert_eq!(quarantined, [[text(&batch), Value::BigInt(0), text("x"), text("type-mismatch"), record]]);
     let main = fixture.rows(&fixture.path(sealed.contents.number, 0), "id, x");
     assert_eq!(main, [[Value::BigInt(2), Value::Null]]);
+}
+
+/// Invariant I3: the plan says which records the encoder fails on, so that the verdicts are the same when it is followed.
+#[tokio::test]
+async fn i3_records_that_the_encoder_fails_on_are_quarantined_one_by_one_and_the_plan_says_which() {
+    let fixture = Fixture::new();
+    let table = [ID, ("x", ColumnType::Varchar)];
+    let bodies = [("2025-01-01", "{\"id\":1,\"x\":\"a\"}\n{\"id\":2}\n{\"id\":3}"), ("2025-01-02", "{\"id\":4}")];
+    let sealed = fixture.sealed(&bodies, &schema(&table)).await;
+    let first = sealed.contents.first_sequence;
+    let all = fixture.job(&sealed, registered(&table));
+    assert_eq!(load::places_of(&all, &[1, 3]).expect("it can be read"), [(first, 1), (first + 1, 0)]);
+    let job = EncodeJob { poison: BTreeSet::from([(first, 1), (first + 1, 0)]), ..all };
+    let encoded = fixture.encoder.encode(job.clone()).await.expect("it can be encoded");
+    assert_eq!(encoded.plan.poison, job.poison);
+    assert_eq!(encoded.plan.quarantined_by_batch, BTreeMap::from([(first, 1), (first + 1, 1)]));
+    assert_eq!(fixture.rows(&fixture.path(sealed.contents.number, 0), "id"), [[Value::BigInt(1)], [Value::BigInt(3)]]);
+    let quarantined = fixture.rows(&fixture.path(sealed.contents.number, 1), "record_index, code, record");
+    let row = |index: i64, record: &str| [Value::BigInt(index), text("encode-failed"), text(record)];
+    assert_eq!(quarantined, [row(1, "{\"id\":2}"), row(0, "{\"id\":4}")]);
+    let again = fixture.encoder.encode(job).await.expect("it can be encoded again");
+    assert_eq!(encoded.plan, again.plan);
 }
 
 /// Invariant I3: encoding a segment again gives the same keys, verdicts and rows.

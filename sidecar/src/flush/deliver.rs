@@ -7,7 +7,7 @@
 //! Every step can be cut by a crash and done again: the plan is in the journal before the first byte leaves, a put
 //! never replaces, and the description is looked for before anything is put again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,7 +21,9 @@ use crate::clock::SharedClock;
 use crate::encode::error::EncodeError;
 use crate::encode::session::Scratch;
 use crate::encode::{EncodeJob, Encoder};
+use crate::flush::backoff;
 use crate::flush::outcomes::Outcomes;
+use crate::flush::pace::Pace;
 use crate::journal::control::{FileRole, Plan, PlannedFile, Seal};
 use crate::journal::error::AppendError;
 use crate::journal::segment::{Contents, IllegalTransition, SegmentEvent, SegmentState};
@@ -29,7 +31,7 @@ use crate::journal::{Journal, hex};
 use crate::lake::contact::{Contact, ContactError};
 use crate::lake::description::{ColumnStatistics, Description, describe, is_described};
 use crate::lake::owner::OwnerError;
-use crate::limits::{PUTS_MAX, RETRY_FIRST, RETRY_MAX};
+use crate::limits::{ENCODE_FAILURES_MAX, PUTS_MAX};
 use crate::metrics::Metrics;
 use crate::publish::error::StoreErrorKind;
 use crate::publish::key::{Prefix, SegmentName};
@@ -58,6 +60,8 @@ pub struct DeliveryContext {
     pub scratch: Scratch,
     /// Who waits.
     pub outcomes: Arc<Outcomes>,
+    /// What deliveries take.
+    pub pace: Arc<Pace>,
     /// What is wrong.
     pub status: Arc<Status>,
     /// The numbers.
@@ -75,6 +79,8 @@ pub struct Delivery {
     pub state: SegmentState,
     /// Failed attempts since it last moved on.
     pub attempts: u32,
+    /// How often the encoder failed on its rows.
+    encode_failures: u32,
     /// Statistics of the files that this process encoded, by part.
     statistics: BTreeMap<u32, Vec<ColumnStatistics>>,
     /// Parts that are known to be whole on the scratch volume. Forgotten at every failure: then they are read again.
@@ -90,6 +96,7 @@ impl Delivery {
             contents,
             state,
             attempts: 0,
+            encode_failures: 0,
             statistics: BTreeMap::new(),
             local_parts: Vec::new(),
             found: BTreeMap::new(),
@@ -191,13 +198,6 @@ pub async fn make_contact(context: &DeliveryContext) {
         attempt += 1;
     }
     context.status.clear(&CLEARED_BY_SUCCESS);
-}
-
-/// The wait before attempt `attempt + 2`: doubled each time up to `RETRY_MAX`, and a random part of it, so that pods
-/// that failed together do not come back together.
-fn backoff(attempt: u32) -> Duration {
-    let longest = RETRY_FIRST.saturating_mul(1 << attempt.min(16)).min(RETRY_MAX);
-    longest.mul_f64(rand::random_range(0.5..=1.0))
 }
 
 impl StepError {
@@ -320,12 +320,17 @@ impl<'a> Run<'a> {
     async fn make_plan(&mut self, seal: &Seal) -> Result<SegmentEvent, StepError> {
         self.context.contact.ensure().await?;
         let registered = self.context.registry.reconcile(&self.contents().table, &self.contents().observed).await?;
-        let plan = self.encode(seal, registered).await?;
+        let plan = self.encode(seal, registered, BTreeSet::new()).await?;
         self.context.journal.plan(self.contents().number, plan.clone()).await?;
         Ok(SegmentEvent::Planned(plan))
     }
 
-    async fn encode(&mut self, seal: &Seal, registered: Arc<RegisteredSchema>) -> Result<Plan, StepError> {
+    async fn encode(
+        &mut self,
+        seal: &Seal,
+        registered: Arc<RegisteredSchema>,
+        poison: BTreeSet<(u64, u32)>,
+    ) -> Result<Plan, StepError> {
         let job = EncodeJob {
             contents: Arc::clone(self.contents()),
             seal: seal.clone(),
@@ -333,8 +338,12 @@ impl<'a> Run<'a> {
             prefix: self.context.prefix.clone(),
             registered,
             journal: self.context.journal.directory().to_owned(),
+            poison,
+            is_suspect: self.delivery.encode_failures >= ENCODE_FAILURES_MAX,
         };
-        let encoded = self.context.encoder.encode(job).await?;
+        let encoded = self.context.encoder.encode(job).await.inspect_err(|error| {
+            self.delivery.encode_failures += u32::from(error.is_about_rows());
+        })?;
         self.delivery.local_parts = encoded.plan.files.iter().map(|file| file.part).collect();
         self.delivery.statistics = encoded.files.into_iter().map(|file| (file.planned.part, file.columns)).collect();
         Ok(encoded.plan)
@@ -363,7 +372,9 @@ impl<'a> Run<'a> {
             let local = context.scratch.encoded_file(self.contents().number, planned.part);
             let upload = Upload { planned, segment: &self.segment, local: &local };
             let look = context.scratch.look();
+            let start = context.clock.monotonic();
             let one = publish(&context.store, upload, plans, &context.encoder, &look).await?;
+            context.pace.sent(planned.size_bytes, context.clock.monotonic().saturating_sub(start));
             found.lock().unwrap_or_else(PoisonError::into_inner).insert(planned.part, one);
             Ok(())
         })
@@ -394,10 +405,10 @@ impl<'a> Run<'a> {
         info!("encoding a segment again from its plan");
         let registered = self.context.registry.version(&self.contents().table, plan.schema_version).await?;
         let again = match seeded::is(Bug::EncodeAgainWithoutPlan) {
-            false => self.encode(&plan.seal, registered).await?,
+            false => self.encode(&plan.seal, registered, plan.poison.clone()).await?,
             true => {
                 let sealed_at = plan.seal.sealed_at + chrono::TimeDelta::seconds(1);
-                let plan = self.encode(&Seal { sealed_at, ..plan.seal.clone() }, registered).await?;
+                let plan = self.encode(&Seal { sealed_at, ..plan.seal.clone() }, registered, BTreeSet::new()).await?;
                 self.context.journal.plan(self.contents().number, plan.clone()).await?;
                 return Ok(SegmentEvent::Planned(plan));
             }

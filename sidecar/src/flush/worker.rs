@@ -223,7 +223,14 @@ impl FlushWorker {
             let (context, contents) = (Arc::clone(&self.context), Arc::clone(&next.delivery.contents));
             self.busy_tables.push(contents.table.clone());
             let span = info_span!("deliver", segment = contents.number, table = contents.table);
-            let attempt = async move { (contents, deliver(&context, next.delivery).await) };
+            let attempt = async move {
+                let start = context.clock.monotonic();
+                let delivered = deliver(&context, next.delivery).await;
+                if matches!(delivered, Delivered::Retired) {
+                    context.pace.delivered(contents.body_bytes, context.clock.monotonic().saturating_sub(start));
+                }
+                (contents, delivered)
+            };
             self.under_way.spawn(attempt.instrument(span));
         }
     }

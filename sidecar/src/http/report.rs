@@ -3,6 +3,7 @@
 //! Owns: the shapes. Upholds I8: neither liveness nor readiness looks at the lake, and I13. Does not own: the facts.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -41,6 +42,8 @@ struct Backlog {
     rows: u64,
     bytes: u64,
     oldest_seconds: u64,
+    /// What bringing all of it into the lake would take now, as fast as it was measured.
+    drain_seconds: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -96,14 +99,19 @@ pub(super) async fn health(state: State<AppState>) -> Response {
 }
 
 fn backlog(state: &AppState, view: &JournalView) -> Backlog {
-    let open_bytes: u64 = view.open.iter().map(|segment| segment.body_bytes).sum();
-    let sealed_bytes: u64 = view.sealed.iter().map(|segment| segment.body_bytes).sum();
+    let (segments, bytes) = (view.open.len() + view.sealed.len(), view.unretired_bytes());
     Backlog {
-        segments: view.open.len() + view.sealed.len(),
+        segments,
         rows: view.unretired_rows(None),
-        bytes: open_bytes + sealed_bytes,
+        bytes,
         oldest_seconds: oldest_seconds(state, view),
+        drain_seconds: in_tenths(state.pace.time_to_deliver(segments, bytes)),
     }
+}
+
+/// Seconds, to the tenth.
+fn in_tenths(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 10.0).round() / 10.0
 }
 
 /// Age of the oldest row that is not in the lake; 0 if there is none, or if the wall clock went back.

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use crate::clock::SharedClock;
 use crate::config::Pod;
 use crate::flush::outcomes::Outcomes;
+use crate::flush::pace::Pace;
 use crate::flush::worker::FlushRequest;
 use crate::http::body::InFlight;
 use crate::intake::Intake;
@@ -47,6 +48,8 @@ pub struct AppState {
     pub flush: mpsc::Sender<FlushRequest>,
     /// What became of segments.
     pub outcomes: Arc<Outcomes>,
+    /// What deliveries take.
+    pub pace: Arc<Pace>,
     /// What is wrong.
     pub status: Arc<Status>,
     /// The numbers.

@@ -18,7 +18,7 @@ impl Fixture {
     fn new(size_limit_bytes: u64) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let directory = folder.path().join("journal");
-        let options = JournalOptions { directory, size_limit_bytes };
+        let options = JournalOptions::new(directory, size_limit_bytes);
         let (clock, metrics) = (SystemClock::shared(), Arc::new(Metrics::default()));
         let opened = Journal::open(&options, Arc::clone(&clock), Arc::clone(&metrics)).expect("the journal opens");
         let store = DirectoryStore::new(folder.path(), "data/_lakeingest/unfinished".to_owned(), "writer");

@@ -18,6 +18,7 @@ use tracing::{error, info};
 
 use crate::clock::SharedClock;
 use crate::journal::batch::Batch;
+use crate::journal::busy::Busy;
 use crate::journal::control::{Plan, Seal, SealReason, Settled};
 use crate::journal::directory::{JournalDirectory, fsync_directory, log_path};
 use crate::journal::error::{AppendError, JournalError};
@@ -114,6 +115,7 @@ pub(super) struct Committer {
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) view: watch::Sender<Arc<JournalView>>,
     pub(super) failed: watch::Sender<bool>,
+    pub(super) busy: Arc<Busy>,
     pub(super) log: LogWriter,
     pub(super) reserve: Reserve,
     /// Each log file but the newest, with its length.
@@ -143,7 +145,9 @@ impl Committer {
             if *self.failed.borrow() {
                 group.drain(..).for_each(|command| command.refuse(&AppendError::Failed));
             } else {
+                self.busy.begin(self.clock.monotonic());
                 self.commit(&mut group);
+                self.busy.end();
             }
         }
     }
@@ -267,7 +271,7 @@ impl Committer {
         let contents = Arc::new(self.open.remove(&table)?);
         let seal = contents.seal(self.clock.now().timestamp_micros(), reason);
         self.push_seal(segment, &seal);
-        self.sealed.insert(segment, SealedSegment::of(&contents));
+        self.sealed.insert(segment, SealedSegment::of(&contents, self.log.position()));
         self.metrics.segments_sealed(reason.name()).inc();
         info!(
             segment,
@@ -357,6 +361,7 @@ impl Committer {
             sealed: self.sealed.values().cloned().collect(),
             size_bytes: self.size_bytes(),
             cap_bytes: self.cap_bytes,
+            end: self.log.position(),
         };
         self.view.send_replace(Arc::new(view));
     }

@@ -3,7 +3,7 @@
 //!
 //! Owns: their shape. Does not own: when they are written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, NaiveDate, Utc};
@@ -219,6 +219,10 @@ pub struct Plan {
     pub quarantined: Vec<QuarantinedRow>,
     /// How many records are in its quarantine file.
     pub quarantined_rows: u64,
+    /// The records among them that the encoder fails on, each by its batch's sequence and its place in the batch: no schema
+    /// tells which they are. Absent in a plan of an earlier build.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub poison: BTreeSet<(u64, u32)>,
     /// Records of each batch in its quarantine file, by the batch's sequence. Absent in a plan of an earlier build.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub quarantined_by_batch: BTreeMap<u64, u64>,

@@ -67,6 +67,16 @@ pub enum JournalError {
         /// What does not fit.
         reason: &'static str,
     },
+    /// It comes back after so long that the lake may not know any more what it has of it. Nothing was delivered.
+    #[error(
+        "the newest undelivered record of the journal {path} is {days} days old, and the lake knows for 30 days what it was given: nothing was delivered; if no file of its tables was compacted or deleted since, start with --replay-old-journal"
+    )]
+    TooOld {
+        /// The directory.
+        path: PathBuf,
+        /// The age.
+        days: u64,
+    },
     /// The frames contradict each other.
     #[error("failed to replay segment {segment}")]
     Replay {

@@ -12,6 +12,7 @@
 //! ```
 
 pub mod batch;
+mod busy;
 mod commit;
 pub mod control;
 pub mod directory;
@@ -29,7 +30,9 @@ pub mod writer;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::info;
 
@@ -37,11 +40,13 @@ pub use commit::{Appended, Sealed};
 
 use crate::clock::SharedClock;
 use crate::limits::{
-    JOURNAL_QUEUE_MAX, JOURNAL_RESERVE_BYTES, JOURNAL_SHARE_PERCENT, KEY_AGE_AT_START_MAX, LOG_FILE_BYTES,
+    APPEND_WAIT_MAX, JOURNAL_LIFETIME_MAX, JOURNAL_QUEUE_MAX, JOURNAL_RESERVE_BYTES, JOURNAL_SHARE_PERCENT,
+    KEY_AGE_AT_START_MAX, LOG_FILE_BYTES,
 };
 use crate::metrics::Metrics;
 use crate::schema::Schema;
 use batch::Batch;
+use busy::Busy;
 use commit::{Command, Committer};
 use control::{KeyRecord, Plan, SealReason, Settled};
 use directory::JournalDirectory;
@@ -62,6 +67,26 @@ pub struct JournalOptions {
     pub directory: PathBuf,
     /// Size of its volume. Unit: bytes. The journal takes `JOURNAL_SHARE_PERCENT` of it.
     pub size_limit_bytes: u64,
+    /// What becomes of segments that no seal ends.
+    pub unsealed: Unsealed,
+    /// Whether a journal is opened that is older than `JOURNAL_LIFETIME_MAX`.
+    pub takes_old: bool,
+}
+
+impl JournalOptions {
+    /// A sidecar's own journal on a volume of this size.
+    pub fn new(directory: PathBuf, size_limit_bytes: u64) -> Self {
+        Self { directory, size_limit_bytes, unsealed: Unsealed::Seal, takes_old: false }
+    }
+}
+
+/// What becomes of segments that are open in a journal that is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unsealed {
+    /// They are sealed: the process before this one ended without.
+    Seal,
+    /// They are left as they are: what is read is a part of a journal, and their ends may be in the rest.
+    Leave,
 }
 
 /// A journal that is open. Cheap to clone.
@@ -70,6 +95,7 @@ pub struct Journal {
     commands: mpsc::Sender<Command>,
     view: watch::Receiver<Arc<JournalView>>,
     failed: watch::Receiver<bool>,
+    busy: Arc<Busy>,
     keys: Keys,
     directory: Arc<Path>,
     id: [u8; 16],
@@ -82,6 +108,8 @@ pub struct OpenedJournal {
     pub journal: Journal,
     /// The segments that are not in the lake yet, each sealed at least, oldest first.
     pub segments: Vec<RecoveredSegment>,
+    /// Records of segments that were left open.
+    pub unsealed_rows: u64,
     /// Places where bytes were no frames and were set aside.
     pub damaged: u64,
     /// The thread that writes. It ends when the last clone of the journal is gone.
@@ -101,6 +129,9 @@ impl Journal {
         let directory = JournalDirectory::open(&options.directory)?;
         let mut reserve = Reserve::open(directory.path(), JOURNAL_RESERVE_BYTES);
         let mut recovered = recovery::recover(&directory, &mut reserve)?;
+        if !options.takes_old {
+            refuse_old(&recovered, &options.directory, clock.now())?;
+        }
         let header = next_header(&recovered);
         let keys = Keys::new(Arc::clone(&clock), Arc::clone(&metrics));
         let young_micros = (clock.now() - KEY_AGE_AT_START_MAX).timestamp_micros();
@@ -118,10 +149,12 @@ impl Journal {
         let (commands_sender, commands) = mpsc::channel(JOURNAL_QUEUE_MAX);
         let (view_sender, view) = watch::channel(Arc::default());
         let (failed_sender, failed) = watch::channel(false);
+        let busy = Arc::new(Busy::default());
         let journal = Self {
             commands: commands_sender,
             view,
             failed,
+            busy: Arc::clone(&busy),
             keys: keys.clone(),
             directory: directory.path().into(),
             id: header.journal,
@@ -133,6 +166,7 @@ impl Journal {
             commands,
             view: view_sender,
             failed: failed_sender,
+            busy,
             log,
             reserve,
             old_files: recovered.files.into(),
@@ -146,12 +180,12 @@ impl Journal {
             // A small volume has small files, so that retired segments give their space back in small steps.
             log_file_bytes: LOG_FILE_BYTES.min(cap_bytes / 8),
         };
-        let segments = committer.adopt(recovered.segments)?;
+        let (segments, unsealed_rows) = committer.adopt(recovered.segments, options.unsealed)?;
         let thread = std::thread::Builder::new()
             .name("journal".to_owned())
             .spawn(move || committer.run())
             .map_err(JournalError::StartThread)?;
-        Ok(OpenedJournal { journal, segments, damaged: recovered.damaged + damaged_keys, thread })
+        Ok(OpenedJournal { journal, segments, unsealed_rows, damaged: recovered.damaged + damaged_keys, thread })
     }
 
     /// Journals a batch; the claim of its key, if it has one, is settled with it.
@@ -159,7 +193,8 @@ impl Journal {
     /// # Errors
     /// See [`AppendError`]; all but `Unknown` mean that nothing was appended.
     pub async fn append(&self, batch: Batch, schema: Schema, claim: Option<KeyClaim>) -> Result<Appended, AppendError> {
-        self.ask(|reply| Command::Append { batch: Box::new(batch), schema, claim, reply }).await
+        let appended = self.ask(|reply| Command::Append { batch: Box::new(batch), schema, claim, reply });
+        tokio::time::timeout(APPEND_WAIT_MAX, appended).await.unwrap_or(Err(AppendError::Unknown))
     }
 
     /// Seals a segment; none if it is not open any more.
@@ -219,6 +254,11 @@ impl Journal {
         self.failed.clone()
     }
 
+    /// How long the group commit that is under way has taken by `now`, by the monotonic clock; none if there is none.
+    pub fn busy_for(&self, now: Duration) -> Option<Duration> {
+        self.busy.for_how_long(now)
+    }
+
     /// Where the log files are.
     pub fn directory(&self) -> &Path {
         &self.directory
@@ -232,11 +272,21 @@ impl Journal {
 
 impl Committer {
     /// Takes over what was found: what was open is sealed with its last batch's receive time as seal time, so that
-    /// every reading of the same bytes, and every clone of them, gives the same names.
-    fn adopt(&mut self, found: Vec<RecoveredSegment>) -> Result<Vec<RecoveredSegment>, JournalError> {
+    /// every reading of the same bytes, and every clone of them, gives the same names. Answers the segments that are
+    /// sealed then, and how many records the others have.
+    fn adopt(
+        &mut self,
+        found: Vec<RecoveredSegment>,
+        unsealed: Unsealed,
+    ) -> Result<(Vec<RecoveredSegment>, u64), JournalError> {
         let mut segments = Vec::with_capacity(found.len());
+        let mut unsealed_rows = 0;
         for RecoveredSegment { contents, mut state } in found {
             let number = contents.number;
+            if state == SegmentState::Open && unsealed == Unsealed::Leave {
+                unsealed_rows += contents.rows;
+                continue;
+            }
             if state == SegmentState::Open {
                 let seal = contents.seal(contents.last_received_micros, SealReason::Recovery);
                 self.push_seal(number, &seal);
@@ -251,13 +301,26 @@ impl Committer {
                 state = state.name(),
                 "recovered segment"
             );
-            self.sealed.insert(number, SealedSegment::of(&contents));
+            self.sealed.insert(number, SealedSegment::of(&contents, self.log.position()));
             segments.push(RecoveredSegment { contents, state });
         }
         self.log.sync()?;
         self.remove_retired_files()?;
         self.publish_view();
-        Ok(segments)
+        Ok((segments, unsealed_rows))
+    }
+}
+
+/// Refuses a journal that comes back after so long that the lake may have forgotten what it was given of it.
+fn refuse_old(recovered: &Recovered, directory: &Path, now: DateTime<Utc>) -> Result<(), JournalError> {
+    let newest = recovered.segments.iter().map(|segment| segment.contents.last_received_micros).max();
+    let Some(newest) = newest.and_then(DateTime::from_timestamp_micros) else { return Ok(()) };
+    match (now - newest).to_std() {
+        Ok(age) if age > JOURNAL_LIFETIME_MAX => {
+            Err(JournalError::TooOld { path: directory.to_owned(), days: age.as_secs() / (24 * 60 * 60) })
+        }
+        // A clock that went back makes nothing old.
+        Ok(_) | Err(_) => Ok(()),
     }
 }
 

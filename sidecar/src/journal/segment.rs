@@ -17,7 +17,7 @@ use crate::journal::control::{Plan, Seal, SealReason};
 use crate::schema::{Column, Fingerprint, Schema};
 
 /// A place in the journal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     /// Number of the log file.
     pub file: u64,
@@ -249,6 +249,7 @@ mod tests {
             files: vec![],
             quarantined: vec![],
             quarantined_rows: 0,
+            poison: BTreeSet::new(),
             quarantined_by_batch: BTreeMap::new(),
         }
     }

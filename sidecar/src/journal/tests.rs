@@ -33,8 +33,13 @@ impl Fixture {
         self.folder.path()
     }
 
+    /// The batches of these tests are of 1970.
     fn try_open(&self) -> Result<OpenedJournal, JournalError> {
-        let options = JournalOptions { directory: self.path().to_owned(), size_limit_bytes: self.size_limit_bytes };
+        self.try_open_as(|options| JournalOptions { takes_old: true, ..options })
+    }
+
+    fn try_open_as(&self, set: impl FnOnce(JournalOptions) -> JournalOptions) -> Result<OpenedJournal, JournalError> {
+        let options = set(JournalOptions::new(self.path().to_owned(), self.size_limit_bytes));
         Journal::open(&options, SystemClock::shared(), Arc::new(Metrics::default()))
     }
 
@@ -134,6 +139,7 @@ fn plan_of(seal: &Seal) -> Plan {
         files: vec![file],
         quarantined: vec![],
         quarantined_rows: 0,
+        poison: std::collections::BTreeSet::new(),
         quarantined_by_batch: BTreeMap::new(),
     }
 }
@@ -535,7 +541,7 @@ fn fill(path: &Path) {
 async fn on_a_full_volume_batches_are_refused_and_what_is_buffered_is_still_delivered() {
     let volume = SmallVolume::mount(16 << 20);
     let stranger = volume.0.path().join("stranger");
-    let options = JournalOptions { directory: volume.0.path().join("journal"), size_limit_bytes: 1 << 30 };
+    let options = JournalOptions { takes_old: true, ..JournalOptions::new(volume.0.path().join("journal"), 1 << 30) };
     let open = || {
         Journal::open(&options, SystemClock::shared(), Arc::new(Metrics::default())).expect("the journal can be opened")
     };
@@ -645,4 +651,40 @@ async fn a_request_that_the_journal_refuses_frees_its_key() {
 /// Now, as the numbers of the test's batches have it.
 fn now_seconds() -> u32 {
     u32::try_from(SystemClock::shared().now().timestamp()).expect("it is before 2106")
+}
+
+/// The lake may have forgotten what it was given of it: files are compacted, and descriptions of what is gone expire.
+#[tokio::test]
+async fn a_journal_that_comes_back_after_a_month_is_refused_unless_it_is_asked_for() {
+    let fixture = Fixture::new();
+    let opened = fixture.open();
+    append(&opened.journal, "t", 1).await;
+    close(opened);
+    let error = fixture.try_open_as(|options| options).expect_err("it is of 1970");
+    assert!(matches!(error, JournalError::TooOld { .. }), "{error}");
+    assert!(error.to_string().contains("--replay-old-journal"), "{error}");
+    assert_eq!(fixture.open().segments.len(), 1);
+
+    let fixture = Fixture::new();
+    let opened = fixture.open();
+    append(&opened.journal, "t", 1).await;
+    let young = Batch { received_micros: i64::from(now_seconds()) * 1_000_000, ..batch("t", 2) };
+    opened.journal.append(young, schema(), None).await.expect("there is room");
+    close(opened);
+    // An outage of months that was written to until now is not old.
+    assert!(fixture.try_open_as(|options| options).is_ok());
+}
+
+#[tokio::test]
+async fn a_part_of_a_journal_gives_what_is_sealed_in_it_and_counts_the_rest() {
+    let fixture = Fixture::new();
+    let opened = fixture.open();
+    let segment = append(&opened.journal, "sealed", 1).await.segment;
+    append(&opened.journal, "open", 2).await;
+    opened.journal.seal(segment, SealReason::Request).await.expect("the disk works");
+    close(opened);
+    let part = fixture.try_open_as(|options| JournalOptions { takes_old: true, unsealed: Unsealed::Leave, ..options });
+    let part = part.expect("it can be opened");
+    let tables: Vec<_> = part.segments.iter().map(|segment| segment.contents.table.clone()).collect();
+    assert_eq!((tables, part.unsealed_rows), (vec!["sealed".to_owned()], 1));
 }

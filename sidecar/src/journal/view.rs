@@ -5,7 +5,7 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use crate::journal::segment::Contents;
+use crate::journal::segment::{Contents, Position};
 
 /// The journal after a group commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub struct JournalView {
     pub size_bytes: u64,
     /// Most that the log files may take. Unit: bytes.
     pub cap_bytes: u64,
+    /// The newest log file, and to where it is synced.
+    pub end: Position,
 }
 
 /// A segment that takes batches.
@@ -62,6 +64,8 @@ pub struct SealedSegment {
     pub first_received_micros: i64,
     /// The log file in which it begins.
     pub start_file: u64,
+    /// Where its seal ends, or somewhere behind it: the log up to there has all of it.
+    pub end: Position,
 }
 
 impl OpenSegment {
@@ -82,8 +86,8 @@ impl OpenSegment {
 }
 
 impl SealedSegment {
-    /// What others may see of `contents`.
-    pub fn of(contents: &Contents) -> Self {
+    /// What others may see of `contents`, whose seal ends in front of `end`.
+    pub fn of(contents: &Contents, end: Position) -> Self {
         Self {
             number: contents.number,
             epoch: contents.epoch,
@@ -93,6 +97,7 @@ impl SealedSegment {
             body_bytes: contents.body_bytes,
             first_received_micros: contents.first_received_micros,
             start_file: contents.start_inclusive.file,
+            end,
         }
     }
 }
@@ -112,6 +117,17 @@ impl JournalView {
         let sealed = self.sealed.iter().filter(|segment| wanted(&segment.table)).map(|segment| segment.rows);
         let open = self.open.iter().filter(|segment| wanted(&segment.table)).map(|segment| segment.rows);
         sealed.chain(open).sum()
+    }
+
+    /// Length of the bodies that are not in the lake yet. Unit: bytes.
+    pub fn unretired_bytes(&self) -> u64 {
+        let sealed = self.sealed.iter().map(|segment| segment.body_bytes);
+        sealed.chain(self.open.iter().map(|segment| segment.body_bytes)).sum()
+    }
+
+    /// The log file in which the oldest segment begins that is not in the lake yet.
+    pub fn oldest_file(&self) -> Option<u64> {
+        self.sealed.iter().map(|segment| segment.start_file).min()
     }
 
     /// Receive time of the oldest row that is not in the lake yet. Unit: microseconds since 1970.

@@ -12,7 +12,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use crate::journal::control::PlannedFile;
 use crate::journal::directory::fsync_directory;
 use crate::journal::hex;
 use crate::limits::LAKE_OBJECT_BYTES_MAX;
@@ -61,9 +60,21 @@ impl DirectoryStore {
     pub(super) async fn put_file(&self, upload: Upload<'_>) -> Result<PutOutcome, StoreError> {
         let (store, planned, local) = (self.clone(), upload.planned.clone(), upload.local.to_owned());
         blocking("put", &upload.planned.key, move || {
-            store.create(&planned.key, |file| copy_planned(&local, &planned, file))
+            store.create(&planned.key, |file| copy(&local, planned.size_bytes, u64::MAX, &planned.sha256, file))
         })
         .await
+    }
+
+    /// Creates an object from the first bytes of a file.
+    pub(super) async fn put_log(
+        &self,
+        key: &str,
+        local: &Path,
+        bytes: u64,
+        sha256: &str,
+    ) -> Result<PutOutcome, StoreError> {
+        let (store, owned_key, local, sha256) = (self.clone(), key.to_owned(), local.to_owned(), sha256.to_owned());
+        blocking("put", key, move || store.create(&owned_key, |file| copy(&local, bytes, bytes, &sha256, file))).await
     }
 
     /// Creates a small object.
@@ -228,10 +239,11 @@ fn write_whole(path: &Path, write: impl Fn(&mut File) -> Result<(), Failure>) ->
     Ok(file.sync_all()?)
 }
 
-/// Copies an encoded file and looks at every byte on the way: what has its final name is believed.
-fn copy_planned(local: &Path, planned: &PlannedFile, output: &mut File) -> Result<(), Failure> {
+/// Copies at most `bytes_max` of a file, which must be `bytes` with this SHA-256, and looks at every byte on the way: what
+/// has its final name is believed.
+fn copy(local: &Path, bytes: u64, bytes_max: u64, sha256: &str, output: &mut File) -> Result<(), Failure> {
     let local_failed = |error: io::Error| Failure::Local(error.to_string());
-    let mut input = File::open(local).map_err(local_failed)?;
+    let mut input = File::open(local).map_err(local_failed)?.take(bytes_max);
     let mut buffer = vec![0; COPY_BYTES];
     let mut hasher = Sha256::new();
     let mut size_bytes = 0;
@@ -246,10 +258,10 @@ fn copy_planned(local: &Path, planned: &PlannedFile, output: &mut File) -> Resul
         size_bytes += length as u64;
         output.write_all(&buffer[..length])?;
     }
-    if size_bytes == planned.size_bytes && hex(&hasher.finalize()) == planned.sha256 {
+    if size_bytes == bytes && hex(&hasher.finalize()) == sha256 {
         return Ok(());
     }
-    Err(Failure::Local("the encoded file is not what was planned".to_owned()))
+    Err(Failure::Local("the file is not what it was when it was planned".to_owned()))
 }
 
 fn rename_if_absent(from: &Path, to: &Path) -> io::Result<()> {
@@ -292,6 +304,7 @@ async fn blocking<T: Send + 'static>(
 mod tests {
     use super::*;
     use crate::journal::control::FileRole;
+    use crate::journal::control::PlannedFile;
     use crate::publish::key::SegmentName;
 
     #[tokio::test]
@@ -367,7 +380,7 @@ mod tests {
             fs::write(&local, wrong).expect("the file can be written");
             let error = put_file(&store, &planned, &local).await.expect_err("it is not what was planned");
             assert_eq!(error.kind, StoreErrorKind::Local);
-            assert!(error.to_string().contains("the encoded file is not what was planned"), "{error}");
+            assert!(error.to_string().contains("is not what it was when it was planned"), "{error}");
             assert_eq!(store.list("data/").await.expect("it can be read"), Vec::<String>::new());
         }
         fs::write(&local, b"whole").expect("the file can be written");

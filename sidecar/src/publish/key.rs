@@ -6,6 +6,7 @@
 use chrono::{DateTime, Datelike, NaiveDate, Utc};
 
 use crate::journal::control::FileRole;
+use crate::rescue::LogName;
 use crate::seeded::{self, Bug};
 
 /// The folder of the lake that a sidecar writes to, without slashes at its ends, already checked.
@@ -137,6 +138,21 @@ impl Prefix {
     /// Key of a file's description.
     pub fn description(&self, table: &str, segment: &SegmentName, part: u32) -> String {
         format!("{}/_lakeingest/files/{table}/{segment}-{part}.json", self.0)
+    }
+
+    /// The folder of the journals whose log files were put into the lake.
+    pub fn rescues(&self) -> String {
+        format!("{}/_lakeingest/rescue/", self.0)
+    }
+
+    /// Key of a log file of a journal whose pod went.
+    pub fn rescue_log(&self, journal: &str, name: LogName) -> String {
+        format!("{}{journal}/{name}.log", self.rescues())
+    }
+
+    /// Key of the object that says that a log file was delivered.
+    pub fn rescue_done(&self, journal: &str, name: LogName) -> String {
+        format!("{}{journal}/{name}.done", self.rescues())
     }
 
     /// The folder in which an endpoint's promises are tried.

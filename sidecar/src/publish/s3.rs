@@ -20,7 +20,7 @@ use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, AwsAuthori
 use object_store::client::HttpRequestBody;
 use object_store::{ClientOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, RetryConfig};
 use sha2::{Digest, Sha256};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::journal::{bytes_of_hex, hex};
 use crate::limits::{LAKE_OBJECT_BYTES_MAX, LAKE_REQUEST_TIMEOUT, UPLOAD_FLOOR_BYTES_PER_SECOND, UPLOAD_GRACE};
@@ -158,6 +158,25 @@ impl S3Store {
         set(META_ROW_DIGEST, planned.row_digest.clone());
         let timeout = UPLOAD_GRACE + Duration::from_secs(size_bytes / UPLOAD_FLOOR_BYTES_PER_SECOND);
         self.create(key, headers, &sha256, size_bytes, reqwest::Body::wrap_stream(chunks_of(file)), timeout).await
+    }
+
+    /// Creates an object from the first bytes of a file, streamed, with its checksum.
+    pub(super) async fn put_log(
+        &self,
+        key: &str,
+        local: &Path,
+        bytes: u64,
+        sha256: &str,
+    ) -> Result<PutOutcome, StoreError> {
+        let file = tokio::fs::File::open(local).await.map_err(|error| local_error("put", key, &error))?;
+        let checksum = bytes_of_hex(sha256).ok_or_else(|| unexpected("put", key, "there is no SHA-256"))?;
+        let mut headers = HeaderMap::new();
+        if let Ok(value) = HeaderValue::from_str(sha256) {
+            headers.insert(META_SHA256, value);
+        }
+        let timeout = UPLOAD_GRACE + Duration::from_secs(bytes / UPLOAD_FLOOR_BYTES_PER_SECOND);
+        let body = reqwest::Body::wrap_stream(chunks_of(file.take(bytes)));
+        self.create(key, headers, &checksum, bytes, body, timeout).await
     }
 
     /// Creates a small object.
@@ -336,7 +355,7 @@ fn percent_encoded(key: &str) -> String {
     })
 }
 
-fn chunks_of(file: tokio::fs::File) -> impl futures::Stream<Item = std::io::Result<Bytes>> {
+fn chunks_of(file: impl AsyncRead + Send + Unpin) -> impl futures::Stream<Item = std::io::Result<Bytes>> {
     futures::stream::try_unfold(file, |mut file| async move {
         let mut chunk = vec![0; READ_BYTES];
         let length = file.read(&mut chunk).await?;

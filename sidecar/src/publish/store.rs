@@ -82,6 +82,18 @@ impl Store {
         outcome.map_err(|error| error.below(&self.location()))
     }
 
+    /// Creates an object from the first `bytes` of a file, whose SHA-256 is `sha256`, hex; never changes one that exists.
+    ///
+    /// # Errors
+    /// Nobody knows whether the object is there now.
+    pub async fn put_log(&self, key: &str, local: &Path, bytes: u64, sha256: &str) -> Result<PutOutcome, StoreError> {
+        let outcome = match self {
+            Self::Directory(store) => store.put_log(key, local, bytes, sha256).await,
+            Self::S3(store) => store.put_log(key, local, bytes, sha256).await,
+        };
+        outcome.map_err(|error| error.below(&self.location()))
+    }
+
     /// Creates a small object; never changes one that exists.
     ///
     /// # Errors

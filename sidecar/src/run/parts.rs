@@ -13,12 +13,13 @@ use crate::encode::Encoder;
 use crate::encode::session::Scratch;
 use crate::flush::deliver::{Delivery, DeliveryContext};
 use crate::flush::outcomes::Outcomes;
+use crate::flush::pace::Pace;
 use crate::flush::tracker::FlushPolicy;
 use crate::flush::worker::FlushRequest;
 use crate::http::InFlight;
 use crate::http::state::{AppState, Identity};
 use crate::intake::Intake;
-use crate::journal::{Journal, JournalOptions, OpenedJournal};
+use crate::journal::{Journal, JournalOptions, OpenedJournal, Unsealed};
 use crate::lake::contact::Contact;
 use crate::leaving::{Grace, Leaving};
 use crate::limits::FLUSH_QUEUE_MAX;
@@ -31,15 +32,17 @@ use crate::status::{Status, reasons};
 
 /// A sidecar that is put together and does nothing yet.
 #[derive(Debug)]
-pub(super) struct Parts {
+pub(crate) struct Parts {
     /// What the endpoints share.
-    pub(super) state: AppState,
+    pub(crate) state: AppState,
     /// What deliveries need.
-    pub(super) context: Arc<DeliveryContext>,
+    pub(crate) context: Arc<DeliveryContext>,
     /// Where callers ask for flushes.
-    pub(super) requests: mpsc::Receiver<FlushRequest>,
+    pub(crate) requests: mpsc::Receiver<FlushRequest>,
     /// What an earlier process left.
-    pub(super) recovered: Vec<Delivery>,
+    pub(crate) recovered: Vec<Delivery>,
+    /// Records of segments that were left open in the journal.
+    pub(crate) unsealed_rows: u64,
 }
 
 impl Parts {
@@ -47,12 +50,13 @@ impl Parts {
     ///
     /// # Errors
     /// One of them cannot be opened.
-    pub(super) async fn open(settings: &Settings) -> anyhow::Result<Self> {
+    pub(crate) async fn open(settings: &Settings, unsealed: Unsealed) -> anyhow::Result<Self> {
         let clock = SystemClock::shared();
         let metrics = Arc::new(Metrics::default());
         let status = Arc::new(Status::new(Arc::clone(&clock)));
         report_unknown_fields(settings, &status, &metrics);
-        let OpenedJournal { journal, segments, damaged, .. } = open_journal(settings, &clock, &metrics).await?;
+        let opened = open_journal(settings, unsealed, &clock, &metrics).await?;
+        let OpenedJournal { journal, segments, unsealed_rows, damaged, .. } = opened;
         report_damage(settings, &status, damaged);
         // Named after the journal, whose lock this process holds: sidecars that are given one folder do not meet in it.
         let scratch = settings.scratch.join(journal.id());
@@ -65,7 +69,7 @@ impl Parts {
         for segment in &segments {
             registry.remember(&segment.contents.table, &segment.contents.observed);
         }
-        let outcomes = Arc::new(Outcomes::default());
+        let (outcomes, pace) = (Arc::new(Outcomes::default()), Arc::new(Pace::default()));
         let (flush, requests) = mpsc::channel(FLUSH_QUEUE_MAX);
         let intake = Intake::new(
             Arc::clone(&registry),
@@ -90,6 +94,7 @@ impl Parts {
             encoder: Encoder::start(scratch.clone())?,
             scratch,
             outcomes: Arc::clone(&outcomes),
+            pace: Arc::clone(&pace),
             status: Arc::clone(&status),
             metrics: Arc::clone(&metrics),
             clock: Arc::clone(&clock),
@@ -100,6 +105,7 @@ impl Parts {
             registry,
             flush,
             outcomes,
+            pace,
             status,
             metrics,
             clock,
@@ -116,18 +122,21 @@ impl Parts {
         };
         let recovered =
             segments.into_iter().map(|segment| Delivery::new(Arc::new(segment.contents), segment.state)).collect();
-        Ok(Self { state, context: Arc::new(context), requests, recovered })
+        Ok(Self { state, context: Arc::new(context), requests, recovered, unsealed_rows })
     }
 }
 
 async fn open_journal(
     settings: &Settings,
+    unsealed: Unsealed,
     clock: &SharedClock,
     metrics: &Arc<Metrics>,
 ) -> anyhow::Result<OpenedJournal> {
     let options = JournalOptions {
         directory: settings.journal.clone(),
         size_limit_bytes: settings.config.buffer.size_limit.bytes(),
+        unsealed,
+        takes_old: settings.replays_old_journal,
     };
     let (clock, metrics) = (Arc::clone(clock), Arc::clone(metrics));
     Ok(tokio::task::spawn_blocking(move || Journal::open(&options, clock, metrics)).await??)
@@ -152,7 +161,7 @@ fn report_unknown_fields(settings: &Settings, status: &Status, metrics: &Metrics
     }
 }
 
-fn store_of(settings: &Settings, journal: &str) -> anyhow::Result<Store> {
+pub(crate) fn store_of(settings: &Settings, journal: &str) -> anyhow::Result<Store> {
     Ok(match &settings.lake {
         LakeLocation::Directory(directory) => {
             let store = DirectoryStore::new(directory, settings.prefix.unfinished(), journal);
@@ -170,7 +179,7 @@ pub(super) fn grace_of(settings: &Settings) -> Grace {
 }
 
 /// When this sidecar flushes.
-pub(super) fn policy_of(settings: &Settings) -> FlushPolicy {
+pub(crate) fn policy_of(settings: &Settings) -> FlushPolicy {
     let flush = &settings.config.flush;
     FlushPolicy { rows_max: flush.max_rows, bytes_max: flush.max_bytes.bytes(), age_max: flush.max_age.duration() }
 }

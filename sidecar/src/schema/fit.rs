@@ -31,6 +31,19 @@ pub struct Fitted {
 }
 
 impl Fitted {
+    /// Keeps of the rows that fit those for which `stays` holds; the others are in neither list then.
+    pub fn retain(&mut self, registered: &Schema, mut stays: impl FnMut(u32) -> bool) {
+        let places: Vec<u32> =
+            (0_u32..).zip(&self.kept).filter(|(_, row)| stays(**row)).map(|(place, _)| place).collect();
+        if places.len() == self.kept.len() {
+            return;
+        }
+        self.kept = places.iter().map(|place| self.kept[*place as usize]).collect();
+        for (array, column) in self.columns.iter_mut().zip(registered.columns()) {
+            *array = gather(array, column.column_type, &places);
+        }
+    }
+
     /// Adds `first` to every row number: the batch was a part of a longer one.
     pub fn move_rows(&mut self, first: u32) {
         self.kept.iter_mut().for_each(|row| *row += first);

@@ -12,6 +12,7 @@ use crate::journal::batch::Batch;
 use crate::journal::control::SealReason;
 use crate::journal::{JournalOptions, OpenedJournal, Sealed};
 use crate::lake::owner::Owner;
+use crate::limits::{RETRY_FIRST, RETRY_MAX};
 use crate::publish::directory::DirectoryStore;
 use crate::publish::store::PutOutcome;
 use crate::schema::{Column, ColumnType, Schema};
@@ -42,7 +43,8 @@ impl World {
     fn start(&self) -> Process {
         let clock = SystemClock::shared();
         let metrics = Arc::new(Metrics::default());
-        let options = JournalOptions { directory: self.path("journal"), size_limit_bytes: 1 << 30 };
+        // Its batches are of 1970.
+        let options = JournalOptions { takes_old: true, ..JournalOptions::new(self.path("journal"), 1 << 30) };
         let opened = Journal::open(&options, Arc::clone(&clock), Arc::clone(&metrics));
         let OpenedJournal { journal, segments, thread, .. } = opened.expect("the journal can be opened");
         let scratch = Scratch::open(&self.path("scratch"), 256 << 20).expect("the folder can be made");
@@ -66,6 +68,7 @@ impl World {
             encoder: Encoder::start(scratch.clone()).expect("the database can be set up"),
             scratch,
             outcomes: Arc::new(Outcomes::default()),
+            pace: Arc::default(),
             status: Arc::new(Status::new(Arc::clone(&clock))),
             metrics,
             clock,

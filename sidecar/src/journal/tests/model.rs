@@ -228,7 +228,7 @@ proptest! {
     fn whatever_is_done_and_wherever_it_is_cut_the_journal_is_what_was_answered(
         ops in proptest::collection::vec(op(), 1..60),
     ) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime can be made");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime can be made");
         runtime.block_on(async {
             let mut pair = Pair::new();
             for op in ops {
