@@ -24,6 +24,7 @@ pub mod oracle;
 
 pub mod producers;
 pub mod proxy;
+pub mod store;
 pub mod volume;
 
 pub mod torture;

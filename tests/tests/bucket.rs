@@ -1,7 +1,6 @@
 //! The lake in a bucket: two engines agree on it, and whatever is wrong with it, streams are acknowledged, `/health`
 //! says why, and everything is delivered once it is repaired.
 
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use lakeingest_tests::calls::{
@@ -10,12 +9,11 @@ use lakeingest_tests::calls::{
 use lakeingest_tests::lake::Lake;
 use lakeingest_tests::ledger::{Fate, Ledger, Shape, record};
 use lakeingest_tests::oracle::verify;
-use lakeingest_tests::site::{Site, temporary_folder};
+use lakeingest_tests::site::Site;
+use lakeingest_tests::store::{Kind, Place};
 use serde_json::{Value, json};
-use tempfile::TempDir;
-use xtask::ports::PortBlock;
 use xtask::readers::{chdb_rows, clickhouse_source, duckdb_rows, duckdb_source};
-use xtask::servers::{S3Access, Sidecar, Weed, WeedOptions};
+use xtask::servers::{S3Access, Sidecar};
 use xtask::wait::{self, Look};
 
 /// Streams `count` records of `producer` into a table; each must be acknowledged.
@@ -34,36 +32,19 @@ fn same_row(one: &[Value], other: &[Value]) -> bool {
     one.len() == other.len() && one.iter().zip(other).all(same)
 }
 
-/// Where a server will be, before it is.
-struct Address {
-    folder: TempDir,
-    ports: PortBlock,
+lakeingest_tests::on_both_kinds! {
+    both_engines_read_the_same_rows_by_the_same_glob,
+    i8_a_dead_endpoint_at_the_start_delays_the_lake_and_nothing_else,
+    a_wrong_secret_is_told_and_the_right_one_delivers_what_was_journaled,
+    a_missing_bucket_is_told_and_delivered_to_once_it_is_there,
+    a_server_that_dies_under_load_gets_everything_once_when_it_is_back,
+    ingest_answers_202_at_its_deadline_while_the_server_is_away_and_it_counts,
 }
 
-impl Address {
-    fn new() -> Self {
-        Self { folder: temporary_folder(), ports: PortBlock::claim().expect("some ports are free") }
-    }
-
-    fn options(&self) -> WeedOptions {
-        WeedOptions { s3_port: Some(self.ports.port(0)), ..WeedOptions::new(self.folder.path()) }
-    }
-
-    fn start(&self) -> Weed {
-        Weed::start(self.options()).expect("the S3 server starts")
-    }
-
-    /// How the server here is reached, as a server elsewhere says of itself.
-    fn access(&self, of_another: &Weed) -> S3Access {
-        S3Access { endpoint: format!("http://127.0.0.1:{}", self.ports.port(0)), ..of_another.access().clone() }
-    }
-}
-
-#[test]
-fn both_engines_read_the_same_rows_by_the_same_glob() {
-    let folder = temporary_folder();
-    let weed = Weed::start(WeedOptions::new(folder.path())).expect("the S3 server starts");
-    let site = Site::on(&Lake::bucket(weed.access()));
+fn both_engines_read_the_same_rows_by_the_same_glob(kind: Kind) {
+    let place = Place::new(kind);
+    let store = place.start();
+    let site = Site::on(&Lake::bucket(store.access()));
     let sidecar = site.start();
     let ledger = Ledger::default();
     for (producer, date) in [(1_u64, "2013-01-05"), (2, "2013-11-30"), (3, "2024-02-29")] {
@@ -81,7 +62,7 @@ fn both_engines_read_the_same_rows_by_the_same_glob() {
     let columns = "producer, sequence, text, amount, even, nested, sometimes, year, month, day";
     let sql = |source: &str| format!("SELECT {columns} FROM {source} ORDER BY producer, sequence");
     let glob = "data/flights/**/*.parquet";
-    let access = weed.access();
+    let access = store.access();
     let duckdb = duckdb_rows(&sql(&duckdb_source("s3://lake-data", glob)), Some(access)).expect("DuckDB answers");
     let clickhouse = chdb_rows(&sql(&clickhouse_source(access, glob))).expect("ClickHouse answers");
     assert_eq!(duckdb.rows.len(), 1_500);
@@ -93,12 +74,9 @@ fn both_engines_read_the_same_rows_by_the_same_glob() {
     assert_eq!(duckdb.rows[1_499][7..], [json!(2024), json!(2), json!(29)]);
 }
 
-#[test]
-fn i8_a_dead_endpoint_at_the_start_delays_the_lake_and_nothing_else() {
-    let (address, elsewhere) = (Address::new(), Address::new());
-    // Only to know what access looks like; it is gone before anything else begins.
-    let access = address.access(&elsewhere.start());
-    let site = Site::on(&Lake::bucket(&access)).with_config("flush: {maxAge: 1s}\n");
+fn i8_a_dead_endpoint_at_the_start_delays_the_lake_and_nothing_else(kind: Kind) {
+    let place = Place::new(kind);
+    let site = Site::on(&Lake::bucket(&place.access())).with_config("flush: {maxAge: 1s}\n");
     let sidecar = site.start();
     let ledger = Ledger::default();
     stream_many(&ledger, &sidecar, "events", 1, 20);
@@ -116,21 +94,20 @@ fn i8_a_dead_endpoint_at_the_start_delays_the_lake_and_nothing_else() {
     .expect("it is shown");
     assert_eq!(health(&sidecar)["backlog"]["rows"], 40);
 
-    let weed = address.start();
+    let store = place.start();
     wait_until_delivered(&sidecar);
     assert_eq!(reasons(&sidecar), Vec::<String>::new());
     assert_eq!(table_status(&sidecar, "events").get("last_error"), None);
     assert_eq!(verify(&ledger, site.lake()).acknowledged, 40);
     assert_eq!(sidecar.stop().expect("it ends").code(), Some(0));
-    drop(weed);
+    drop(store);
 }
 
-#[test]
-fn a_wrong_secret_is_told_and_the_right_one_delivers_what_was_journaled() {
-    let folder = temporary_folder();
-    let weed = Weed::start(WeedOptions::new(folder.path())).expect("the S3 server starts");
-    let mut site = Site::on(&Lake::bucket(weed.access())).with_config("flush: {maxAge: 1s}\n");
-    let wrong = S3Access { secret_key: "a-wrong-secret-4711".to_owned(), ..weed.access().clone() };
+fn a_wrong_secret_is_told_and_the_right_one_delivers_what_was_journaled(kind: Kind) {
+    let place = Place::new(kind);
+    let store = place.start();
+    let mut site = Site::on(&Lake::bucket(store.access())).with_config("flush: {maxAge: 1s}\n");
+    let wrong = S3Access { secret_key: "a-wrong-secret-4711".to_owned(), ..store.access().clone() };
     site.options.environment = wrong.environment();
     let sidecar = site.start();
     let ledger = Ledger::default();
@@ -142,7 +119,7 @@ fn a_wrong_secret_is_told_and_the_right_one_delivers_what_was_journaled() {
     drop(sidecar);
     assert_eq!(site.lake().objects().len(), 0, "nothing was written");
 
-    site.options.environment = weed.environment();
+    site.options.environment = store.access().environment();
     let sidecar = site.start();
     stream_many(&ledger, &sidecar, "events", 2, 10);
     wait_until_delivered(&sidecar);
@@ -152,11 +129,10 @@ fn a_wrong_secret_is_told_and_the_right_one_delivers_what_was_journaled() {
     assert!(secrets.iter().all(|secret| !log.contains(secret)));
 }
 
-#[test]
-fn a_missing_bucket_is_told_and_delivered_to_once_it_is_there() {
-    let folder = temporary_folder();
-    let weed = Weed::start(WeedOptions::new(folder.path())).expect("the S3 server starts");
-    let access = S3Access { bucket: "other-lake".to_owned(), ..weed.access().clone() };
+fn a_missing_bucket_is_told_and_delivered_to_once_it_is_there(kind: Kind) {
+    let place = Place::new(kind);
+    let store = place.start();
+    let access = S3Access { bucket: "other-lake".to_owned(), ..store.access().clone() };
     let site = Site::on(&Lake::bucket(&access)).with_config("flush: {maxAge: 1s}\n");
     let sidecar = site.start();
     let ledger = Ledger::default();
@@ -164,33 +140,20 @@ fn a_missing_bucket_is_told_and_delivered_to_once_it_is_there() {
     wait_for_reason(&sidecar, "BucketMissing");
     assert_eq!(health(&sidecar)["backlog"]["rows"], 10);
 
-    make_bucket(&access);
+    access.make_bucket().expect("the bucket can be made");
     wait_until_delivered(&sidecar);
     assert_eq!(verify(&ledger, site.lake()).acknowledged, 10);
 }
 
-/// Makes a bucket as an administrator would, with a signed request.
-fn make_bucket(access: &S3Access) {
-    let output = Command::new("curl")
-        .args(["--silent", "--show-error", "--fail-with-body", "-X", "PUT"])
-        .args(["--aws-sigv4", &format!("aws:amz:{}:s3", access.region)])
-        .args(["--user", &format!("{}:{}", access.access_key, access.secret_key)])
-        .arg(format!("{}/{}", access.endpoint, access.bucket))
-        .output()
-        .expect("curl is there");
-    assert!(output.status.success(), "{output:?}");
-}
-
-#[test]
-fn a_server_that_dies_under_load_gets_everything_once_when_it_is_back() {
-    let address = Address::new();
-    let weed = address.start();
-    let site = Site::on(&Lake::bucket(weed.access())).with_config("flush: {maxRows: 50, maxAge: 1s}\n");
+fn a_server_that_dies_under_load_gets_everything_once_when_it_is_back(kind: Kind) {
+    let place = Place::new(kind);
+    let store = place.start();
+    let site = Site::on(&Lake::bucket(store.access())).with_config("flush: {maxRows: 50, maxAge: 1s}\n");
     let sidecar = site.start();
     ingest(&sidecar, "others", &[json!({"n": 1})]);
     let ledger = Ledger::default();
     let (sequence, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
-    let weed = std::thread::scope(|scope| {
+    let store = std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
                 while !is_over.load(Ordering::Relaxed) {
@@ -208,36 +171,33 @@ fn a_server_that_dies_under_load_gets_everything_once_when_it_is_back() {
             Ok(if published >= 3 { Look::Ready(()) } else { Look::NotYet(format!("{published} files")) })
         })
         .expect("they come");
-        weed.server().kill().expect("the S3 server can be killed");
-        drop(weed);
+        store.kill();
         wait_for_reason(&sidecar, "StorageUnreachable");
-        let weed = address.start();
+        let store = place.start();
         wait::until("the storage to be reached again", || {
             let reasons = reasons(&sidecar);
             Ok(if reasons.is_empty() { Look::Ready(()) } else { Look::NotYet(reasons.join(", ")) })
         })
         .expect("it is reached");
         is_over.store(true, Ordering::Relaxed);
-        weed
+        store
     });
     flush(&sidecar);
     wait_until_delivered(&sidecar);
     let tally = verify(&ledger, site.lake());
     assert_eq!(tally.acknowledged, ledger.entries().len());
-    drop(weed);
+    drop(store);
 }
 
-#[test]
-fn ingest_answers_202_at_its_deadline_while_the_server_is_away_and_it_counts() {
-    let address = Address::new();
-    let weed = address.start();
-    let site = Site::on(&Lake::bucket(weed.access()));
+fn ingest_answers_202_at_its_deadline_while_the_server_is_away_and_it_counts(kind: Kind) {
+    let place = Place::new(kind);
+    let store = place.start();
+    let site = Site::on(&Lake::bucket(store.access()));
     let sidecar = site.start();
     let ledger = Ledger::default();
     let before = ledger.send(&sidecar, "/ingest", "events", Shape::Records, &[record(1, 0)]).expect("it answers");
     assert_eq!(before.status, 200, "{}", before.text());
-    weed.server().kill().expect("the S3 server can be killed");
-    drop(weed);
+    store.kill();
     let records = [record(1, 1), record(1, 2)];
     let sent = json!({"table_name": "events", "records": records});
     let answer = post(&sidecar, "/ingest?wait=1", &sent);
@@ -251,11 +211,11 @@ fn ingest_answers_202_at_its_deadline_while_the_server_is_away_and_it_counts() {
     assert_eq!(left.status, 202, "{}", left.text());
     assert_eq!(body(&left)["buffered_rows"], 2);
 
-    let weed = address.start();
+    let store = place.start();
     wait_until_delivered(&sidecar);
     assert_eq!(ledger.count(Fate::Acknowledged), 1);
     let mut stored: Vec<_> = site.lake().table("events").iter().map(|row| row["sequence"].as_u64()).collect();
     stored.sort_unstable();
     assert_eq!(stored, [Some(0), Some(1), Some(2)]);
-    drop(weed);
+    drop(store);
 }

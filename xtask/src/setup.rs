@@ -15,11 +15,12 @@ use crate::versions::KUBERNETES;
 type Install = fn() -> Result<PathBuf>;
 
 /// What is installed, by name.
-const TOOLS: [(&str, Install); 11] = [
+const TOOLS: [(&str, Install); 12] = [
     ("libduckdb", tools::libduckdb),
     ("cargo-nextest", tools::nextest),
     ("cargo-deny", tools::cargo_deny),
     ("S3 server", tools::weed),
+    ("another S3 server", tools::minio),
     ("readers", tools::readers),
     ("flights", tools::flights),
     ("Kubernetes", || tools::kubernetes(&KUBERNETES[0])),

@@ -51,6 +51,7 @@ pub fn run(options: &TestOptions) -> Result<()> {
     let nextest = tools::nextest()?;
     // Here, where a person sees the progress, and not inside the first test that needs them.
     tools::weed()?;
+    tools::minio()?;
     tools::readers()?;
     tools::flights()?;
     let strace = tools::strace();

@@ -19,7 +19,7 @@ mod debian;
 mod go;
 
 pub use debian::{container_runtime, strace};
-pub use go::{etcd, helm, helm_unittest, kubeconform, kubernetes, kubernetes_source};
+pub use go::{etcd, helm, helm_unittest, kubeconform, kubernetes, kubernetes_source, minio};
 
 /// Takes `flights.csv` out of the zip inside the source distribution.
 const UNPACK_FLIGHTS: &str = include_str!("tools/unpack_flights.py");

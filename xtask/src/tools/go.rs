@@ -1,4 +1,4 @@
-//! Programs that are built from the Go module proxy: Kubernetes and what belongs to it.
+//! Programs that are built from the Go module proxy: Kubernetes and what belongs to it, and an S3 server.
 //!
 //! Owns: a module of our own around each program, since `go install` refuses modules that replace others.
 //! Does not own: the Go toolchain, which must be there (see `prerequisites`).
@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::cache::Cache;
 use crate::commands::{command, run_quiet};
-use crate::versions::{ETCD, HELM, HELM_UNITTEST, KUBECONFORM, Pinned};
+use crate::versions::{ETCD, HELM, HELM_UNITTEST, KUBECONFORM, MINIO, Pinned};
 
 /// The version of the language in the modules that are made here.
 const GO_DIRECTIVE: &str = "1.26.0";
@@ -76,6 +76,14 @@ pub fn helm_unittest() -> Result<PathBuf> {
 /// When Go is missing, a download fails or it does not build.
 pub fn kubeconform() -> Result<PathBuf> {
     program("kubeconform", &KUBECONFORM, &format!("{}/cmd/kubeconform", KUBECONFORM.package), "")
+}
+
+/// The other S3 server's binary.
+///
+/// # Errors
+/// When Go is missing, a download fails or it does not build.
+pub fn minio() -> Result<PathBuf> {
+    program("minio", &MINIO, MINIO.package, "")
 }
 
 /// A program in a folder of its own.

@@ -1,35 +1,12 @@
 //! Tests of the S3 server as a client sees it.
 
-use std::fs;
-use std::path::Path;
-
 use super::*;
 use crate::readers::{chdb_rows, clickhouse_source, duckdb_rows};
+use crate::servers::sockets::listening_addresses;
 
 fn write_rows(access: &S3Access, count: u32) -> Result<()> {
     let sql = format!("COPY (SELECT range AS number FROM range({count})) TO 's3://lake-data/data/numbers.parquet'");
     duckdb_rows(&sql, Some(access)).map(drop)
-}
-
-/// Local addresses, as the kernel writes them, of the sockets on which a process listens.
-fn listening_addresses(pid: u32) -> Vec<String> {
-    let sockets: Vec<_> = fs::read_dir(format!("/proc/{pid}/fd"))
-        .expect("the process runs")
-        .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
-        .map(|target| target.to_string_lossy().into_owned())
-        .collect();
-    let mut addresses = Vec::new();
-    for table in ["tcp", "tcp6"].map(|name| Path::new("/proc").join(pid.to_string()).join("net").join(name)) {
-        for line in fs::read_to_string(table).unwrap_or_default().lines().skip(1) {
-            let fields: Vec<_> = line.split_whitespace().collect();
-            let is_own = sockets.contains(&format!("socket:[{}]", fields[9]));
-            // 0A is LISTEN.
-            if is_own && fields[3] == "0A" {
-                addresses.push(fields[1].to_owned());
-            }
-        }
-    }
-    addresses
 }
 
 #[test]
