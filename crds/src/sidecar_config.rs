@@ -13,6 +13,9 @@ pub const FORMAT_VERSION: u32 = 1;
 /// The folder of a bucket under which tables lie, unless told otherwise.
 pub const DEFAULT_PREFIX: &str = "data";
 
+/// The file of authorities in a pod, beside the configuration: the pod's contract, version 1.
+pub const CA_FILE_IN_POD: &str = "/etc/lakeingest/config/ca.crt";
+
 /// The configuration of one sidecar.
 ///
 /// Shape: YAML or JSON, field names in camelCase. A field that is absent has its default; a field that is not
@@ -147,16 +150,91 @@ pub struct Storage {
 /// Settings of S3 and what speaks its protocol.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-#[cfg_attr(feature = "resource", derive(schemars::JsonSchema))]
-#[cfg_attr(feature = "resource", schemars(transform = crate::lakeingest::schema::s3))]
 pub struct S3 {
     /// The URL of the endpoint. Absent: `AWS_ENDPOINT_URL`, else AWS itself.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "resource", schemars(transform = crate::lakeingest::schema::endpoint))]
     pub endpoint: Option<String>,
 
     /// Whether an endpoint with `http:` is spoken to. Default false: the endpoint must be `https:`.
     pub allow_insecure: bool,
+
+    /// Where in a URL the bucket is. Absent: `path` with an endpoint, `virtualHost` on AWS (but for a bucket with a dot in
+    /// its name, which AWS's certificates do not cover).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub addressing: Option<Addressing>,
+
+    /// How the server is told to encrypt what it stores. Absent: nothing is said, and the bucket's own settings decide.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<Encryption>,
+
+    /// A file of certificates (PEM), of authorities that are trusted beside the system's. Read again when it changes; while
+    /// it is missing the lake cannot be reached. Absent: the system's alone. In a pod it is written by the operator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<String>,
+}
+
+/// Where in a URL the bucket is: `path` or `virtualHost`. Absent: `path` with an endpoint, `virtualHost` on AWS (but for a
+/// bucket with a dot in its name, which AWS's certificates do not cover).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "resource", derive(schemars::JsonSchema))]
+pub enum Addressing {
+    /// `https://endpoint/bucket/key`.
+    Path,
+    /// `https://bucket.endpoint/key`: the endpoint must be a name, and names below it must be known.
+    VirtualHost,
+}
+
+/// How the server is told to encrypt what it stores. An endpoint that cannot do it refuses, and nothing is stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "resource", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "resource", schemars(transform = crate::lakeingest::schema::encryption))]
+pub struct Encryption {
+    /// With which keys: `AES256` or `aws:kms`.
+    pub mode: EncryptionMode,
+
+    /// The key of the key service: its id, its alias or its ARN. With `mode: aws:kms` alone; absent: the account's own key
+    /// for S3. 1 to 2048 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "resource", schemars(transform = crate::lakeingest::schema::kms_key_id))]
+    pub kms_key_id: Option<String>,
+}
+
+/// With which keys a server encrypts: `AES256`, keys of its own (SSE-S3), or `aws:kms`, a key of the key service (SSE-KMS),
+/// which whoever writes and reads needs a right to use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "resource", derive(schemars::JsonSchema))]
+pub enum EncryptionMode {
+    /// With keys of the server's own (SSE-S3).
+    #[serde(rename = "AES256")]
+    Aes256,
+    /// With a key of the key service (SSE-KMS). Whoever writes and reads needs a right to use it.
+    #[serde(rename = "aws:kms")]
+    Kms,
+}
+
+impl EncryptionMode {
+    /// The value of the header that asks for it.
+    /// Source: <https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html>.
+    pub const fn header(self) -> &'static str {
+        match self {
+            Self::Aes256 => "AES256",
+            Self::Kms => "aws:kms",
+        }
+    }
+}
+
+/// The rule of [`is_kms_key_id`] in words.
+pub const KMS_KEY_RULE: &str = "must be a key's id, alias or ARN: 1 to 2048 letters, digits and :/_-, without blanks";
+
+/// When a key may be named.
+pub const KMS_MODE_RULE: &str = "kmsKeyId needs mode: aws:kms";
+
+/// Whether a text can name a key of the key service.
+pub fn is_kms_key_id(id: &str) -> bool {
+    let is_character = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b':' | b'/' | b'_' | b'-');
+    (1..=2_048).contains(&id.len()) && id.bytes().all(is_character)
 }
 
 /// When buffered rows go to the lake: what comes first decides. `/flush`, the change of the UTC day and the end
@@ -264,6 +342,13 @@ impl SidecarConfig {
             check(is_bucket(bucket), "storage.bucket", bucket_rule());
         }
         check(is_prefix(&self.storage.prefix), "storage.prefix", PREFIX_RULE.to_owned());
+        let encryption = self.storage.s3.encryption.as_ref();
+        let key_id = encryption.and_then(|encryption| encryption.kms_key_id.as_deref());
+        check(key_id.is_none_or(is_kms_key_id), "storage.s3.encryption.kmsKeyId", KMS_KEY_RULE.to_owned());
+        let has_mode = encryption.is_none_or(|encryption| encryption.mode == EncryptionMode::Kms);
+        check(key_id.is_none() || has_mode, "storage.s3.encryption", KMS_MODE_RULE.to_owned());
+        let ca_file = self.storage.s3.ca_file.as_deref();
+        check(ca_file != Some(""), "storage.s3.caFile", "is empty; must be the path of a file".to_owned());
         let Flush { max_rows, max_bytes, max_age } = &self.flush;
         check((1..=10_000_000).contains(max_rows), "flush.maxRows", format!("is {max_rows}; must be 1 to 10000000"));
         check(
@@ -347,7 +432,8 @@ mod tests {
     #[test]
     fn every_violation_is_reported_with_its_field() {
         let fields = violations_of(
-            "{formatVersion: 2, storage: {bucket: B, prefix: _data}, flush: {maxRows: 0, maxBytes: 2Gi, maxAge: 5ms}, \
+            "{formatVersion: 2, storage: {bucket: B, prefix: _data, \
+             s3: {encryption: {mode: AES256, kmsKeyId: a b}, caFile: ''}}, flush: {maxRows: 0, maxBytes: 2Gi, maxAge: 5ms}, \
              buffer: {sizeLimit: 1Mi, scratchSizeLimit: 1Mi}, server: {port: 0, healthPort: 0}, drain: {gracePeriodSeconds: 0}}",
         );
         assert_eq!(
@@ -356,6 +442,9 @@ mod tests {
                 "formatVersion",
                 "storage.bucket",
                 "storage.prefix",
+                "storage.s3.encryption.kmsKeyId",
+                "storage.s3.encryption",
+                "storage.s3.caFile",
                 "flush.maxRows",
                 "flush.maxBytes",
                 "flush.maxAge",

@@ -70,6 +70,8 @@ pub const CONFIG_VOLUME: &str = "lakeingest-config";
 pub const CONFIG_PATH: &str = "/etc/lakeingest/config";
 /// The file of the configuration, and its key in the ConfigMap.
 pub const CONFIG_FILE: &str = "config.yaml";
+/// The file of authorities beside it, where a LakeIngest names some.
+pub const CA_FILE: &str = "ca.crt";
 /// The volume of the credentials.
 pub const CREDENTIALS_VOLUME: &str = "lakeingest-credentials";
 /// Where it is mounted.

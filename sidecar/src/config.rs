@@ -487,6 +487,9 @@ fn bucket_of(bucket: &str, arguments: &ServeArguments, config: &SidecarConfig) -
         region: storage.region.clone(),
         endpoint: storage.s3.endpoint.clone(),
         allow_insecure: storage.s3.allow_insecure || from_environment,
+        addressing: storage.s3.addressing,
+        encryption: storage.s3.encryption.clone(),
+        ca_file: storage.s3.ca_file.as_ref().map(PathBuf::from),
         credentials: (config.credentials == CredentialsSource::Files).then(folder),
     }
 }

@@ -193,15 +193,28 @@ pub const RETRY_FIRST: Duration = Duration::from_millis(200);
 /// long enough that a hundred pods do not hammer a broken one.
 pub const RETRY_MAX: Duration = Duration::from_secs(15);
 
-/// The slowest upload that is waited for. Unit: bytes a second; a file of 128 MiB may take 128 s and
-/// [`UPLOAD_GRACE`].
-pub const UPLOAD_FLOOR_BYTES_PER_SECOND: u64 = 1 << 20;
+/// How long a transfer to or from the lake may not move before it is given up and tried again. With [`RETRY_MAX`] a
+/// stalled upload is tried again within a minute.
+pub const TRANSFER_STALL: Duration = Duration::from_secs(30);
 
-/// What an upload may take beside its floor rate.
-pub const UPLOAD_GRACE: Duration = Duration::from_secs(30);
+/// The slowest transfer that is waited for, beside one [`TRANSFER_STALL`]. Unit: bytes a second. A quarter of the
+/// slowest line that is to work well (a file of 128 MiB in two minutes). Fast enough that what the kernel holds of a
+/// connection (some 4 MiB) has left within a stall, so that a slow line is not taken for a stalled one.
+pub const TRANSFER_FLOOR: u64 = 256 << 10;
 
-/// A request to the lake without a large body.
+/// Time to connect to the lake.
+pub const LAKE_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A request to the lake without a large body, its answer included.
 pub const LAKE_REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// At an endpoint that replaces objects: the longest that a look at a key and the put of a small object there may take
+/// together. Past it the object counts as not put.
+pub const AGREEMENT_PUT_MAX: Duration = Duration::from_secs(4);
+
+/// At an endpoint that replaces objects: how long after a put it is looked whose object stayed. Longer than
+/// [`AGREEMENT_PUT_MAX`], so that whoever saw the key free before has put by then.
+pub const AGREEMENT_WAIT: Duration = Duration::from_secs(5);
 
 /// An object of the lake that is read into memory (a registry, a description). Unit: bytes.
 pub const LAKE_OBJECT_BYTES_MAX: u64 = 16 << 20;

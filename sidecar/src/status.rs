@@ -16,7 +16,7 @@ use crate::limits::REASONS_MAX;
 pub mod reasons {
     /// The prefix belongs to another owner; nothing is published.
     pub const PREFIX_IN_USE: &str = "PrefixInUse";
-    /// The endpoint does not honour create-only puts; nothing is published.
+    /// The endpoint does not honour create-only puts; objects are looked at before and after they are put.
     pub const CONDITIONAL_PUT_UNSUPPORTED: &str = "ConditionalPutUnsupported";
     /// An object of the registry cannot be used or is contended.
     pub const SCHEMA_REGISTRY: &str = "SchemaRegistry";

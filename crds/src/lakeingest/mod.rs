@@ -18,7 +18,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::sidecar_config::{Buffer, DEFAULT_PREFIX, Drain, Flush, LogLevel, S3};
+use crate::sidecar_config::{Addressing, Buffer, DEFAULT_PREFIX, Drain, Encryption, Flush, LogLevel};
 
 /// A lake that the pods of a namespace may write to: a bucket, its credentials, and when buffered rows go there.
 ///
@@ -133,6 +133,55 @@ pub struct Storage {
     /// identity, the instance's role).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<Credentials>,
+}
+
+/// Settings of S3 and what speaks its protocol.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(transform = schema::s3)]
+pub struct S3 {
+    /// The URL of the endpoint. Absent: AWS itself, or `AWS_ENDPOINT_URL` where the pod has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::endpoint)]
+    pub endpoint: Option<String>,
+
+    /// Whether an endpoint with `http:` is spoken to. Default false: the endpoint must be `https:`.
+    pub allow_insecure: bool,
+
+    /// Where in a URL the bucket is: `path` or `virtualHost`. Absent: `path` with an endpoint, `virtualHost` on AWS (but for
+    /// a bucket with a dot in its name, which AWS's certificates do not cover).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub addressing: Option<Addressing>,
+
+    /// How the server is told to encrypt what it stores. Absent: nothing is said, and the bucket's own settings decide.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<Encryption>,
+
+    /// Authorities that are trusted beside those of the sidecar's image. Absent: those of the image alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_bundle: Option<CaBundle>,
+}
+
+/// Where certificates of authorities come from.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CaBundle {
+    /// A ConfigMap of the LakeIngest's own namespace, mounted by the kubelet. While it is missing, pods start all the same
+    /// and keep what they are given in their journal; a change of it reaches running sidecars without a restart.
+    pub config_map_key_ref: ConfigMapKeyReference,
+}
+
+/// A key of a ConfigMap.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigMapKeyReference {
+    /// Name of the ConfigMap.
+    #[schemars(transform = schema::object_name)]
+    pub name: String,
+
+    /// Its key, whose value is one or more certificates as PEM.
+    #[schemars(transform = schema::config_map_key)]
+    pub key: String,
 }
 
 /// Where the keys of the storage come from.

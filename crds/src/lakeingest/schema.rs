@@ -20,6 +20,11 @@ pub const ENDPOINT_RULE: &str =
     "must be https:// or http:// with a host and perhaps a port (1 to 65535), without a path and without credentials";
 /// When an endpoint may be insecure.
 pub const INSECURE_RULE: &str = "the endpoint is not https; allowInsecure: true allows it";
+/// When a bucket may be in the host's name.
+pub const VIRTUAL_HOST_RULE: &str =
+    "addressing: virtualHost needs an endpoint that is a name; an address has no names below it";
+/// What a key of a ConfigMap must be.
+pub const CONFIG_MAP_KEY_RULE: &str = "must be a key as a ConfigMap has them: letters, digits, '-', '_' and '.'";
 /// How the buffer and the flush depend on each other.
 pub const ROOM_RULE: &str =
     "must be at least twice flush.maxBytes: the journal takes records while a flush is under way";
@@ -143,13 +148,33 @@ pub(super) fn region(schema: &mut Schema) {
 }
 
 /// `storage.s3`.
-pub(crate) fn s3(schema: &mut Schema) {
+pub(super) fn s3(schema: &mut Schema) {
     let form = "!has(self.endpoint) || !self.endpoint.startsWith('http://') || self.allowInsecure";
-    add(schema, [rule(form, INSECURE_RULE)]);
+    let virtual_host = "!has(self.addressing) || self.addressing != 'virtualHost' || !has(self.endpoint) || \
+                        !self.endpoint.matches('^https?://([0-9.]+(:|/|$)|[\\\\[])')";
+    add(schema, [rule(form, INSECURE_RULE), rule(virtual_host, VIRTUAL_HOST_RULE)]);
+}
+
+/// `storage.s3.encryption`.
+pub(crate) fn encryption(schema: &mut Schema) {
+    let form = "!has(self.kmsKeyId) || self.mode == 'aws:kms'";
+    add(schema, [rule(form, crate::sidecar_config::KMS_MODE_RULE)]);
+}
+
+/// `storage.s3.encryption.kmsKeyId`.
+pub(crate) fn kms_key_id(schema: &mut Schema) {
+    let form = "self.matches('^[A-Za-z0-9:/_-]+$')";
+    text(schema, 2_048, [rule(form, crate::sidecar_config::KMS_KEY_RULE)]);
+}
+
+/// `storage.s3.caBundle.configMapKeyRef.key`.
+pub(super) fn config_map_key(schema: &mut Schema) {
+    let form = "self.matches('^[A-Za-z0-9._-]+$') && !(self in ['.', '..'])";
+    text(schema, 253, [rule(form, CONFIG_MAP_KEY_RULE)]);
 }
 
 /// `storage.s3.endpoint`.
-pub(crate) fn endpoint(schema: &mut Schema) {
+pub(super) fn endpoint(schema: &mut Schema) {
     let host = r"([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\\[[0-9A-Fa-f:.]+\\])";
     // 1 to 65535.
     let port = "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])";

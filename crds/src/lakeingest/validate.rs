@@ -5,10 +5,10 @@
 
 use std::fmt;
 
-use crate::sidecar_config::{SidecarConfig, Violation, bucket_rule, is_bucket};
+use crate::sidecar_config::{Addressing, SidecarConfig, Violation, bucket_rule, is_bucket};
 use crate::{Quantity, sidecar_config};
 
-use super::{ComputeResources, LakeIngestSpec, Resources, is_name, schema};
+use super::{ComputeResources, ConfigMapKeyReference, LakeIngestSpec, Resources, S3, is_name, schema};
 
 /// Which images a sidecar may have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +42,8 @@ pub struct ValidatedSpec {
     pub config: SidecarConfig,
     /// The bucket.
     pub bucket: String,
+    /// The ConfigMap and the key of the authorities that are mounted into the sidecars, if there are any.
+    pub ca_bundle: Option<ConfigMapKeyReference>,
     /// The Secret that is mounted into the sidecars, if there is one.
     pub secret_name: Option<String>,
     /// The image of the sidecar.
@@ -87,6 +89,7 @@ pub fn validate_spec(name: &str, spec: &LakeIngestSpec, images: &ImagePolicy) ->
     check(is_endpoint(endpoint), "spec.storage.s3.endpoint", schema::ENDPOINT_RULE.to_owned());
     let is_secure = endpoint.starts_with("https://") || spec.storage.s3.allow_insecure;
     check(is_secure, "spec.storage.s3", schema::INSECURE_RULE.to_owned());
+    check_s3(&spec.storage.s3, &mut check);
     let has_room = spec.flush.max_bytes.bytes().saturating_mul(2) <= spec.buffer.size_limit.bytes();
     check(has_room, "spec.buffer.sizeLimit", schema::ROOM_RULE.to_owned());
     check(spec.storage.region.as_deref().is_none_or(is_region), "spec.storage.region", schema::REGION_RULE.to_owned());
@@ -141,6 +144,7 @@ pub fn validate_spec(name: &str, spec: &LakeIngestSpec, images: &ImagePolicy) ->
         Ok(ValidatedSpec {
             config,
             bucket: spec.storage.bucket.clone(),
+            ca_bundle: ca_bundle(spec).cloned(),
             secret_name: spec.storage.credentials.as_ref().map(|credentials| credentials.secret_ref.name.clone()),
             image: image.to_owned(),
             resources: with_defaults(&spec.sidecar.resources),
@@ -148,6 +152,36 @@ pub fn validate_spec(name: &str, spec: &LakeIngestSpec, images: &ImagePolicy) ->
     } else {
         Err(Violations(found))
     }
+}
+
+fn check_s3(s3: &S3, check: &mut impl FnMut(bool, &'static str, String)) {
+    let has_names = s3.endpoint.as_deref().is_none_or(|endpoint| !is_address(endpoint));
+    let is_virtual_host = s3.addressing == Some(Addressing::VirtualHost);
+    check(has_names || !is_virtual_host, "spec.storage.s3", schema::VIRTUAL_HOST_RULE.to_owned());
+    if let Some(bundle) = &s3.ca_bundle {
+        let ConfigMapKeyReference { name, key } = &bundle.config_map_key_ref;
+        let field = "spec.storage.s3.caBundle.configMapKeyRef.name";
+        check(is_object_name(name), field, schema::OBJECT_NAME_RULE.to_owned());
+        let field = "spec.storage.s3.caBundle.configMapKeyRef.key";
+        check(is_config_map_key(key), field, schema::CONFIG_MAP_KEY_RULE.to_owned());
+    }
+}
+
+/// Whether an endpoint is named by its address: digits and dots alone, or in brackets.
+fn is_address(endpoint: &str) -> bool {
+    let rest = endpoint.split_once("://").map_or(endpoint, |(_, rest)| rest);
+    let host = rest.split(['/', ':']).next().unwrap_or_default();
+    rest.starts_with('[') || (!host.is_empty() && host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'))
+}
+
+/// Source: <https://kubernetes.io/docs/concepts/configuration/configmap/#configmap-object>.
+fn is_config_map_key(key: &str) -> bool {
+    let is_character = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    (1..=253).contains(&key.len()) && key.bytes().all(is_character) && !matches!(key, "." | "..")
+}
+
+fn ca_bundle(spec: &LakeIngestSpec) -> Option<&ConfigMapKeyReference> {
+    spec.storage.s3.ca_bundle.as_ref().map(|bundle| &bundle.config_map_key_ref)
 }
 
 fn check_resources(
@@ -177,7 +211,7 @@ fn config(spec: &LakeIngestSpec) -> SidecarConfig {
             bucket: Some(spec.storage.bucket.clone()),
             prefix: spec.storage.prefix.clone(),
             region: spec.storage.region.clone(),
-            s3: spec.storage.s3.clone(),
+            s3: s3_config(spec),
             prefix_in_use_by: None,
         },
         credentials: match has_secret {
@@ -192,10 +226,18 @@ fn config(spec: &LakeIngestSpec) -> SidecarConfig {
     }
 }
 
+fn s3_config(spec: &LakeIngestSpec) -> sidecar_config::S3 {
+    let S3 { endpoint, allow_insecure, addressing, encryption, ca_bundle } = spec.storage.s3.clone();
+    let ca_file = ca_bundle.map(|_| sidecar_config::CA_FILE_IN_POD.to_owned());
+    sidecar_config::S3 { endpoint, allow_insecure, addressing, encryption, ca_file }
+}
+
 /// The path in the specification of a field of the sidecar's configuration.
 fn in_spec(field: &'static str) -> &'static str {
     match field {
         "storage.prefix" => "spec.storage.prefix",
+        "storage.s3.encryption" => "spec.storage.s3.encryption",
+        "storage.s3.encryption.kmsKeyId" => "spec.storage.s3.encryption.kmsKeyId",
         "flush.maxRows" => "spec.flush.maxRows",
         "flush.maxBytes" => "spec.flush.maxBytes",
         "flush.maxAge" => "spec.flush.maxAge",

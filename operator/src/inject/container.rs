@@ -7,10 +7,10 @@ use serde_json::{Map, Value, json};
 
 use crate::controller::ValidatedIngest;
 use crate::names::{
-    CONFIG_FILE, CONFIG_PATH, CONFIG_VOLUME, CONTAINER, CREDENTIALS_KEYS, CREDENTIALS_PATH, CREDENTIALS_VARIABLE,
-    CREDENTIALS_VOLUME, GRACE_VARIABLE, HEALTH_PORT, HEALTH_PORT_VARIABLE, JOURNAL_PATH, JOURNAL_SIZE_VARIABLE,
-    JOURNAL_VOLUME, NO_TOKEN, PORT_VARIABLE, PROGRAM, SCRATCH_PATH, SCRATCH_SIZE_VARIABLE, SCRATCH_VOLUME, TOKEN_PATH,
-    USER_ID, config_map,
+    CA_FILE, CONFIG_FILE, CONFIG_PATH, CONFIG_VOLUME, CONTAINER, CREDENTIALS_KEYS, CREDENTIALS_PATH,
+    CREDENTIALS_VARIABLE, CREDENTIALS_VOLUME, GRACE_VARIABLE, HEALTH_PORT, HEALTH_PORT_VARIABLE, JOURNAL_PATH,
+    JOURNAL_SIZE_VARIABLE, JOURNAL_VOLUME, NO_TOKEN, PORT_VARIABLE, PROGRAM, SCRATCH_PATH, SCRATCH_SIZE_VARIABLE,
+    SCRATCH_VOLUME, TOKEN_PATH, USER_ID, config_map,
 };
 
 /// What the sidecar's log may take of the node's disk beside its volumes. Unit: bytes.
@@ -116,10 +116,16 @@ fn compute(resources: &ComputeResources) -> Map<String, Value> {
 pub(super) fn volumes(ingest: &ValidatedIngest) -> Vec<Value> {
     let buffer = &ingest.spec.config.buffer;
     let config = json!({"name": config_map(&ingest.name), "items": [{"key": CONFIG_FILE, "path": CONFIG_FILE}]});
+    let mut sources = vec![json!({"configMap": config})];
+    if let Some(bundle) = &ingest.spec.ca_bundle {
+        // Optional, as the Secret is: the file appears once the ConfigMap does.
+        let items = json!([{"key": bundle.key, "path": CA_FILE}]);
+        sources.push(json!({"configMap": {"name": bundle.name, "optional": true, "items": items}}));
+    }
     let mut volumes = vec![
         json!({"name": JOURNAL_VOLUME, "emptyDir": {"sizeLimit": buffer.size_limit.to_string()}}),
         json!({"name": SCRATCH_VOLUME, "emptyDir": {"sizeLimit": buffer.scratch_size_limit.to_string()}}),
-        json!({"name": CONFIG_VOLUME, "projected": {"sources": [{"configMap": config}]}}),
+        json!({"name": CONFIG_VOLUME, "projected": {"sources": sources}}),
     ];
     if let Some(secret) = &ingest.spec.secret_name {
         // Optional: a pod starts without its Secret and journals; the files appear once the Secret does.

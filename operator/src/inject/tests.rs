@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::controller::validate;
 use crate::fixtures::{ingest, names, pod, validated};
-use crate::names::{CREDENTIALS_VOLUME, GRACE_VARIABLE};
+use crate::names::{CONFIG_PATH, CONFIG_VOLUME, CREDENTIALS_VOLUME, GRACE_VARIABLE};
 
 /// Injects, and holds the patch against an implementation of RFC 6902 that is not ours.
 fn injected(pod: &Value) -> Value {
@@ -94,6 +94,20 @@ fn without_a_secret_there_is_no_volume_for_one() {
     let pod = inject(&pod(), &without).expect("it can be injected").pod;
     assert!(items(&pod["spec"]["volumes"]).all(|volume| volume["name"] != CREDENTIALS_VOLUME));
     assert!(items(&sidecar(&pod)["volumeMounts"]).all(|mount| mount["name"] != CREDENTIALS_VOLUME));
+}
+
+#[test]
+fn authorities_lie_beside_the_configuration_and_need_not_be_there() {
+    let s3 = json!({"caBundle": {"configMapKeyRef": {"name": "authorities", "key": "bundle.pem"}}});
+    let with = validate(&ingest("events", json!({"storage": {"s3": s3}})), &names()).expect("it is legal");
+    let first = inject(&pod(), &with).expect("it can be injected");
+    let config = items(&first.pod["spec"]["volumes"]).find(|volume| volume["name"] == CONFIG_VOLUME);
+    let sources = &config.expect("it is there")["projected"]["sources"];
+    let items = json!([{"key": "bundle.pem", "path": "ca.crt"}]);
+    assert_eq!(sources[1], json!({"configMap": {"name": "authorities", "optional": true, "items": items}}));
+    assert_eq!(sources.as_array().map(Vec::len), Some(2));
+    assert_eq!(with.spec.config.storage.s3.ca_file, Some(format!("{CONFIG_PATH}/ca.crt")));
+    assert_eq!(inject(&first.pod, &with).expect("it can be injected").patch, Vec::<Value>::new());
 }
 
 #[test]

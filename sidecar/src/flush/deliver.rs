@@ -28,7 +28,7 @@ use crate::journal::control::{FileRole, Plan, PlannedFile, Seal};
 use crate::journal::error::AppendError;
 use crate::journal::segment::{Contents, IllegalTransition, SegmentEvent, SegmentState};
 use crate::journal::{Journal, hex};
-use crate::lake::contact::{Contact, ContactError};
+use crate::lake::contact::{Contact, ContactError, REPLACES};
 use crate::lake::description::{ColumnStatistics, Description, describe, is_described};
 use crate::lake::owner::OwnerError;
 use crate::limits::{ENCODE_FAILURES_MAX, PUTS_MAX};
@@ -154,12 +154,16 @@ enum Verdict {
 }
 
 /// The reasons that any success clears.
-const CLEARED_BY_SUCCESS: [&str; 5] = [
+const CLEARED_BY_SUCCESS: [&str; 8] = [
     StoreErrorKind::Unreachable.reason(),
     StoreErrorKind::Denied.reason(),
     StoreErrorKind::Missing.reason(),
+    StoreErrorKind::WrongRegion.reason(),
+    // These are a table's, but for the first contact.
+    StoreErrorKind::Unexpected.reason(),
+    StoreErrorKind::Unverified.reason(),
+    StoreErrorKind::Local.reason(),
     reasons::PREFIX_IN_USE,
-    reasons::CONDITIONAL_PUT_UNSUPPORTED,
 ];
 
 /// The reasons that a table's success clears for that table.
@@ -192,7 +196,7 @@ pub async fn deliver(context: &DeliveryContext, delivery: Delivery) -> Delivered
 /// Makes the first contact before there is anything to deliver, so that what is wrong shows at once.
 pub async fn make_contact(context: &DeliveryContext) {
     let mut attempt = 0;
-    while let Err(error) = context.contact.ensure().await {
+    while let Err(error) = context.ensure_contact().await {
         context.show(&error.into(), None);
         tokio::time::sleep(backoff(attempt)).await;
         attempt += 1;
@@ -209,12 +213,12 @@ impl StepError {
             Self::Contact(ContactError::Owner(OwnerError::PrefixInUse { .. }) | ContactError::Withheld { .. }) => {
                 Verdict::RetryAll(reasons::PREFIX_IN_USE)
             }
-            Self::Contact(ContactError::NotCreateOnly) => Verdict::RetryAll(reasons::CONDITIONAL_PUT_UNSUPPORTED),
             Self::Registry(RegistryError::Store(error)) | Self::Publish(PublishError::Store(error)) => match error.kind
             {
-                StoreErrorKind::Unreachable | StoreErrorKind::Denied | StoreErrorKind::Missing => {
-                    Verdict::RetryAll(error.kind.reason())
-                }
+                StoreErrorKind::Unreachable
+                | StoreErrorKind::Denied
+                | StoreErrorKind::Missing
+                | StoreErrorKind::WrongRegion => Verdict::RetryAll(error.kind.reason()),
                 StoreErrorKind::Unexpected | StoreErrorKind::Unverified | StoreErrorKind::Local => {
                     Verdict::RetryTable(error.kind.reason())
                 }
@@ -231,6 +235,16 @@ impl StepError {
 }
 
 impl DeliveryContext {
+    /// Makes the first contact, and shows whether the endpoint keeps what it has.
+    async fn ensure_contact(&self) -> Result<(), ContactError> {
+        self.contact.ensure().await?;
+        match self.store.is_create_only() {
+            true => self.status.clear(&[reasons::CONDITIONAL_PUT_UNSUPPORTED]),
+            false => self.status.set(reasons::CONDITIONAL_PUT_UNSUPPORTED, REPLACES.to_owned()),
+        }
+        Ok(())
+    }
+
     /// Shows a failed step, of a segment or of the first contact, and answers what is done about it.
     fn show(&self, error: &StepError, contents: Option<&Contents>) -> Verdict {
         let verdict = error.verdict();
@@ -318,7 +332,7 @@ impl<'a> Run<'a> {
     }
 
     async fn make_plan(&mut self, seal: &Seal) -> Result<SegmentEvent, StepError> {
-        self.context.contact.ensure().await?;
+        self.context.ensure_contact().await?;
         let registered = self.context.registry.reconcile(&self.contents().table, &self.contents().observed).await?;
         let plan = self.encode(seal, registered, BTreeSet::new()).await?;
         self.context.journal.plan(self.contents().number, plan.clone()).await?;
@@ -351,7 +365,7 @@ impl<'a> Run<'a> {
 
     async fn publish(&mut self, plans: &[Plan]) -> Result<SegmentEvent, StepError> {
         let context = self.context;
-        context.contact.ensure().await?;
+        context.ensure_contact().await?;
         let Some(plan) = plans.last() else {
             return Err(StepError::PlanMismatch { segment: self.contents().number });
         };

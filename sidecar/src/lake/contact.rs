@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 use crate::clock::SharedClock;
 use crate::config::Permission;
-use crate::lake::owner::{Owner, OwnerError, claim};
+use crate::lake::owner::{Owner, OwnerError, claim, is_claimed};
 use crate::publish::error::StoreError;
 use crate::publish::key::Prefix;
 use crate::publish::store::{Probe, Store};
@@ -33,10 +33,11 @@ pub enum ContactError {
         /// Whose it is.
         owner: String,
     },
-    /// The endpoint replaced an object that it was told not to replace: a file could be overwritten.
-    #[error("the endpoint does not honour If-None-Match; nothing is published to it")]
-    NotCreateOnly,
 }
+
+/// What is said of an endpoint that replaced an object which it was told not to replace.
+pub const REPLACES: &str = "the endpoint does not honour If-None-Match: it would replace an object; records flow, each \
+    object is looked at before and after it is put, and new tables and columns take seconds more";
 
 /// The first contact, made once.
 #[derive(Debug)]
@@ -69,22 +70,26 @@ impl Contact {
     /// See [`ContactError`]; the next call tries again.
     pub async fn ensure(&self) -> Result<(), ContactError> {
         let mut made = self.made.lock().await;
-        if *made {
+        if *made && self.store.is_create_only() {
             return Ok(());
         }
-        if let Some(owner) = self.permission.withheld_for() {
+        if let Some(owner) = self.permission.withheld_for().filter(|_| !*made) {
             return Err(ContactError::Withheld { prefix: self.prefix.as_str().to_owned(), owner });
         }
-        claim(&self.store, &self.prefix, &self.owner, self.clock.now()).await?;
+        // Before anything is written. Where an object can be replaced it is looked at each time: a stranger may have come.
+        let is_claimed = is_claimed(&self.store, &self.prefix, &self.owner).await?;
+        if *made && is_claimed {
+            return Ok(());
+        }
         let Probe { create_only, checksum } = self.store.probe(&self.prefix.probe()).await?;
-        if !create_only {
-            return Err(ContactError::NotCreateOnly);
+        if !is_claimed {
+            claim(&self.store, &self.prefix, &self.owner, self.clock.now()).await?;
         }
         if !checksum {
             warn!("the endpoint does not refuse a body with a wrong checksum; objects are verified after each put");
         }
         self.registry.load_all().await?;
-        info!(prefix = self.prefix.as_str(), owner = %self.owner, checksum, "made contact with the lake");
+        info!(prefix = self.prefix.as_str(), owner = %self.owner, create_only, checksum, "made contact with the lake");
         *made = true;
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Whose a prefix is.
 //!
-//! Owns: `owner.json`, created once by whoever starts first. Does not own: what a stranger does instead.
+//! Owns: `owner.json`, created once by whoever starts first. Does not own: what a stranger does instead, when it is asked
+//! (`contact`).
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -61,22 +62,30 @@ pub enum OwnerError {
     },
 }
 
+/// Whether the prefix is `owner`'s already; false if it is nobody's. Nothing is written.
+///
+/// # Errors
+/// See [`OwnerError`].
+pub async fn is_claimed(store: &Store, prefix: &Prefix, owner: &Owner) -> Result<bool, OwnerError> {
+    match store.get(&prefix.owner()).await? {
+        Some(content) => compare(&content, prefix, owner).map(|()| true),
+        None => Ok(false),
+    }
+}
+
 /// Makes the prefix `owner`'s, or finds that it already is.
 ///
 /// # Errors
 /// See [`OwnerError`].
 pub async fn claim(store: &Store, prefix: &Prefix, owner: &Owner, now: DateTime<Utc>) -> Result<(), OwnerError> {
     let key = prefix.owner();
-    if let Some(content) = store.get(&key).await? {
-        return compare(&content, prefix, owner);
-    }
     let object = OwnerObject { format_version: 1, owner: owner.clone(), created_at: now };
     let content: Bytes = serde_json::to_vec_pretty(&object).expect("the object is plain data").into();
-    match store.put(&key, content).await? {
+    match store.put_first(&key, content).await? {
         PutOutcome::Created => Ok(()),
-        PutOutcome::Exists => match store.get(&key).await? {
-            Some(content) => compare(&content, prefix, owner),
-            None => Err(unusable(&key, "it was there and is gone").into()),
+        PutOutcome::Exists => match is_claimed(store, prefix, owner).await? {
+            true => Ok(()),
+            false => Err(unusable(&key, "it was there and is gone").into()),
         },
     }
 }

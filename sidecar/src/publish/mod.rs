@@ -71,8 +71,9 @@ pub async fn publish(
         return Ok(found);
     }
     match outcome {
-        PutOutcome::Created => Err(unverified(key, "the object is not what was sent").into()),
-        PutOutcome::Exists => {
+        PutOutcome::Created if found.sha256.is_some() => Err(unverified(key, "the object is not what was sent").into()),
+        // An object of which the lake knows no checksum tells by its own words what it is.
+        PutOutcome::Created | PutOutcome::Exists => {
             let copy = scratch.join(format!("look-{:016x}", rand::random::<u64>()));
             let fetched = store.fetch(key, &copy).await;
             let is_ours = match &fetched {
@@ -82,12 +83,13 @@ pub async fn publish(
             // A copy that stays behind is removed with the scratch folder at the next start.
             let _ = std::fs::remove_file(&copy);
             fetched?;
-            match is_ours {
-                true => {
-                    info!(object_key = key, "accepted an object with the same rows and other bytes");
+            match (is_ours, outcome) {
+                (true, _) => {
+                    info!(object_key = key, "accepted an object by what it says of itself");
                     Ok(found)
                 }
-                false => Err(PublishError::KeyConflict { key: key.clone() }),
+                (false, PutOutcome::Created) => Err(unverified(key, "the object is not what was sent").into()),
+                (false, PutOutcome::Exists) => Err(PublishError::KeyConflict { key: key.clone() }),
             }
         }
     }

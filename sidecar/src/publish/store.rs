@@ -94,7 +94,7 @@ impl Store {
         outcome.map_err(|error| error.below(&self.location()))
     }
 
-    /// Creates a small object; never changes one that exists.
+    /// Creates a small object that no other writer makes under this key; never changes one that exists.
     ///
     /// # Errors
     /// Nobody knows whether the object is there now.
@@ -104,6 +104,27 @@ impl Store {
             Self::S3(store) => store.put(key, content).await,
         };
         outcome.map_err(|error| error.below(&self.location()))
+    }
+
+    /// Creates a small object under a key that other writers may want at the same time: one of them has `Created`. At an
+    /// endpoint that replaces objects this takes some seconds, and is as sure as it can be there.
+    ///
+    /// # Errors
+    /// Nobody knows whether the object is there now.
+    pub async fn put_first(&self, key: &str, content: Bytes) -> Result<PutOutcome, StoreError> {
+        let outcome = match self {
+            Self::Directory(store) => store.put(key, content).await,
+            Self::S3(store) => store.put_first(key, content).await,
+        };
+        outcome.map_err(|error| error.below(&self.location()))
+    }
+
+    /// Whether an object that exists is never replaced, as far as [`Self::probe`] has seen.
+    pub fn is_create_only(&self) -> bool {
+        match self {
+            Self::Directory(_) => true,
+            Self::S3(store) => store.is_create_only(),
+        }
     }
 
     /// What the lake says of an object.

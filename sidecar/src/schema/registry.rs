@@ -235,7 +235,7 @@ impl Registry {
             }
             let next = registered.with_columns(&lacking);
             let key = self.prefix.schema(table, next.version);
-            match self.store.put(&key, self.object_of(table, &next)).await? {
+            match self.store.put_first(&key, self.object_of(table, &next)).await? {
                 PutOutcome::Created => {
                     info!(table, version = next.version, columns = lacking.len(), "registered schema");
                     return Ok(self.learn(table, next));

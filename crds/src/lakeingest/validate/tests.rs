@@ -62,6 +62,24 @@ fn a_secret_makes_the_sidecar_read_files() {
 }
 
 #[test]
+fn what_is_said_of_s3_reaches_the_sidecar_and_authorities_lie_beside_its_configuration() {
+    let s3 = json!({
+        "endpoint": "https://minio.storage:9000",
+        "addressing": "virtualHost",
+        "encryption": {"mode": "aws:kms", "kmsKeyId": "arn:aws:kms:us-east-1:111122223333:key/1234abcd"},
+        "caBundle": {"configMapKeyRef": {"name": "authorities", "key": "ca.crt"}},
+    });
+    let validated = validate_spec("events", &spec(json!({"storage": {"s3": s3}})), &images()).expect("it is legal");
+    let config = &validated.config.storage.s3;
+    assert_eq!(config.addressing, Some(Addressing::VirtualHost));
+    let encryption = config.encryption.as_ref().expect("it was said");
+    assert_eq!(encryption.mode.header(), "aws:kms");
+    assert_eq!(config.ca_file.as_deref(), Some("/etc/lakeingest/config/ca.crt"));
+    let bundle = validated.ca_bundle.expect("it was named");
+    assert_eq!((bundle.name.as_str(), bundle.key.as_str()), ("authorities", "ca.crt"));
+}
+
+#[test]
 fn each_value_that_cannot_be_used_is_named_with_what_is_allowed() {
     rejects_with("spec.storage.bucket", "lower-case", json!({"storage": {"bucket": "Lake_Data"}}));
     rejects_with("spec.storage.prefix", "joined by '/'", json!({"storage": {"prefix": "_hidden"}}));
@@ -77,6 +95,26 @@ fn each_value_that_cannot_be_used_is_named_with_what_is_allowed() {
         json!({"storage": {"s3": {"endpoint": "https://host/bucket"}}}),
     );
     rejects_with("spec.storage.s3", "allowInsecure", json!({"storage": {"s3": {"endpoint": "http://host:9000"}}}));
+    rejects_with(
+        "spec.storage.s3",
+        "needs an endpoint that is a name",
+        json!({"storage": {"s3": {"endpoint": "https://10.0.0.7:9000", "addressing": "virtualHost"}}}),
+    );
+    rejects_with(
+        "spec.storage.s3.encryption",
+        "mode: aws:kms",
+        json!({"storage": {"s3": {"encryption": {"mode": "AES256", "kmsKeyId": "alias/lake"}}}}),
+    );
+    rejects_with(
+        "spec.storage.s3.encryption.kmsKeyId",
+        "without blanks",
+        json!({"storage": {"s3": {"encryption": {"mode": "aws:kms", "kmsKeyId": "the key"}}}}),
+    );
+    rejects_with(
+        "spec.storage.s3.caBundle.configMapKeyRef.key",
+        "ConfigMap",
+        json!({"storage": {"s3": {"caBundle": {"configMapKeyRef": {"name": "authorities", "key": "../ca.crt"}}}}}),
+    );
     rejects_with(
         "spec.storage.credentials.secretRef.name",
         "lower-case",
