@@ -72,7 +72,8 @@ fn i1_ingest_answers_200_when_its_files_are_in_the_lake() {
     assert!(site.lake().objects().iter().any(|key| key.starts_with("data/_lakeingest/files/events/")));
     let journal = health(&sidecar)["journal"]["id"].clone();
     let batch = answer["batch"].as_str().expect("a batch has an id");
-    assert!(batch.starts_with(&format!("{}-", journal.as_str().expect("a journal has an id"))), "{batch}");
+    let of_journal = format!("-{}-", journal.as_str().expect("a journal has an id"));
+    assert!(batch.starts_with("events-") && batch.contains(&of_journal), "{batch}");
     assert_eq!(site.lake().table("events").len(), 3);
 }
 

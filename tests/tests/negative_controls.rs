@@ -231,7 +231,9 @@ fn each_bug_has_its_control() {
     let read = |path: &str| fs::read_to_string(root.join(path)).expect("it is there");
     let seeded = read("sidecar/src/seeded.rs");
     let controls = read("tests/tests/negative_controls.rs") + &read("tests/tests/power_cuts.rs");
-    let names: Vec<&str> = seeded.lines().filter_map(|line| line.split_once("=> \"")?.1.strip_suffix("\",")).collect();
+    let names = seeded.lines().filter_map(|line| line.split_once("=> \"")?.1.strip_suffix("\","));
+    // No bug of ours: see `poison.rs`.
+    let names: Vec<&str> = names.filter(|name| *name != "poison-record").collect();
     assert_eq!(names.len(), 12);
     for name in names {
         assert!(controls.contains(&format!("control(\"{name}\"")), "{name} has no control");

@@ -142,7 +142,14 @@ impl KeyLog {
 /// Reads one file; answers how many places of it are damaged. What breaks off at the end of the last one was never
 /// counted on: its segment is not retired.
 fn read_file(folder: &Path, number: u64, is_last: bool, records: &mut Vec<KeyRecord>) -> Result<u64, JournalError> {
-    let mut log = LogReader::open(folder, number)?;
+    let mut log = match LogReader::open(folder, number) {
+        Ok(log) => log,
+        Err(JournalError::DamagedLog { path }) => {
+            error!(path = %path.display(), "the head of a file of the key log is damaged; its keys are forgotten");
+            return Ok(1);
+        }
+        Err(error) => return Err(error),
+    };
     let mut damaged = 0;
     loop {
         let start = log.offset();
@@ -252,5 +259,21 @@ mod tests {
         fs::write(&path, damaged).expect("it can be written");
         assert_eq!(fixture.open().1, [record(1), record(3)]);
         assert_eq!(fixture.open().2, 1);
+    }
+
+    #[test]
+    fn a_damaged_head_costs_the_keys_of_its_file_and_stops_no_start() {
+        let mut fixture = Fixture::new();
+        let (mut log, ..) = fixture.open();
+        log.keep(&record(1), &mut fixture.reserve).expect("the disk works");
+        let path = fixture.files().remove(0);
+        let mut bytes = fs::read(&path).expect("it can be read");
+        bytes[3] ^= 1;
+        fs::write(&path, bytes).expect("it can be written");
+        let (mut log, found, damaged) = fixture.open();
+        assert_eq!((found, damaged), (vec![], 1));
+        log.compact(&[], &mut fixture.reserve).expect("the disk works");
+        log.keep(&record(2), &mut fixture.reserve).expect("the disk works");
+        assert_eq!(fixture.open().1, [record(2)]);
     }
 }

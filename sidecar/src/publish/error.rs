@@ -141,7 +141,7 @@ fn kind_of(action: &str, status: u16, code: &str, names_region: bool) -> StoreEr
             StoreErrorKind::WrongRegion
         }
         (_, "ExpiredToken" | "InvalidToken" | "InvalidAccessKeyId" | "TokenRefreshRequired") => StoreErrorKind::Denied,
-        (300..=399 | 400, _) if names_region => StoreErrorKind::WrongRegion,
+        (300..=400, _) if names_region => StoreErrorKind::WrongRegion,
         (401 | 403, _) | (_, "AuthorizationHeaderMalformed") => StoreErrorKind::Denied,
         // An answer to HEAD has no body that would say why; keys that have expired are the common case.
         (400, "") if action == "head" => StoreErrorKind::Denied,
