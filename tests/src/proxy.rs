@@ -1,8 +1,12 @@
 //! A proxy in front of an S3 server, which fails on purpose: the faults of networks and of servers, one request at a time.
 //!
-//! Owns: HTTP/1.1 from one client to one server, the faults, and what was seen. Does not own: which faults a test wants.
+//! Owns: HTTP/1.1 from one client to one server, the faults, and what was seen. Does not own: which faults a test wants,
+//! signatures (`sign`).
 //!
-//! The client's `Host` header goes on as it is: its signature covers it.
+//! A connection serves one request. The client's `Host` header goes on as it is: its signature covers it. A request that
+//! the server is to see without one of its headers is signed anew.
+
+mod sign;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -23,6 +27,8 @@ const HEAD_BYTES_MAX: usize = 64 << 10;
 pub enum Fault {
     /// It is answered with this status and S3 error code; the server does not see it.
     Answer(u16, &'static str),
+    /// It is answered as by a server of another region than this one, in which the bucket is.
+    Redirect(&'static str),
     /// It is answered with 200 and an error document; the server does not see it.
     ErrorInSuccess,
     /// It is answered with 200; the server does not see it.
@@ -39,10 +45,12 @@ pub enum Fault {
     Trickle(Duration),
     /// The body is passed on at so many bytes a second.
     Throttle(u64),
-    /// The server does not see a header.
-    Strip(&'static str),
+    /// The server does not see these headers.
+    Strip(&'static [&'static str]),
     /// The answer has this header with this value.
     Say(&'static str, &'static str),
+    /// The answer lacks the headers that begin so.
+    Hide(&'static [&'static str]),
 }
 
 /// The head of a request.
@@ -67,7 +75,8 @@ impl Head {
         self.method == "PUT" && self.target.ends_with(".parquet")
     }
 
-    fn body_bytes(&self) -> u64 {
+    /// Length of its body.
+    pub(crate) fn body_bytes(&self) -> u64 {
         self.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0)
     }
 }
@@ -88,10 +97,13 @@ struct State {
     seen: Vec<Head>,
     is_down: bool,
     has_ended: bool,
+    /// How often all faults were taken away.
+    heals: u64,
 }
 
 struct Shared {
     upstream: SocketAddr,
+    access: S3Access,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -101,12 +113,18 @@ impl Shared {
         self.state.lock().expect("no holder of this lock panics")
     }
 
-    /// Waits until the proxy ends or its rules change, at most so long.
+    /// Lets a moment pass, unless the proxy ends or is healed.
     fn pause(&self, pause: Duration) {
         let state = self.state();
-        if !state.has_ended {
-            drop(self.changed.wait_timeout(state, pause).expect("no holder of this lock panics"));
-        }
+        let heals = state.heals;
+        let is_as_it_was = |state: &mut State| !state.has_ended && state.heals == heals;
+        drop(self.changed.wait_timeout_while(state, pause, is_as_it_was).expect("no holder of this lock panics"));
+    }
+
+    /// Waits until the proxy ends or was healed more often than this.
+    fn wait_for_heal(&self, heals: u64) {
+        let is_as_it_was = |state: &mut State| !state.has_ended && state.heals == heals;
+        drop(self.changed.wait_while(self.state(), is_as_it_was).expect("no holder of this lock panics"));
     }
 }
 
@@ -130,7 +148,8 @@ impl Proxy {
         let upstream = upstream.parse().expect("the test's server is named by its address");
         let listener = TcpListener::bind("127.0.0.1:0").expect("some port is free");
         let address = listener.local_addr().expect("it listens");
-        let shared = Arc::new(Shared { upstream, state: Mutex::default(), changed: Condvar::new() });
+        let access = access.clone();
+        let shared = Arc::new(Shared { upstream, access, state: Mutex::default(), changed: Condvar::new() });
         let thread = std::thread::spawn({
             let shared = Arc::clone(&shared);
             move || accept(&listener, &shared)
@@ -162,6 +181,7 @@ impl Proxy {
         let mut state = self.shared.state();
         state.rules.clear();
         state.is_down = false;
+        state.heals += 1;
         drop(state);
         self.shared.changed.notify_all();
     }
@@ -169,6 +189,11 @@ impl Proxy {
     /// Closes every connection before a byte is read, until it is healed.
     pub fn go_down(&self) {
         self.shared.state().is_down = true;
+    }
+
+    /// Its URL, for a client that takes it for a forward proxy.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
     }
 
     /// Every request so far.
@@ -211,51 +236,54 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
 /// Serves one request; the connection is closed after it.
 fn serve(mut client: TcpStream, shared: &Shared) -> std::io::Result<()> {
     let Some((head, early)) = read_head(&mut client)? else { return Ok(()) };
-    let fault = {
+    let (fault, heals) = {
         let mut state = shared.state();
         state.seen.push(head.clone());
-        take_fault(&mut state.rules, &head)
+        (take_fault(&mut state.rules, &head), state.heals)
     };
     let body = Body { early, left: head.body_bytes() };
+    let mut passing = Passing::default();
     match fault {
-        None => forward(&mut client, shared, &head, body, &Passing::default()),
+        None => {}
         Some(Fault::Answer(status, code)) => {
-            body.drain(&mut client)?;
-            answer(&mut client, status, &error_document(code), &head)
+            return refuse(&mut client, body, &head, status, "", &error_document(code, ""));
+        }
+        Some(Fault::Redirect(region)) => {
+            let header = format!("x-amz-bucket-region: {region}\r\n");
+            let document = error_document("PermanentRedirect", region);
+            return refuse(&mut client, body, &head, 301, &header, &document);
         }
         Some(Fault::ErrorInSuccess) => {
-            body.drain(&mut client)?;
-            answer(&mut client, 200, &error_document("InternalError"), &head)
+            return refuse(&mut client, body, &head, 200, "", &error_document("InternalError", ""));
         }
-        Some(Fault::Swallow) => {
-            body.drain(&mut client)?;
-            answer(&mut client, 200, "", &head)
-        }
-        Some(Fault::Reset) => client.shutdown(Shutdown::Both),
+        Some(Fault::Swallow) => return refuse(&mut client, body, &head, 200, "", ""),
+        Some(Fault::Reset) => return client.shutdown(Shutdown::Both),
         Some(Fault::Hang) => {
-            shared.pause(Duration::from_secs(3_600));
-            client.shutdown(Shutdown::Both)
+            shared.wait_for_heal(heals);
+            return client.shutdown(Shutdown::Both);
         }
-        Some(Fault::CutBody(bytes)) => {
-            let passing = Passing { cut_after: Some(bytes), ..Passing::default() };
-            forward(&mut client, shared, &head, body, &passing)
-        }
-        Some(Fault::LoseAnswer) => {
-            forward(&mut client, shared, &head, body, &Passing { loses_answer: true, ..Passing::default() })
-        }
-        Some(Fault::Trickle(pause)) => {
-            forward(&mut client, shared, &head, body, &Passing { trickle: Some(pause), ..Passing::default() })
-        }
-        Some(Fault::Throttle(rate)) => {
-            forward(&mut client, shared, &head, body, &Passing { throttle: Some(rate), ..Passing::default() })
-        }
-        Some(Fault::Strip(name)) => {
-            forward(&mut client, shared, &head, body, &Passing { strip: Some(name), ..Passing::default() })
-        }
-        Some(Fault::Say(name, value)) => {
-            forward(&mut client, shared, &head, body, &Passing { say: Some((name, value)), ..Passing::default() })
-        }
+        Some(Fault::CutBody(bytes)) => passing.cut_after = Some(bytes),
+        Some(Fault::LoseAnswer) => passing.loses_answer = true,
+        Some(Fault::Trickle(pause)) => passing.trickle = Some(pause),
+        Some(Fault::Throttle(rate)) => passing.throttle = Some(rate),
+        Some(Fault::Strip(names)) => passing.strip = names,
+        Some(Fault::Say(name, value)) => passing.say = Some((name, value)),
+        Some(Fault::Hide(names)) => passing.hide = names,
     }
+    forward(&mut client, shared, &head, body, &passing)
+}
+
+/// Reads a request to its end, and answers it without the server.
+fn refuse(
+    client: &mut TcpStream,
+    body: Body,
+    head: &Head,
+    status: u16,
+    header: &str,
+    document: &str,
+) -> std::io::Result<()> {
+    body.drain(client)?;
+    answer(client, status, header, document, head)
 }
 
 fn take_fault(rules: &mut Vec<Rule>, head: &Head) -> Option<Fault> {
@@ -278,8 +306,9 @@ struct Passing {
     loses_answer: bool,
     trickle: Option<Duration>,
     throttle: Option<u64>,
-    strip: Option<&'static str>,
+    strip: &'static [&'static str],
     say: Option<(&'static str, &'static str)>,
+    hide: &'static [&'static str],
 }
 
 /// A body that comes from the client: what was read with the head, and how long all of it is.
@@ -310,32 +339,11 @@ impl Body {
     }
 }
 
-fn forward(
-    client: &mut TcpStream,
-    shared: &Shared,
-    head: &Head,
-    mut body: Body,
-    passing: &Passing,
-) -> std::io::Result<()> {
+fn forward(client: &mut TcpStream, shared: &Shared, head: &Head, body: Body, passing: &Passing) -> std::io::Result<()> {
     let mut server = TcpStream::connect(shared.upstream)?;
-    server.write_all(&written(head, passing.strip))?;
-    let mut passed = 0;
-    loop {
-        let mut chunk = body.next(client)?;
-        if chunk.is_empty() {
-            break;
-        }
-        if let Some(bytes) = passing.cut_after.filter(|bytes| passed + chunk.len() > *bytes) {
-            chunk.truncate(bytes - passed);
-            server.write_all(&chunk)?;
-            let _ = server.shutdown(Shutdown::Both);
-            return client.shutdown(Shutdown::Both);
-        }
-        passed += chunk.len();
-        server.write_all(&chunk)?;
-        if let Some(rate) = passing.throttle {
-            shared.pause(Duration::from_micros(chunk.len() as u64 * 1_000_000 / rate));
-        }
+    let head = written(head, passing.strip, &shared.access);
+    if !pass_request(client, &mut server, shared, head, body, passing)? {
+        return client.shutdown(Shutdown::Both);
     }
     let mut answer = Vec::new();
     server.read_to_end(&mut answer)?;
@@ -343,7 +351,10 @@ fn forward(
         return client.shutdown(Shutdown::Both);
     }
     if let Some((name, value)) = passing.say {
-        answer = with_header(&answer, name, value);
+        answer = with_header(&answer, &[name], Some(&format!("{name}: {value}")));
+    }
+    if !passing.hide.is_empty() {
+        answer = with_header(&answer, passing.hide, None);
     }
     match passing.trickle {
         None => client.write_all(&answer),
@@ -355,8 +366,43 @@ fn forward(
     }
 }
 
+/// Passes a request on; false if it was cut on the way.
+fn pass_request(
+    client: &mut TcpStream,
+    server: &mut TcpStream,
+    shared: &Shared,
+    head: Vec<u8>,
+    mut body: Body,
+    passing: &Passing,
+) -> std::io::Result<bool> {
+    // The head goes with the first piece of the body: a server that answers by the head alone closes the connection on
+    // what is still to come, and its answer would be lost.
+    let mut piece = head;
+    let mut passed = 0;
+    // A server may answer before it has read all, and read no more then.
+    let mut is_read = true;
+    loop {
+        let chunk = body.next(client)?;
+        let kept = passing.cut_after.map(|bytes| bytes - passed).filter(|kept| chunk.len() > *kept);
+        piece.extend_from_slice(&chunk[..kept.unwrap_or(chunk.len())]);
+        passed += chunk.len();
+        is_read = is_read && server.write_all(&piece).is_ok();
+        piece.clear();
+        if kept.is_some() {
+            let _ = server.shutdown(Shutdown::Both);
+            return Ok(false);
+        }
+        if chunk.is_empty() {
+            return Ok(true);
+        }
+        if let Some(rate) = passing.throttle {
+            shared.pause(Duration::from_micros(chunk.len() as u64 * 1_000_000 / rate));
+        }
+    }
+}
+
 /// The head of a request, and what of the body came with it; none if the client closed the connection.
-fn read_head(client: &mut TcpStream) -> std::io::Result<Option<(Head, Vec<u8>)>> {
+pub(crate) fn read_head(client: &mut impl Read) -> std::io::Result<Option<(Head, Vec<u8>)>> {
     let mut bytes = Vec::new();
     let mut chunk = vec![0; CHUNK_BYTES];
     let end = loop {
@@ -374,45 +420,56 @@ fn read_head(client: &mut TcpStream) -> std::io::Result<Option<(Head, Vec<u8>)>>
     let mut lines = text.lines();
     let mut words = lines.next().unwrap_or_default().split(' ').map(str::to_owned);
     let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    // A client that takes this for a forward proxy names the server too.
+    let target =
+        match target.strip_prefix("http://").and_then(|rest| rest.find('/').map(|start| rest[start..].to_owned())) {
+            Some(path) => path,
+            None => target,
+        };
     let headers = lines.filter_map(|line| line.split_once(':'));
     let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned())).collect();
     Ok(Some((Head { method, target, headers }, early)))
 }
 
 /// A head as it goes to the server, which closes the connection after its answer.
-fn written(head: &Head, strip: Option<&str>) -> Vec<u8> {
+fn written(head: &Head, strip: &[&str], access: &S3Access) -> Vec<u8> {
+    let mut head = head.clone();
+    if !strip.is_empty() {
+        head.headers.retain(|(name, _)| !strip.contains(&name.as_str()));
+        sign::sign(&mut head, access);
+    }
     let mut text = format!("{} {} HTTP/1.1\r\n", head.method, head.target);
-    let is_wanted = |name: &str| Some(name) != strip && name != "connection";
-    for (name, value) in head.headers.iter().filter(|(name, _)| is_wanted(name)) {
+    for (name, value) in head.headers.iter().filter(|(name, _)| name != "connection") {
         text.push_str(&format!("{name}: {value}\r\n"));
     }
     text.push_str("connection: close\r\n\r\n");
     text.into_bytes()
 }
 
-/// An answer in which a header has another value, or is added.
-fn with_header(answer: &[u8], name: &str, value: &str) -> Vec<u8> {
+/// An answer without the headers that begin with one of these names, and with another one.
+fn with_header(answer: &[u8], without: &[&str], with: Option<&str>) -> Vec<u8> {
     let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") else { return answer.to_vec() };
     let head = String::from_utf8_lossy(&answer[..end]).into_owned();
-    let is_other = |line: &&str| !line.to_ascii_lowercase().starts_with(&format!("{name}:"));
-    let mut lines: Vec<&str> = head.lines().filter(is_other).collect();
-    let header = format!("{name}: {value}");
-    lines.push(&header);
+    let is_kept = |line: &&str| !without.iter().any(|name| line.to_ascii_lowercase().starts_with(name));
+    let lines: Vec<&str> = head.lines().filter(is_kept).chain(with).collect();
     [lines.join("\r\n").as_bytes(), &answer[end..]].concat()
 }
 
-fn answer(client: &mut TcpStream, status: u16, body: &str, head: &Head) -> std::io::Result<()> {
+fn answer(client: &mut TcpStream, status: u16, header: &str, body: &str, head: &Head) -> std::io::Result<()> {
     let shown = if head.method == "HEAD" { "" } else { body };
     let length = body.len();
     let text = format!(
-        "HTTP/1.1 {status} Fault\r\ncontent-type: application/xml\r\netag: \"fault\"\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{shown}"
+        "HTTP/1.1 {status} Fault\r\ncontent-type: application/xml\r\netag: \"fault\"\r\ncontent-length: {length}\r\n\
+         {header}connection: close\r\n\r\n{shown}"
     );
     client.write_all(text.as_bytes())
 }
 
 /// Source: <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>.
-fn error_document(code: &str) -> String {
+fn error_document(code: &str, region: &str) -> String {
+    let region = if region.is_empty() { String::new() } else { format!("<Region>{region}</Region>") };
     format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>a fault of the test</Message></Error>"
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
+         <Error><Code>{code}</Code><Message>a fault of the test</Message>{region}</Error>"
     )
 }
