@@ -3,7 +3,7 @@
 //! Owns: the tracker, the order of deliveries (oldest first, at most `DELIVERIES_MAX` at a time).
 //! Does not own: what a delivery does (`deliver`).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{Instrument, info_span, warn};
 
-use crate::flush::deliver::{Delivered, Delivery, DeliveryContext, deliver};
+use crate::flush::deliver::{Delivered, Delivery, DeliveryContext, backoff, deliver};
 use crate::flush::tracker::{FlushAction, FlushEvent, FlushPolicy, FlushTracker, Moment};
 use crate::journal::Sealed;
 use crate::journal::segment::{Contents, SegmentState};
@@ -59,6 +59,12 @@ pub struct FlushWorker {
     busy_tables: Vec<String>,
     /// Until when nothing is tried, because everything would fail.
     paused_until: Duration,
+    /// Failures since the last success that everybody would share; 0 while the lake is well.
+    failures_in_a_row: u32,
+    /// Deliveries that have succeeded.
+    successes: u64,
+    /// How many had when a segment last failed, by its number: if there are more at its next failure, it is its own.
+    failed_at: BTreeMap<u64, u64>,
     stuck: usize,
 }
 
@@ -67,7 +73,20 @@ pub struct FlushWorker {
 struct Waiting {
     delivery: Delivery,
     due: Duration,
+    /// Whether it has failed where others do not.
+    is_failing_alone: bool,
 }
+
+impl Waiting {
+    /// One that is to be tried as soon as it is its turn.
+    fn new(delivery: Delivery) -> Self {
+        Self { delivery, due: Duration::ZERO, is_failing_alone: false }
+    }
+}
+
+/// Deliveries that are tried at one time while everything fails: the oldest, and one more in case that the oldest is the
+/// only one that does.
+const TRIALS_MAX: usize = 2;
 
 /// How long nothing may happen before the tracker is asked all the same: the day may have changed.
 const TICK: Duration = Duration::from_secs(1);
@@ -93,10 +112,13 @@ impl FlushWorker {
             is_hurried: false,
             draining,
             closed,
-            waiting: recovered.into_iter().map(|delivery| Waiting { delivery, due: Duration::ZERO }).collect(),
+            waiting: recovered.into_iter().map(Waiting::new).collect(),
             under_way: JoinSet::new(),
             busy_tables: Vec::new(),
             paused_until: Duration::ZERO,
+            failures_in_a_row: 0,
+            successes: 0,
+            failed_at: BTreeMap::new(),
             stuck: 0,
         }
     }
@@ -197,7 +219,7 @@ impl FlushWorker {
             match self.context.journal.seal(segment, reason).await {
                 Ok(Some(Sealed { contents, seal })) => {
                     let delivery = Delivery::new(contents, SegmentState::Sealed { seal });
-                    self.waiting.push_back(Waiting { delivery, due: Duration::ZERO });
+                    self.waiting.push_back(Waiting::new(delivery));
                 }
                 Ok(None) => {}
                 Err(_) => return Err(()),
@@ -206,20 +228,12 @@ impl FlushWorker {
         Ok(())
     }
 
-    /// Starts the oldest deliveries that may be tried now. Of a table that has failed one is tried at a time, so that
-    /// it cannot keep the others from the lake.
+    /// Starts the deliveries that may be tried now.
     fn start_deliveries(&mut self) {
         let now = self.now().monotonic;
-        while self.under_way.len() < DELIVERIES_MAX && now >= self.paused_until {
-            let may_start = |waiting: &Waiting| {
-                let is_free =
-                    waiting.delivery.attempts == 0 || !self.busy_tables.contains(&waiting.delivery.contents.table);
-                waiting.due <= now && is_free
-            };
-            let Some(next) = self.waiting.iter().position(may_start).and_then(|place| self.waiting.remove(place))
-            else {
-                return;
-            };
+        let deliveries_max = if self.failures_in_a_row == 0 { DELIVERIES_MAX } else { TRIALS_MAX };
+        while self.under_way.len() < deliveries_max && now >= self.paused_until {
+            let Some(next) = self.next_place(now).and_then(|place| self.waiting.remove(place)) else { return };
             let (context, contents) = (Arc::clone(&self.context), Arc::clone(&next.delivery.contents));
             self.busy_tables.push(contents.table.clone());
             let span = info_span!("deliver", segment = contents.number, table = contents.table);
@@ -235,27 +249,59 @@ impl FlushWorker {
         }
     }
 
+    /// The place of the delivery that is next: the oldest that may be tried. Of a table that fails alone one is tried at a
+    /// time, so that it cannot keep the others from the lake. While everything fails, the second trial is of the one that
+    /// was tried least.
+    fn next_place(&self, now: Duration) -> Option<usize> {
+        let is_free = |waiting: &Waiting| {
+            !waiting.is_failing_alone || !self.busy_tables.contains(&waiting.delivery.contents.table)
+        };
+        let mut due = self.waiting.iter().enumerate().filter(|(_, waiting)| waiting.due <= now && is_free(waiting));
+        let next = match self.failures_in_a_row > 0 && !self.under_way.is_empty() {
+            true => due.min_by_key(|(_, waiting)| waiting.delivery.attempts),
+            false => due.next(),
+        };
+        next.map(|(place, _)| place)
+    }
+
     /// Takes in how a delivery ended; false if the process must end.
     fn take_end(&mut self, contents: &Contents, delivered: Delivered) -> bool {
         if let Some(place) = self.busy_tables.iter().position(|table| *table == contents.table) {
             self.busy_tables.swap_remove(place);
         }
         match delivered {
-            Delivered::Retired => self.paused_until = Duration::ZERO,
-            Delivered::Later { delivery, wait, is_everybodys } => {
-                let due = self.now().monotonic + wait;
-                if is_everybodys {
-                    self.paused_until = self.paused_until.max(due);
-                }
-                // Back to its place: the oldest goes first.
-                let number = delivery.contents.number;
-                let place = self.waiting.partition_point(|waiting| waiting.delivery.contents.number < number);
-                self.waiting.insert(place, Waiting { delivery: *delivery, due });
+            Delivered::Retired => {
+                self.paused_until = Duration::ZERO;
+                self.failures_in_a_row = 0;
+                self.successes += 1;
+                self.failed_at.remove(&contents.number);
             }
-            Delivered::Stuck => self.stuck += 1,
+            Delivered::Later { delivery, wait, is_everybodys } => self.put_back(*delivery, wait, is_everybodys),
+            Delivered::Stuck => {
+                self.stuck += 1;
+                self.failed_at.remove(&contents.number);
+            }
             Delivered::Fatal => return false,
         }
         true
+    }
+
+    /// Puts a delivery back to its place, since the oldest goes first. If everything fails, nothing is tried for a while; if
+    /// others have succeeded since its last failure, it alone waits.
+    fn put_back(&mut self, delivery: Delivery, wait: Duration, is_everybodys: bool) {
+        let (now, number) = (self.now().monotonic, delivery.contents.number);
+        let before = self.failed_at.insert(number, self.successes);
+        let is_refuted = before.is_some_and(|before| self.successes > before);
+        let mut waiting = Waiting::new(delivery);
+        if is_everybodys && !is_refuted {
+            self.paused_until = self.paused_until.max(now + backoff(self.failures_in_a_row));
+            self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
+        } else {
+            waiting.due = now + wait;
+            waiting.is_failing_alone = true;
+        }
+        let place = self.waiting.partition_point(|waiting| waiting.delivery.contents.number < number);
+        self.waiting.insert(place, waiting);
     }
 
     /// When something falls due, if nothing happens before.
