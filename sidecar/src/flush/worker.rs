@@ -11,7 +11,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{Instrument, info_span, warn};
 
-use crate::flush::deliver::{Delivered, Delivery, DeliveryContext, backoff, deliver};
+use crate::flush::backoff;
+use crate::flush::deliver::{Delivered, Delivery, DeliveryContext, deliver};
 use crate::flush::tracker::{FlushAction, FlushEvent, FlushPolicy, FlushTracker, Moment};
 use crate::journal::Sealed;
 use crate::journal::segment::{Contents, SegmentState};

@@ -63,10 +63,12 @@ impl ClientSource {
     /// The clients as they should be now.
     pub(super) fn clients(&self) -> Result<Clients, StoreError> {
         let authorities = self.authorities()?;
-        if let Some(made) = &*self.made.lock().unwrap_or_else(PoisonError::into_inner)
-            && made.authorities == authorities
-        {
-            return Ok(made.clients.clone());
+        let made = self.made.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(|made| {
+            let is_as_it_was = made.authorities == authorities;
+            is_as_it_was.then(|| made.clients.clone())
+        });
+        if let Some(clients) = made {
+            return Ok(clients);
         }
         let failed = |error: S3SettingsError| self.unusable(&crate::error_chain(&error));
         let clients = self.make(&authorities).map_err(failed)?;
