@@ -55,7 +55,7 @@ pub struct FlushWorker {
     /// Becomes true when no request is under way any more: nothing will be appended.
     closed: watch::Receiver<bool>,
     waiting: VecDeque<Waiting>,
-    under_way: JoinSet<(Arc<Contents>, Delivered)>,
+    under_way: JoinSet<Attempt>,
     /// Tables of the deliveries under way.
     busy_tables: Vec<String>,
     /// Until when nothing is tried, because everything would fail.
@@ -64,7 +64,8 @@ pub struct FlushWorker {
     failures_in_a_row: u32,
     /// Deliveries that have succeeded.
     successes: u64,
-    /// How many had when a segment last failed, by its number: if there are more at its next failure, it is its own.
+    /// How many had when a segment last failed, by its number: if more had when its next attempt began, and that fails too,
+    /// the failure is its own.
     failed_at: BTreeMap<u64, u64>,
     stuck: usize,
 }
@@ -83,6 +84,15 @@ impl Waiting {
     fn new(delivery: Delivery) -> Self {
         Self { delivery, due: Duration::ZERO, is_failing_alone: false }
     }
+}
+
+/// A delivery that was tried.
+#[derive(Debug)]
+struct Attempt {
+    contents: Arc<Contents>,
+    /// Deliveries that had succeeded when it began.
+    successes_before: u64,
+    delivered: Delivered,
 }
 
 /// Deliveries that are tried at one time while everything fails: the oldest, and one more in case that the oldest is the
@@ -158,8 +168,8 @@ impl FlushWorker {
                     }
                 }
                 Some(ended) = self.under_way.join_next() => match ended {
-                    Ok((contents, delivered)) => {
-                        if !self.take_end(&contents, delivered) {
+                    Ok(attempt) => {
+                        if !self.take_end(attempt) {
                             return WorkerEnd::Fatal;
                         }
                     }
@@ -238,13 +248,14 @@ impl FlushWorker {
             let (context, contents) = (Arc::clone(&self.context), Arc::clone(&next.delivery.contents));
             self.busy_tables.push(contents.table.clone());
             let span = info_span!("deliver", segment = contents.number, table = contents.table);
+            let successes_before = self.successes;
             let attempt = async move {
                 let start = context.clock.monotonic();
                 let delivered = deliver(&context, next.delivery).await;
                 if matches!(delivered, Delivered::Retired) {
                     context.pace.delivered(contents.body_bytes, context.clock.monotonic().saturating_sub(start));
                 }
-                (contents, delivered)
+                Attempt { contents, successes_before, delivered }
             };
             self.under_way.spawn(attempt.instrument(span));
         }
@@ -266,7 +277,8 @@ impl FlushWorker {
     }
 
     /// Takes in how a delivery ended; false if the process must end.
-    fn take_end(&mut self, contents: &Contents, delivered: Delivered) -> bool {
+    fn take_end(&mut self, attempt: Attempt) -> bool {
+        let Attempt { contents, successes_before, delivered } = attempt;
         if let Some(place) = self.busy_tables.iter().position(|table| *table == contents.table) {
             self.busy_tables.swap_remove(place);
         }
@@ -277,7 +289,9 @@ impl FlushWorker {
                 self.successes += 1;
                 self.failed_at.remove(&contents.number);
             }
-            Delivered::Later { delivery, wait, is_everybodys } => self.put_back(*delivery, wait, is_everybodys),
+            Delivered::Later { delivery, wait, is_everybodys } => {
+                self.put_back(*delivery, wait, is_everybodys, successes_before);
+            }
             Delivered::Stuck => {
                 self.stuck += 1;
                 self.failed_at.remove(&contents.number);
@@ -288,11 +302,12 @@ impl FlushWorker {
     }
 
     /// Puts a delivery back to its place, since the oldest goes first. If everything fails, nothing is tried for a while; if
-    /// others have succeeded since its last failure, it alone waits.
-    fn put_back(&mut self, delivery: Delivery, wait: Duration, is_everybodys: bool) {
+    /// others had succeeded after its last failure and before this attempt began, it alone waits. An attempt that began in
+    /// an outage and failed after the first success of another says nothing of the segment: it began too early.
+    fn put_back(&mut self, delivery: Delivery, wait: Duration, is_everybodys: bool, successes_before: u64) {
         let (now, number) = (self.now().monotonic, delivery.contents.number);
         let before = self.failed_at.insert(number, self.successes);
-        let is_refuted = before.is_some_and(|before| self.successes > before);
+        let is_refuted = before.is_some_and(|before| successes_before > before);
         let mut waiting = Waiting::new(delivery);
         if is_everybodys && !is_refuted {
             self.paused_until = self.paused_until.max(now + backoff(self.failures_in_a_row));
