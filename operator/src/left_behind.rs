@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{Client, Resource, ResourceExt};
 use serde::Deserialize;
 use tokio::sync::mpsc;
-use tracing::error;
+use tracing::{error, warn};
 
 use crate::events::{Events, Happening};
 use crate::index::Index;
@@ -17,10 +17,13 @@ use crate::limits::PODS_REMEMBERED_MAX;
 use crate::metrics::Metrics;
 use crate::names::{CONTAINER, INJECTED_BY};
 
-/// Reason of the Event.
-const REASON: &str = "RowsLeftBehind";
+/// Reason of the Event for rows that were in the journal alone.
+const LEFT_BEHIND: &str = "RowsLeftBehind";
 
-/// Rows that were in a sidecar's journal when its pod ended.
+/// Reason of the Event for rows that are in log files in the lake.
+const IN_LOG_FILES: &str = "RowsInLogFiles";
+
+/// Rows of a sidecar that were not in their tables when its pod ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeftBehind {
     /// The pod's namespace.
@@ -31,14 +34,19 @@ pub struct LeftBehind {
     uid: String,
     /// The LakeIngest that the sidecar was wired from.
     ingest: String,
-    /// The rows.
+    /// Rows in its journal alone.
     rows: u64,
+    /// Rows in log files in the lake.
+    rescued_rows: u64,
 }
 
 /// The sidecar's termination message.
 #[derive(Deserialize)]
 struct Message {
     unflushed_rows: u64,
+    /// Absent in the message of an earlier build.
+    #[serde(default)]
+    rescued_rows: u64,
 }
 
 /// What the sidecar of a pod that has ended, or is about to, has left behind; none if that is nothing. A sidecar that is
@@ -51,13 +59,14 @@ pub fn of(pod: &Pod) -> Option<LeftBehind> {
     }
     let sidecar = status.init_container_statuses.iter().flatten().find(|status| status.name == CONTAINER)?;
     let message = sidecar.state.as_ref()?.terminated.as_ref()?.message.as_deref()?;
-    let Message { unflushed_rows: rows } = serde_json::from_str(message).ok()?;
-    (rows > 0).then(|| LeftBehind {
+    let Message { unflushed_rows: rows, rescued_rows } = serde_json::from_str(message).ok()?;
+    (rows > 0 || rescued_rows > 0).then(|| LeftBehind {
         namespace: pod.namespace().unwrap_or_default(),
         pod: pod.name_any(),
         uid: pod.uid().unwrap_or_default(),
         ingest: pod.labels().get(INJECTED_BY).cloned().unwrap_or_default(),
         rows,
+        rescued_rows,
     })
 }
 
@@ -74,19 +83,46 @@ pub async fn tell(
         if !told.is_new(&left.uid) {
             continue;
         }
-        let LeftBehind { namespace, pod, uid, ingest, rows } = left;
-        error!(%namespace, %pod, name = %ingest, rows, "a pod ended with rows in its journal");
-        metrics.rows_left_behind.inc_by(rows);
-        let Some(found) = index.lake_ingest(&namespace, &ingest) else { continue };
-        let happening = Happening {
-            is_warning: true,
-            reason: REASON,
-            note: format!(
+        left.log();
+        metrics.rows_left_behind.inc_by(left.rows);
+        metrics.rows_in_log_files.inc_by(left.rescued_rows);
+        let Some(found) = index.lake_ingest(&left.namespace, &left.ingest) else { continue };
+        for happening in left.happenings() {
+            events.publish(&client, &found, happening).await;
+        }
+    }
+}
+
+impl LeftBehind {
+    fn log(&self) {
+        let Self { namespace, pod, uid: _, ingest, rows, rescued_rows } = self;
+        if *rows > 0 {
+            error!(%namespace, %pod, name = %ingest, rows, "a pod ended with rows in its journal");
+        }
+        if *rescued_rows > 0 {
+            warn!(%namespace, %pod, name = %ingest, rows = rescued_rows, "a pod ended with rows in log files in the lake");
+        }
+    }
+
+    /// The Events, each with what to do.
+    fn happenings(&self) -> Vec<Happening> {
+        let Self { pod, uid, rows, rescued_rows, .. } = self;
+        let warning =
+            |reason: &'static str, note: String| Happening { is_warning: true, reason, note, key: uid.clone() };
+        let mut happenings = Vec::new();
+        if *rows > 0 {
+            let note = format!(
                 "pod {pod} ended with {rows} rows in its journal that are not in the lake; they are lost unless its volume outlives it"
-            ),
-            key: uid,
-        };
-        events.publish(&client, &found, happening).await;
+            );
+            happenings.push(warning(LEFT_BEHIND, note));
+        }
+        if *rescued_rows > 0 {
+            let note = format!(
+                "pod {pod} ended with {rescued_rows} rows in log files in the lake, not in their tables yet; run lakeingest-sidecar rescue with the configuration and the keys of this LakeIngest"
+            );
+            happenings.push(warning(IN_LOG_FILES, note));
+        }
+        happenings
     }
 }
 
@@ -144,6 +180,7 @@ mod tests {
             uid: "u1".to_owned(),
             ingest: "events".to_owned(),
             rows: 50,
+            rescued_rows: 0,
         };
         assert_eq!(of(&pod("Running", true, ended(50))), Some(expected.clone()));
         assert_eq!(of(&pod("Failed", false, ended(50))), Some(expected));
@@ -151,6 +188,18 @@ mod tests {
         assert_eq!(of(&pod("Running", true, ended(0))), None);
         assert_eq!(of(&pod("Running", true, json!({"running": {}}))), None);
         assert_eq!(of(&pod("Running", true, json!({"terminated": {"exitCode": 1, "message": "panicked"}}))), None);
+    }
+
+    #[test]
+    fn rows_in_log_files_are_told_with_what_delivers_them() {
+        let message = json!({"reason": "rescued", "unflushed_rows": 0, "rescued_rows": 70}).to_string();
+        let left = of(&pod("Succeeded", false, json!({"terminated": {"exitCode": 0, "message": message}})));
+        let left = left.expect("its rows are not in their tables");
+        assert_eq!((left.rows, left.rescued_rows), (0, 70));
+        let [happening] = left.happenings().try_into().expect("there is one thing to tell");
+        let happening: Happening = happening;
+        assert_eq!(happening.reason, IN_LOG_FILES);
+        assert!(happening.note.contains("70 rows") && happening.note.contains("lakeingest-sidecar rescue"));
     }
 
     #[test]

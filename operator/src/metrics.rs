@@ -25,6 +25,8 @@ pub struct Metrics {
     pub bundle_writes: Counter,
     /// Rows that were in the journals of pods that ended. Every replica sees every pod.
     pub rows_left_behind: Counter,
+    /// Rows that pods which ended have put into the lake as log files. Every replica sees every pod.
+    pub rows_in_log_files: Counter,
     admissions: Family<Labels, Counter>,
     admission_duration: Histogram,
     reconciles: Family<Labels, Counter>,
@@ -54,6 +56,9 @@ impl Default for Metrics {
         let rows_left_behind = Counter::default();
         let about = "Rows that were in the journals of pods that ended, as this replica saw it";
         registry.register("rows_left_behind", about, rows_left_behind.clone());
+        let rows_in_log_files = Counter::default();
+        let about = "Rows that pods which ended have put into the lake as log files, as this replica saw it";
+        registry.register("rows_in_log_files", about, rows_in_log_files.clone());
         let admissions = Family::<Labels, Counter>::default();
         registry.register("admissions", "Pods by what became of them", admissions.clone());
         let about = "Time from a whole request to its answer";
@@ -67,6 +72,7 @@ impl Default for Metrics {
             certificate_not_after,
             bundle_writes,
             rows_left_behind,
+            rows_in_log_files,
             admissions,
             admission_duration,
             reconciles,

@@ -113,7 +113,15 @@ fn decode_frame(bytes: &[u8]) {
 fn read_log(folder: &Path, bytes: &[u8]) {
     let path = folder.join("0000000000000001.log");
     // Behind a head that holds, so that most inputs are looked into.
-    let header = LogHeader { journal: [1; 16], epoch: 2, file: 1, first_sequence: 1, first_segment: 1, salt: 0 };
+    let header = LogHeader {
+        journal: [1; 16],
+        epoch: 2,
+        file: 1,
+        first_sequence: 1,
+        first_segment: 1,
+        previous_bytes: 0,
+        salt: 0,
+    };
     let mut file = fs::File::create(&path).expect("the file can be made");
     file.write_all(&header.encode()).and_then(|()| file.write_all(bytes)).expect("the file can be written");
     let mut log = LogReader::open(folder, 1).expect("its head holds");
@@ -192,7 +200,15 @@ fn example_log() -> Vec<u8> {
 
 /// What the code writes today, under the names that it has in the corpus.
 fn examples() -> Vec<(&'static str, Vec<u8>)> {
-    let header = LogHeader { journal: [1; 16], epoch: 2, file: 1, first_sequence: 1, first_segment: 1, salt: 0 };
+    let header = LogHeader {
+        journal: [1; 16],
+        epoch: 2,
+        file: 1,
+        first_sequence: 1,
+        first_segment: 1,
+        previous_bytes: 0,
+        salt: 0,
+    };
     let schema = Schema::new(vec![Column::new("n", ColumnType::Bigint)]).expect("one column is legal");
     let batch = |key| Batch {
         format: Format::Ndjson,

@@ -129,7 +129,8 @@ impl Intake {
     /// # Errors
     /// See [`IntakeError`]; only `Append(Unknown)` leaves open whether it is stored.
     pub async fn accept(self: &Arc<Self>, submission: Submission) -> Result<Accepted, IntakeError> {
-        if self.status.is_draining() {
+        // What has a key may have been accepted before, and then its answer is due.
+        if self.status.is_draining() && submission.key.is_none() {
             return Err(IntakeError::Draining);
         }
         let checked = if submission.body.len() <= CHECK_INLINE_BYTES {
@@ -197,6 +198,9 @@ impl Intake {
             Some(Claimed::New(claim)) => Some(claim),
             Some(Claimed::Replay(batch)) => return Ok(Checked::Replay(batch)),
         };
+        if self.status.is_draining() {
+            return Err(IntakeError::Draining);
+        }
         let date = named_date.unwrap_or_else(|| day_of_micros(received_micros));
         let admitted = self.registry.admit(&table, &scanned, date)?;
         let rows = u32::try_from(scanned.record_count()).map_err(|_| IntakeError::Internal)?;

@@ -32,7 +32,7 @@ impl Grace {
         let wait = match (self.pod, announced) {
             // The kubelet counts from the announcement, and the application may have used up most of it.
             (Some(pod), Some(announced)) => (announced + pod).saturating_sub(now).saturating_sub(EXIT_MARGIN),
-            (Some(_), None) => self.drain.saturating_sub(EXIT_MARGIN),
+            (Some(pod), None) => self.drain.min(pod).saturating_sub(EXIT_MARGIN),
             (None, _) => self.drain,
         };
         wait.max(DRAIN_WAIT_MIN)
@@ -103,6 +103,8 @@ mod tests {
         ] {
             assert_eq!(in_pod.drain_wait(now, announced), expected, "at {now:?}");
         }
+        let short = Grace { pod: Some(seconds(10)), drain: seconds(60) };
+        assert_eq!(short.drain_wait(seconds(1), None), seconds(7), "the pod has no more");
         let by_hand = Grace { pod: None, drain: seconds(60) };
         assert_eq!(by_hand.drain_wait(seconds(1), None), seconds(60));
     }

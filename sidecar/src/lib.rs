@@ -7,7 +7,7 @@
 //! ```
 //!
 //! `rescue` takes what a pod could not encode in time. `clock`, `limits`, `config`, `metrics`, `status` and `leaving` serve
-//! all of them; `run` puts them together, `probe` speaks to the process that runs. `seeded` is for the tests of the tests,
+//! all of them; `parts` puts them together, `run` starts and ends them, `probe` speaks to the process that runs. `seeded` is for the tests of the tests,
 //! and nothing in what is shipped.
 
 pub mod http;
@@ -33,6 +33,7 @@ pub mod config;
 pub mod leaving;
 pub mod limits;
 pub mod metrics;
+mod parts;
 pub mod probe;
 pub mod run;
 pub mod seeded;

@@ -98,9 +98,16 @@ pub const JOURNAL_RESERVE_BYTES: u64 = 4 << 20;
 /// was in the lake.
 pub const JOURNAL_LIFETIME_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// Idempotency keys that a journal remembers. Past it the oldest is forgotten, which is counted. Each takes some 200
-/// bytes of memory, 50 MiB together, and as much of the key log.
+/// Idempotency keys that a journal remembers; a small volume has room for fewer ([`KEY_DISK_BYTES`]). Past it the oldest is
+/// forgotten, which is counted. Each takes some 200 bytes of memory, 50 MiB together.
 pub const KEYS_MAX: usize = 1 << 18;
+
+/// What a key may take in the key log, its share of its segment's entry included. Unit: bytes. An entry of a key has at most
+/// 240; the rest is for segments with few keys.
+pub const KEY_DISK_BYTES: u64 = 512;
+
+/// Keys of one entry of the key log.
+pub const KEYS_IN_RECORD_MAX: usize = 1_000;
 
 /// How long an idempotency key is remembered.
 pub const KEY_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -222,6 +229,10 @@ pub const LAKE_OBJECT_BYTES_MAX: u64 = 16 << 20;
 /// Age at which a segment is sealed while the pod is about to end: the application may still write, and what is left
 /// at the end has to fit the end's time.
 pub const HURRIED_AGE: Duration = Duration::from_secs(1);
+
+/// How long requests may wait for the lake once the process ends; then they are answered 202. Shorter than
+/// [`CONNECTION_DRAIN_WAIT`], so that the answer gets out.
+pub const LAKE_WAIT_AT_END: Duration = Duration::from_secs(5);
 
 /// What of a pod's grace period is left for the last answers and the exit, after the buffered rows had their time.
 pub const EXIT_MARGIN: Duration = Duration::from_secs(3);

@@ -7,7 +7,6 @@
 
 mod disk;
 mod end;
-mod parts;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -24,16 +23,15 @@ use crate::config::{HealthAddress, Pod, Settings};
 use crate::flush::deliver::{DeliveryContext, make_contact};
 use crate::flush::worker::{FlushWorker, WorkerEnd};
 use crate::http::{application_router, health_router, server};
-use crate::journal::{Journal, Unsealed};
+use crate::journal::{Files, Journal};
 use crate::leaving::{Grace, Leaving};
 use crate::limits::CONNECTION_DRAIN_WAIT;
+use crate::parts::{Parts, grace_of, policy_of};
 use crate::status::Status;
 pub(crate) use end::EXIT_UNFLUSHED;
 use end::{Ending, Left};
-use parts::grace_of;
-pub(crate) use parts::{Parts, policy_of, store_of};
 
-/// How long the answers of those who wait for a failed sync may take to go out.
+/// How long the answers of those who still wait when the process ends may take to go out.
 const LAST_ANSWERS_WAIT: Duration = Duration::from_secs(1);
 
 /// Runs the sidecar until it is told to end.
@@ -47,7 +45,7 @@ pub async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
     // Before the journal is read, which may take its time: who is told to end meanwhile still drains.
     let mut signals =
         Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
-    let parts = Parts::open(&settings, Unsealed::Seal).await?;
+    let parts = Parts::open(&settings, Files::Own).await?;
     let application = listen("--port", settings.port).await?;
     let health = listen_for_health(&settings).await?;
     if let Some(pod) = &settings.pod {
@@ -165,6 +163,7 @@ impl Running {
             Err(_) = &mut self.contact => "first contact",
             _ = &mut self.application => "application's port",
             _ = &mut self.health => "health port",
+            _ = &mut self.disk => "journal's directory",
         };
         error!(part, "ending because a part failed");
     }
@@ -173,9 +172,7 @@ impl Running {
     async fn give_up(self) -> Ending {
         self.status.set_draining();
         self.drain.send_replace(true);
-        if !self.application.is_finished() {
-            let _ = tokio::time::timeout(LAST_ANSWERS_WAIT, self.application).await;
-        }
+        end::answer_the_last(&self.status, self.application).await;
         Ending::failed(Left::of(&self.journal.view()))
     }
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::clock::SharedClock;
@@ -67,6 +68,8 @@ pub struct TableStatus {
 pub struct Status {
     clock: SharedClock,
     draining: AtomicBool,
+    /// Becomes true when nobody may wait for the lake any more.
+    answers_due: watch::Sender<bool>,
     reasons: Mutex<BTreeMap<(&'static str, String), Reason>>,
     tables: Mutex<HashMap<String, TableStatus>>,
 }
@@ -77,6 +80,7 @@ impl Status {
         Self {
             clock,
             draining: AtomicBool::new(false),
+            answers_due: watch::channel(false).0,
             reasons: Mutex::new(BTreeMap::new()),
             tables: Mutex::new(HashMap::new()),
         }
@@ -123,6 +127,11 @@ impl Status {
         }
     }
 
+    /// Whether something is wrong for this reason, with whatever.
+    pub fn has(&self, name: &'static str) -> bool {
+        locked(&self.reasons).values().any(|reason| reason.name == name)
+    }
+
     /// What is wrong.
     pub fn reasons(&self) -> Vec<Reason> {
         locked(&self.reasons).values().cloned().collect()
@@ -131,6 +140,18 @@ impl Status {
     /// The process is about to end and takes no more records.
     pub fn set_draining(&self) {
         self.draining.store(true, Ordering::Release);
+    }
+
+    /// Whoever waits for the lake is to be answered now, with what is true now: the process ends.
+    pub fn end_waits(&self) {
+        self.answers_due.send_replace(true);
+    }
+
+    /// Ends when whoever waits for the lake is to be answered.
+    pub async fn waits_ended(&self) {
+        let mut due = self.answers_due.subscribe();
+        // The other end lives as long as this.
+        let _ = due.wait_for(|due| *due).await;
     }
 
     /// Whether the process is about to end.

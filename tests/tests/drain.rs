@@ -1,8 +1,10 @@
 //! The end of a pod: everything into the lake, or as log files beside it, or counted.
 
-use std::process::Output;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 
-use lakeingest_tests::calls::{health, wait_for_health, wait_until_delivered};
+use lakeingest_tests::calls::{health, wait_for_health, wait_for_reason, wait_until_delivered};
 use lakeingest_tests::lake::Lake;
 use lakeingest_tests::ledger::{Ledger, Shape, record};
 use lakeingest_tests::oracle::verify;
@@ -56,7 +58,7 @@ impl Pod {
         let config = self.site.options.config.as_ref().expect("a pod has a configuration");
         let credentials = self.site.options.credentials.as_ref().expect("a pod has keys");
         let work = self.site.folder().join("rescue");
-        std::fs::create_dir_all(&work).expect("the folder can be made");
+        fs::create_dir_all(&work).expect("the folder can be made");
         let mut program = sidecar_program();
         program.env_clear().arg("rescue").arg("--config").arg(config).arg("--credentials").arg(credentials);
         program.arg("--work").arg(work).output().expect("the program is there")
@@ -194,6 +196,27 @@ fn who_is_told_to_end_while_the_journal_is_read_drains_it() {
     assert_eq!(verify(&ledger, &pod.lake).acknowledged, 4_000);
 }
 
+/// Its records are journaled, and the client was once cut off without an answer.
+#[test]
+fn who_waits_for_a_lake_that_is_away_is_answered_before_the_process_ends() {
+    let site = Site::local().with_config("drain: {gracePeriodSeconds: 1}\n");
+    let (ledger, sidecar) = (Ledger::default(), site.start());
+    ledger.send(&sidecar, "/ingest", "events", Shape::Record, &[record(1, 0)]).expect("the lake is there");
+    site.take_lake_away();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| ledger.send(&sidecar, "/ingest", "events", Shape::Record, &[record(1, 1)]));
+        wait_for_health(&sidecar, "the record", |health| (health["backlog"]["rows"] == 1).then_some(()));
+        term(&sidecar);
+        let answer = waiting.join().expect("the thread does not panic").expect("it is answered");
+        assert_eq!(answer.status, 202, "{}", answer.text());
+    });
+    assert_eq!(wait_for_end(&sidecar).code(), Some(75), "{}", site.log());
+    drop(sidecar);
+    site.bring_lake_back();
+    wait_until_delivered(&site.start());
+    assert_eq!(verify(&ledger, site.lake()).acknowledged, 2);
+}
+
 #[test]
 fn health_says_what_a_drain_would_take() {
     let site = Site::local().with_config(QUIET);
@@ -204,12 +227,179 @@ fn health_says_what_a_drain_would_take() {
     assert!(seconds > 0.0, "two segments take their time");
 }
 
+/// A pod whose lake is a directory, with a grace period of so many seconds.
+fn local_pod(lake: Option<&Lake>, grace: u64, yaml: &str) -> Site {
+    let mut site = lake.map_or_else(Site::local, Site::on).with_config(yaml);
+    let variable = "LAKEINGEST_TERMINATION_GRACE_PERIOD_SECONDS".to_owned();
+    site.options.environment.push((variable, grace.to_string().into()));
+    site
+}
+
+/// A table that nothing gets into while this is there: a file is where its folder should be.
+struct Blocked(Vec<PathBuf>);
+
+impl Blocked {
+    fn tables(site: &Site) -> Self {
+        let data = site.lake_folder().join("data");
+        fs::create_dir_all(&data).expect("a folder can be made");
+        let files: Vec<_> = ["events", "orders"].map(|table| data.join(table)).into();
+        files.iter().for_each(|file| fs::write(file, "").expect("a file can be written"));
+        Self(files)
+    }
+}
+
+impl Drop for Blocked {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|file| fs::remove_file(file).expect("it is there"));
+    }
+}
+
+/// Ends a pod whose tables are blocked: its log files go to the lake.
+fn end_in_log_files(site: &Site, sidecar: &Sidecar) {
+    term(sidecar);
+    assert_eq!(wait_for_end(sidecar).code(), Some(0), "{}", site.log());
+    assert!(site.log().contains("ended with rows in log files in the lake"), "{}", site.log());
+}
+
+/// Runs a rescue and answers its exit code and its words.
+fn rescue_into(site: &Site) -> (Option<i32>, String) {
+    let work = site.folder().join("rescue");
+    fs::create_dir_all(&work).expect("a folder can be made");
+    let mut program = sidecar_program();
+    program.args(["rescue", "--lake", site.lake().location(), "--work"]).arg(&work);
+    let output = program.output().expect("the program is there");
+    let left: Vec<_> = fs::read_dir(work.join("lakeingest-rescue")).expect("it was made").flatten().collect();
+    assert_eq!(left.len(), 1, "only the lock stays: {left:?}");
+    (output.status.code(), words(&output))
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg("-r").arg(from).arg(to).status().expect("cp is there");
+    assert!(status.success());
+}
+
+/// The log files that pods have put, in the order of their numbers.
+fn log_objects(site: &Site) -> Vec<PathBuf> {
+    let objects = site.lake().objects().into_iter().filter(|key| key.ends_with(".log"));
+    objects.map(|key| site.lake_folder().join(key)).collect()
+}
+
+/// Files of the same number were once taken for a shorter and a longer form of one file, and the records of one of them
+/// stayed where they were without a word.
+#[test]
+fn two_copies_of_a_journal_that_end_in_log_files_are_both_delivered() {
+    let original = local_pod(None, 5, QUIET);
+    let copy = local_pod(Some(original.lake()), 5, QUIET);
+    let ledger = Ledger::default();
+    let sidecar = original.start();
+    fill(&ledger, &sidecar, 1, 50);
+    sidecar.kill().expect("it can be killed");
+    drop(sidecar);
+    copy_folder(&original.options.journal, &copy.options.journal);
+    let blocked = Blocked::tables(&original);
+    for (site, producer, count) in [(&original, 3, 20), (&copy, 5, 60)] {
+        let sidecar = site.start();
+        fill(&ledger, &sidecar, producer, count);
+        end_in_log_files(site, &sidecar);
+    }
+    drop(blocked);
+    for _ in 0..2 {
+        let (code, words) = rescue_into(&original);
+        assert_eq!(code, Some(0), "{words}");
+        assert_eq!(verify(&ledger, original.lake()).acknowledged, 260);
+    }
+}
+
+/// A part of a segment was once delivered under the name of the whole, and the whole could not follow.
+#[test]
+fn what_has_not_arrived_whole_is_left_and_counted_until_it_has() {
+    let site = local_pod(None, 5, "flush: {maxAge: 1h, maxRows: 3000}\nbuffer: {sizeLimit: 32Mi}\n");
+    let ledger = Ledger::default();
+    let sidecar = site.start();
+    let blocked = Blocked::tables(&site);
+    for producer in 1..20 {
+        let records: Vec<Value> = (0..2_000).map(|sequence| record(producer, sequence)).collect();
+        let answer = ledger.send(&sidecar, "/ingest/stream", "events", Shape::Records, &records);
+        assert_eq!(answer.expect("the sidecar answers").status, 202);
+    }
+    end_in_log_files(&site, &sidecar);
+    drop(blocked);
+    let logs = log_objects(&site);
+    assert!(logs.len() > 1, "a small volume has small files: {logs:?}");
+    let whole = fs::read(&logs[0]).expect("it can be read");
+    let rows = || site.lake().files("events").len().min(1) * site.lake().table("events").len();
+
+    fs::remove_file(&logs[0]).expect("it can be removed");
+    let (code, words) = rescue_into(&site);
+    assert_eq!(code, Some(75), "{words}");
+    assert!(words.contains("rows are of segments that are not whole, and were left out"), "{words}");
+    let without_the_first = rows();
+    assert!((1..38_000).contains(&without_the_first), "{without_the_first} rows");
+
+    let mut changed = whole.clone();
+    changed[whole.len() / 2] ^= 1;
+    fs::write(&logs[0], changed).expect("it can be written");
+    let (code, words) = rescue_into(&site);
+    assert_eq!(code, Some(75), "{words}");
+    assert!(words.contains("a log file in the lake is not what was put there"), "{words}");
+    let without_a_bit = rows();
+    assert!((without_the_first + 1..38_000).contains(&without_a_bit), "{without_a_bit} rows");
+
+    fs::write(&logs[0], whole).expect("it can be written");
+    let (code, words) = rescue_into(&site);
+    assert_eq!(code, Some(0), "{words}");
+    assert_eq!(verify(&ledger, site.lake()).acknowledged, 38_000);
+}
+
+/// A journal of which nothing can be read does not keep the others from their tables.
+#[test]
+fn a_journal_that_cannot_be_read_delays_no_other() {
+    let site = local_pod(None, 5, QUIET);
+    let ledger = Ledger::default();
+    let blocked = Blocked::tables(&site);
+    let sidecar = site.start();
+    fill(&ledger, &sidecar, 1, 10);
+    end_in_log_files(&site, &sidecar);
+    drop(blocked);
+    let manifests = site.lake_folder().join("data/_lakeingest/rescue/manifests");
+    fs::write(manifests.join("0-0.json"), "{").expect("a file can be written");
+    let (code, words) = rescue_into(&site);
+    assert_eq!(code, Some(75), "{words}");
+    assert!(words.contains("failed to read a manifest of log files"), "{words}");
+    assert_eq!(verify(&ledger, site.lake()).acknowledged, 20);
+}
+
+/// Goal: rows that nobody can deliver are not called rescued, and are not lost with their pod either. Method: a copy of a
+/// journal whose open segment went on in the original.
+#[test]
+fn a_segment_that_cannot_be_delivered_is_told_and_leaves_its_pod_as_log_files() {
+    let original = Site::local().with_config(QUIET);
+    let copy = local_pod(Some(original.lake()), 5, QUIET);
+    let ledger = Ledger::default();
+    let sidecar = original.start();
+    fill(&ledger, &sidecar, 1, 10);
+    copy_folder(&original.options.journal, &copy.options.journal);
+    fill(&ledger, &sidecar, 3, 10);
+    assert_eq!(sidecar.stop().expect("it ends").code(), Some(0), "{}", original.log());
+    drop(sidecar);
+
+    let sidecar = copy.start();
+    wait_for_reason(&sidecar, "KeyConflict");
+    term(&sidecar);
+    assert_eq!(wait_for_end(&sidecar).code(), Some(75), "{}", copy.log());
+    assert!(copy.log().contains("ended with rows that cannot be delivered"), "{}", copy.log());
+    assert!(!log_objects(&copy).is_empty(), "{}", copy.log());
+    let (code, words) = rescue_into(&copy);
+    assert_eq!(code, Some(75), "{words}");
+    assert!(words.contains("failed to deliver all of a journal's log files"), "{words}");
+    assert_eq!(verify(&ledger, original.lake()).acknowledged, 40);
+}
+
 #[test]
 fn a_rescue_of_nothing_says_so() {
     let site = Site::local();
     drop(site.start());
-    let output = sidecar_program().args(["rescue", "--lake", site.lake().location()]).output();
-    let output = output.expect("the program is there");
-    assert_eq!(output.status.code(), Some(0), "{}", words(&output));
-    assert!(words(&output).contains("journals=0"), "{}", words(&output));
+    let (code, words) = rescue_into(&site);
+    assert_eq!(code, Some(0), "{words}");
+    assert!(words.contains("journals=0"), "{words}");
 }

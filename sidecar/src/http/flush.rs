@@ -75,6 +75,7 @@ pub(super) async fn flush(
     tokio::select! {
         () = collected => {}
         () = &mut deadline => {}
+        () = state.status.waits_ended() => {}
     }
     if left == 0 {
         return Ok((StatusCode::OK, Json(answer)).into_response());

@@ -138,12 +138,12 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
             let detail = format!(
                 "Idempotency-Key must be given once, with 1 to {KEY_BYTES_MAX} visible ASCII characters without quotes and backslashes"
             );
-            Err(Problem::new(ProblemKind::Malformed, detail))
+            Err(Problem::new(ProblemKind::MalformedHeader, detail))
         }
     }
 }
 
-/// Asks for a flush and waits; none at the deadline. The batch is acknowledged either way.
+/// Asks for a flush and waits; none at the deadline, and when the process ends. The batch is acknowledged either way.
 async fn wait_for_lake(state: &AppState, accepted: &Accepted, wait: Duration) -> Option<Arc<Settled>> {
     if accepted.settled.is_some() {
         return accepted.settled.clone();
@@ -155,7 +155,10 @@ async fn wait_for_lake(state: &AppState, accepted: &Accepted, wait: Duration) ->
         let _ = state.flush.send(FlushRequest { segment, linger: true }).await;
         outcome.await.ok()
     };
-    tokio::time::timeout(wait, asked).await.ok().flatten()
+    tokio::select! {
+        outcome = tokio::time::timeout(wait, asked) => outcome.ok().flatten(),
+        () = state.status.waits_ended() => None,
+    }
 }
 
 fn answer(state: &AppState, accepted: Accepted, settled: Option<&Settled>) -> Response {

@@ -29,6 +29,8 @@ pub enum Outcome {
 pub enum ProblemKind {
     /// The bytes are not the declared format.
     Malformed,
+    /// A header does not have its form.
+    MalformedHeader,
     /// `Host` or `Origin` is foreign.
     Foreign,
     /// No such endpoint.
@@ -64,8 +66,9 @@ pub enum ProblemKind {
 impl ProblemKind {
     /// Every kind, for the test of the table.
     #[cfg(test)]
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 17] = [
         Self::Malformed,
+        Self::MalformedHeader,
         Self::Foreign,
         Self::NotFound,
         Self::MethodNotAllowed,
@@ -87,6 +90,9 @@ impl ProblemKind {
     fn row(self) -> (StatusCode, &'static str, &'static str, Option<u32>) {
         match self {
             Self::Malformed => (StatusCode::BAD_REQUEST, "malformed", "The body is not its declared format", None),
+            Self::MalformedHeader => {
+                (StatusCode::BAD_REQUEST, "malformed-header", "A header of the request does not have its form", None)
+            }
             Self::Foreign => (StatusCode::FORBIDDEN, "foreign", "The request is not from this host", None),
             Self::NotFound => (StatusCode::NOT_FOUND, "not-found", "There is no such endpoint", None),
             Self::MethodNotAllowed => {

@@ -72,3 +72,19 @@ async fn a_long_body_waits_for_its_turn_and_a_short_one_does_not() {
     assert_eq!(waiting.await.expect("it is its turn").rows, 1);
     assert_eq!(fixture.intake.checks.available_permits(), CHECKS_MAX);
 }
+
+/// What was accepted is answered for as long as the process answers; nothing new is taken.
+#[tokio::test]
+async fn a_retry_is_answered_while_the_sidecar_drains_and_a_new_key_is_not_taken() {
+    let fixture = Fixture::new(1 << 30);
+    let keyed = |key: &str| Submission { key: Some(key.to_owned()), ..submission(r#"{"n": 1}"#) };
+    let first = fixture.intake.accept(keyed("first")).await.expect("there is room");
+    fixture.intake.status.set_draining();
+    let again = fixture.intake.accept(keyed("first")).await.expect("it was accepted before");
+    assert_eq!((again.is_replay, again.appended), (true, first.appended));
+    for submission in [keyed("second"), submission(r#"{"n": 1}"#)] {
+        let refused = fixture.intake.accept(submission).await;
+        assert!(matches!(refused, Err(IntakeError::Draining)), "{refused:?}");
+    }
+    assert_eq!(fixture.intake.journal.keys().len(), 1, "the key of what was refused is free");
+}

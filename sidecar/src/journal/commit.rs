@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::clock::SharedClock;
 use crate::journal::batch::Batch;
@@ -126,6 +126,8 @@ pub(super) struct Committer {
     pub(super) sealed: BTreeMap<u64, SealedSegment>,
     pub(super) keys: Keys,
     pub(super) key_log: KeyLog,
+    /// Length of what was set aside. Unit: bytes.
+    pub(super) aside_bytes: u64,
     /// Most that the journal's files may take. Unit: bytes.
     pub(super) cap_bytes: u64,
     pub(super) log_file_bytes: u64,
@@ -208,6 +210,8 @@ impl Committer {
                     Some(Pending::Append(reply, appended, claim.zip(keyed)))
                 }
                 Err(error) => {
+                    // Before the answer, after which the key may come again.
+                    drop(claim);
                     let _ = reply.send(Err(error));
                     None
                 }
@@ -220,15 +224,24 @@ impl Committer {
             }
             Command::Retire { segment, settled, reply } => {
                 // Before the frame after which the batches with the keys may go.
-                if let Some(record) = self.keys.settle(segment, &settled).filter(|_| !seeded::is(Bug::NoKeyLog)) {
-                    self.key_log.keep(&record, &mut self.reserve)?;
-                    self.key_log.compact_if_worth(&self.keys, &mut self.reserve)?;
-                }
+                self.keep_keys(segment, &settled)?;
                 self.push(FrameKind::Retire, segment, b"{}");
                 self.sealed.remove(&segment);
                 Some(Pending::Done(reply))
             }
         })
+    }
+
+    /// Keeps the keys of a segment that is about to be retired; where there is no room it forgets them, and says so. Keys
+    /// are for retries; a segment that is in the lake must be retired whatever they take.
+    fn keep_keys(&mut self, segment: u64, settled: &Arc<Settled>) -> Result<(), JournalError> {
+        let records = self.keys.settle(segment, settled);
+        if seeded::is(Bug::NoKeyLog) || self.key_log.keep(&records, &self.keys)? {
+            return Ok(());
+        }
+        let keys = self.keys.forget(&records);
+        warn!(segment, keys, "forgot idempotency keys, since the key log has no room; a retry would be stored again");
+        Ok(())
     }
 
     fn append(&mut self, batch: &Batch, schema: &Schema) -> Result<Appended, AppendError> {
@@ -312,10 +325,11 @@ impl Committer {
             file: position.file + 1,
             first_sequence: self.next_sequence,
             first_segment: self.next_segment,
+            previous_bytes: position.offset,
             salt: rand::random(),
             ..self.log.header().clone()
         };
-        self.log = LogWriter::create(self.directory.path(), header, &mut self.reserve)?;
+        self.log = LogWriter::create(self.directory.path(), header, Some(&mut self.reserve))?;
         self.old_files.push_back((position.file, position.offset));
         Ok(())
     }
@@ -350,8 +364,10 @@ impl Committer {
         open.chain(sealed).min()
     }
 
+    /// What the journal takes of its volume, without its reserve. Unit: bytes.
     fn size_bytes(&self) -> u64 {
-        self.old_files.iter().map(|(_, bytes)| bytes).sum::<u64>() + self.log.position().offset
+        let old = self.old_files.iter().map(|(_, bytes)| bytes).sum::<u64>();
+        old + self.log.position().offset + self.key_log.size_bytes() + self.aside_bytes
     }
 
     pub(super) fn publish_view(&mut self) {
@@ -370,7 +386,10 @@ impl Committer {
 impl Command {
     fn refuse(self, error: &AppendError) {
         match self {
-            Self::Append { reply, .. } => drop(reply.send(Err(error.clone()))),
+            Self::Append { reply, claim, .. } => {
+                drop(claim);
+                drop(reply.send(Err(error.clone())));
+            }
             Self::Seal { reply, .. } => drop(reply.send(Err(error.clone()))),
             Self::Plan { reply, .. } | Self::Retire { reply, .. } => drop(reply.send(Err(error.clone()))),
         }
@@ -395,7 +414,10 @@ impl Pending {
 
     fn fail(self, error: &AppendError) {
         match self {
-            Self::Append(reply, ..) => drop(reply.send(Err(error.clone()))),
+            Self::Append(reply, _, keyed) => {
+                drop(keyed);
+                drop(reply.send(Err(error.clone())));
+            }
             Self::Seal(reply, _) => drop(reply.send(Err(error.clone()))),
             Self::Done(reply) => drop(reply.send(Err(error.clone()))),
         }

@@ -19,6 +19,7 @@ pub struct JournalDirectory {
 
 const LOCK_FILE: &str = "lock";
 const LOG_SUFFIX: &str = ".log";
+const UNFINISHED_SUFFIX: &str = "tmp";
 
 impl JournalDirectory {
     /// Makes the directory if it is missing (readable by its owner alone, since bodies lie in it) and locks it.
@@ -63,6 +64,33 @@ pub fn log_files_in(folder: &Path) -> Result<Vec<u64>, JournalError> {
 /// Where log file `number` lies in `directory`.
 pub fn log_path(directory: &Path, number: u64) -> PathBuf {
     directory.join(format!("{number:016x}{LOG_SUFFIX}"))
+}
+
+/// Where the log file at `path` lies before its head is durable.
+pub fn unfinished_path(path: &Path) -> PathBuf {
+    path.with_extension(UNFINISHED_SUFFIX)
+}
+
+/// Cuts a file and makes the cut durable.
+pub fn cut_file(path: &Path, length: u64) -> io::Result<()> {
+    let file = File::options().write(true).open(path)?;
+    file.set_len(length)?;
+    file.sync_all()
+}
+
+/// Removes log files of a folder that never got their head. What cannot be removed is in nobody's way but for its space.
+pub fn remove_unfinished(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if Path::new(&entry.file_name()).extension().is_some_and(|suffix| suffix == UNFINISHED_SUFFIX) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Length of all files of a folder; 0 if there is no folder. Unit: bytes.
+pub fn bytes_of_files(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()
 }
 
 fn number_of_log(name: &str) -> Option<u64> {

@@ -91,6 +91,23 @@ pub enum JournalError {
     StartThread(#[source] io::Error),
 }
 
+impl JournalError {
+    /// Whether something could not be written because the volume is full.
+    pub fn is_no_space(&self) -> bool {
+        match self {
+            Self::OpenDirectory { source, .. } | Self::WriteLog { source, .. } => super::reserve::is_no_space(source),
+            Self::Locked { .. }
+            | Self::ReadLog { .. }
+            | Self::UnknownVersion { .. }
+            | Self::DamagedLog { .. }
+            | Self::OutOfOrder { .. }
+            | Self::TooOld { .. }
+            | Self::Replay { .. }
+            | Self::StartThread(_) => false,
+        }
+    }
+}
+
 /// A request was not journaled, or nobody knows.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {

@@ -81,6 +81,9 @@ pub struct LogHeader {
     pub first_sequence: u64,
     /// The number of the first segment that can be begun in this file.
     pub first_segment: u64,
+    /// Length of the file before this one when this one was begun: one that is shorter has lost its end. 0 where there is
+    /// none, or where an earlier build has begun this file. Unit: bytes.
+    pub previous_bytes: u64,
     /// Random bits that every checksum of this file starts from, so that bytes which a client sends, or which an
     /// older file left on the disk, do not pass for a frame of this one.
     pub salt: u32,
@@ -103,10 +106,10 @@ impl LogHeader {
         bytes.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
         bytes.extend_from_slice(&self.salt.to_le_bytes());
         bytes.extend_from_slice(&self.journal);
-        for number in [self.epoch, self.file, self.first_sequence, self.first_segment] {
+        for number in [self.epoch, self.file, self.first_sequence, self.first_segment, self.previous_bytes] {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
-        bytes.extend_from_slice(&[0; 12]);
+        bytes.extend_from_slice(&[0; 4]);
         bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
         bytes.try_into().expect("the fields above are as long as the header")
     }
@@ -134,6 +137,7 @@ impl LogHeader {
             file: u64_at(bytes, 40),
             first_sequence: u64_at(bytes, 48),
             first_segment: u64_at(bytes, 56),
+            previous_bytes: u64_at(bytes, 64),
         })
     }
 }
@@ -254,6 +258,7 @@ mod tests {
             file: 3,
             first_sequence: 41,
             first_segment: 5,
+            previous_bytes: 4_711,
             salt: 0xDEAD_BEEF,
         }
     }

@@ -11,7 +11,7 @@
 //!
 //! Source: draft-ietf-httpapi-idempotency-key-header-07.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 use crate::clock::SharedClock;
 use crate::journal::batch::Batch;
 use crate::journal::control::{KeyEntry, KeyRecord, Settled};
-use crate::limits::{KEY_AGE_MAX, KEYS_MAX};
+use crate::limits::{KEY_AGE_MAX, KEYS_IN_RECORD_MAX};
 use crate::metrics::Metrics;
 
 /// What a key stands for: SHA-256 of the body, its format, its table and its partition date.
@@ -118,6 +118,8 @@ pub struct Keys {
     inner: Arc<Mutex<Inner>>,
     clock: SharedClock,
     metrics: Arc<Metrics>,
+    /// Most keys that are remembered.
+    keys_max: usize,
 }
 
 #[derive(Debug, Default)]
@@ -146,9 +148,9 @@ pub struct KeyClaim {
 }
 
 impl Keys {
-    /// No keys.
-    pub fn new(clock: SharedClock, metrics: Arc<Metrics>) -> Self {
-        Self { inner: Arc::default(), clock, metrics }
+    /// No keys, and room for so many.
+    pub fn new(clock: SharedClock, metrics: Arc<Metrics>, keys_max: usize) -> Self {
+        Self { inner: Arc::default(), clock, metrics, keys_max }
     }
 
     /// Claims a key for a request.
@@ -176,22 +178,25 @@ impl Keys {
         self.insert(&mut self.inner(), name, batch);
     }
 
-    /// The segment is about to be retired; answers what the key log has to keep of it, if it has keys.
-    pub fn settle(&self, segment: u64, settled: &Arc<Settled>) -> Option<KeyRecord> {
+    /// The segment is about to be retired; answers what the key log has to keep of it.
+    pub fn settle(&self, segment: u64, settled: &Arc<Settled>) -> Vec<KeyRecord> {
         let mut inner = self.inner();
-        let names = inner.by_segment.remove(&segment)?;
-        for name in &names {
-            if let Some(State::Accepted(batch)) = inner.known.get_mut(name) {
+        let mut names = inner.by_segment.remove(&segment).unwrap_or_default();
+        // A key that was forgotten meanwhile may have come back with a batch of another segment.
+        names.retain(|name| match inner.known.get_mut(name) {
+            Some(State::Accepted(batch)) if batch.segment == segment => {
                 batch.settled = Some(Arc::clone(settled));
+                true
             }
-        }
-        record_of(&inner, &names)
+            Some(State::Accepted(_) | State::Claimed(_)) | None => false,
+        });
+        records_of(&inner, &names)
     }
 
     /// Everything that the key log has to keep.
     pub fn records(&self) -> Vec<KeyRecord> {
         let inner = self.inner();
-        let mut by_segment: HashMap<u64, Vec<KeyName>> = HashMap::new();
+        let mut by_segment: BTreeMap<u64, Vec<KeyName>> = BTreeMap::new();
         for (_, name) in &inner.ages {
             if let Some(State::Accepted(batch)) = inner.known.get(name)
                 && batch.settled.is_some()
@@ -199,9 +204,18 @@ impl Keys {
                 by_segment.entry(batch.segment).or_default().push(*name);
             }
         }
-        let mut records: Vec<_> = by_segment.values().filter_map(|names| record_of(&inner, names)).collect();
-        records.sort_by_key(|record| record.segment);
-        records
+        by_segment.values().flat_map(|names| records_of(&inner, names)).collect()
+    }
+
+    /// Forgets the keys of records that cannot be kept: a retry of one is taken for a new request. Answers how many.
+    pub fn forget(&self, records: &[KeyRecord]) -> usize {
+        let keys = records.iter().flat_map(|record| &record.keys);
+        let names: HashSet<KeyName> = keys.filter_map(|entry| KeyName::from_hex(&entry.key)).collect();
+        let mut inner = self.inner();
+        inner.known.retain(|name, _| !names.contains(name));
+        inner.ages.retain(|(_, name)| !names.contains(name));
+        self.metrics.keys_evicted.inc_by(names.len() as u64);
+        names.len()
     }
 
     /// How many keys are known.
@@ -223,7 +237,7 @@ impl Keys {
             return;
         }
         inner.ages.push_back((self.clock.monotonic(), name));
-        while inner.ages.len() > KEYS_MAX {
+        while inner.ages.len() > self.keys_max {
             inner.forget_oldest();
             self.metrics.keys_evicted.inc();
         }
@@ -251,22 +265,32 @@ impl Inner {
     }
 }
 
-/// What the key log keeps of keys of one segment; none if they are all forgotten.
-fn record_of(inner: &Inner, names: &[KeyName]) -> Option<KeyRecord> {
+/// What the key log keeps of keys of one segment.
+fn records_of(inner: &Inner, names: &[KeyName]) -> Vec<KeyRecord> {
     let batches = names.iter().filter_map(|name| match inner.known.get(name) {
         Some(State::Accepted(batch)) => Some((*name, &**batch)),
         Some(State::Claimed(_)) | None => None,
     });
     let batches: Vec<_> = batches.collect();
+    batches.chunks(KEYS_IN_RECORD_MAX).filter_map(record_of).collect()
+}
+
+/// One record, with as much of what the segment became as answers to its keys need.
+fn record_of(batches: &[(KeyName, &KeyedBatch)]) -> Option<KeyRecord> {
     let (_, first) = batches.first()?;
-    let settled = first.settled.as_ref()?;
-    let keys = batches.iter().map(|(name, batch)| KeyEntry::of(*name, batch)).collect();
+    let Settled { files, quarantined_by_batch } = &**first.settled.as_ref()?;
+    let quarantined = |(_, batch): &(KeyName, &KeyedBatch)| {
+        quarantined_by_batch.get(&batch.sequence).map(|count| (batch.sequence, *count))
+    };
     Some(KeyRecord {
         epoch: first.epoch,
         segment: first.segment,
         table: first.table.to_string(),
-        settled: (**settled).clone(),
-        keys,
+        settled: Settled {
+            files: files.clone(),
+            quarantined_by_batch: batches.iter().filter_map(quarantined).collect(),
+        },
+        keys: batches.iter().map(|(name, batch)| KeyEntry::of(*name, batch)).collect(),
     })
 }
 
@@ -289,14 +313,14 @@ impl Drop for KeyClaim {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::clock::ManualClock;
 
+    const KEYS_IN_TEST_MAX: usize = 3_000;
+
     fn keys() -> (Keys, Arc<ManualClock>) {
         let clock = ManualClock::at(chrono::DateTime::UNIX_EPOCH);
-        (Keys::new(Arc::clone(&clock) as SharedClock, Arc::new(Metrics::default())), clock)
+        (Keys::new(Arc::clone(&clock) as SharedClock, Arc::new(Metrics::default()), KEYS_IN_TEST_MAX), clock)
     }
 
     fn batch(segment: u64, sequence: u64, digest: KeyDigest) -> KeyedBatch {
@@ -350,11 +374,12 @@ mod tests {
         accept(&keys, "c", 2, 12);
         assert_eq!(keys.records(), []);
         let settled = Arc::new(Settled { files: vec![], quarantined_by_batch: BTreeMap::from([(11, 2)]) });
-        let record = keys.settle(1, &settled).expect("it has keys");
+        let [record] = keys.settle(1, &settled).try_into().expect("it has a few keys");
+        let record: KeyRecord = record;
         let found: Vec<_> = record.keys.iter().map(|key| (key.key.clone(), key.sequence)).collect();
         assert_eq!(found, [(KeyName::of("a").to_hex(), 10), (KeyName::of("b").to_hex(), 11)]);
         assert_eq!(keys.records(), [record]);
-        assert_eq!(keys.settle(3, &settled), None);
+        assert_eq!(keys.settle(3, &settled), []);
         match keys.claim("a", [1; 32]) {
             Ok(Claimed::Replay(found)) => assert_eq!(found.settled, Some(settled)),
             other => panic!("it is not known: {other:?}"),
@@ -375,11 +400,41 @@ mod tests {
     #[test]
     fn i12_the_oldest_key_makes_room_and_is_counted() {
         let (keys, _) = keys();
-        for sequence in 0..KEYS_MAX as u64 + 2 {
+        for sequence in 0..KEYS_IN_TEST_MAX as u64 + 2 {
             accept(&keys, &sequence.to_string(), 1, sequence);
         }
-        assert_eq!((keys.len(), keys.metrics.keys_evicted.get()), (KEYS_MAX, 2));
+        assert_eq!((keys.len(), keys.metrics.keys_evicted.get()), (KEYS_IN_TEST_MAX, 2));
         assert!(matches!(keys.claim("2", [1; 32]), Ok(Claimed::Replay(_))));
         assert!(matches!(keys.claim("1", [1; 32]), Ok(Claimed::New(_))));
+    }
+
+    /// A key whose time was over came back with another batch, and the segment of the first one is retired only now.
+    #[test]
+    fn what_a_segment_became_is_no_answer_for_a_key_that_came_back_since() {
+        let (keys, clock) = keys();
+        accept(&keys, "a", 1, 10);
+        clock.advance(KEY_AGE_MAX + Duration::from_secs(1));
+        accept(&keys, "a", 2, 20);
+        assert_eq!(keys.settle(1, &Arc::new(Settled::default())), []);
+        match keys.claim("a", [1; 32]) {
+            Ok(Claimed::Replay(found)) => assert_eq!((found.sequence, found.settled), (20, None)),
+            other => panic!("it is not known: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn many_keys_make_several_records_each_with_its_own_part_of_the_outcome() {
+        let (keys, _) = keys();
+        for sequence in 0..2_500 {
+            accept(&keys, &sequence.to_string(), 1, sequence);
+        }
+        let quarantined_by_batch = BTreeMap::from([(5, 1), (2_400, 2)]);
+        let records = keys.settle(1, &Arc::new(Settled { files: vec![], quarantined_by_batch }));
+        let parts: Vec<_> =
+            records.iter().map(|record| (record.keys.len(), record.settled.quarantined_by_batch.len())).collect();
+        assert_eq!(parts, [(1_000, 1), (1_000, 0), (500, 1)]);
+        assert_eq!(keys.records(), records);
+        assert_eq!((keys.forget(&records[..2]), keys.len()), (2_000, 500));
+        assert_eq!(keys.metrics.keys_evicted.get(), 2_000);
     }
 }

@@ -34,14 +34,14 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::info;
+use tracing::{error, info};
 
 pub use commit::{Appended, Sealed};
 
 use crate::clock::SharedClock;
 use crate::limits::{
     APPEND_WAIT_MAX, JOURNAL_LIFETIME_MAX, JOURNAL_QUEUE_MAX, JOURNAL_RESERVE_BYTES, JOURNAL_SHARE_PERCENT,
-    KEY_AGE_AT_START_MAX, LOG_FILE_BYTES,
+    KEY_AGE_AT_START_MAX, KEY_DISK_BYTES, KEYS_MAX, LOG_FILE_BYTES,
 };
 use crate::metrics::Metrics;
 use crate::schema::Schema;
@@ -49,7 +49,7 @@ use batch::Batch;
 use busy::Busy;
 use commit::{Command, Committer};
 use control::{KeyRecord, Plan, SealReason, Settled};
-use directory::JournalDirectory;
+use directory::{JournalDirectory, bytes_of_files, remove_unfinished};
 use error::{AppendError, JournalError};
 use frame::LogHeader;
 use key_log::KeyLog;
@@ -67,8 +67,8 @@ pub struct JournalOptions {
     pub directory: PathBuf,
     /// Size of its volume. Unit: bytes. The journal takes `JOURNAL_SHARE_PERCENT` of it.
     pub size_limit_bytes: u64,
-    /// What becomes of segments that no seal ends.
-    pub unsealed: Unsealed,
+    /// Whose its log files are.
+    pub files: Files,
     /// Whether a journal is opened that is older than `JOURNAL_LIFETIME_MAX`.
     pub takes_old: bool,
 }
@@ -76,17 +76,20 @@ pub struct JournalOptions {
 impl JournalOptions {
     /// A sidecar's own journal on a volume of this size.
     pub fn new(directory: PathBuf, size_limit_bytes: u64) -> Self {
-        Self { directory, size_limit_bytes, unsealed: Unsealed::Seal, takes_old: false }
+        Self { directory, size_limit_bytes, files: Files::Own, takes_old: false }
     }
 }
 
-/// What becomes of segments that are open in a journal that is opened.
+/// Whose log files are opened, and so what becomes of segments that are not whole: not sealed, or without records that
+/// their seals count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unsealed {
-    /// They are sealed: the process before this one ended without.
-    Seal,
-    /// They are left as they are: what is read is a part of a journal, and their ends may be in the rest.
-    Leave,
+pub enum Files {
+    /// The journal of this process: there is nothing but what is here. What is open is sealed, and of what is damaged the
+    /// rest is delivered.
+    Own,
+    /// Copies of another journal's files, of which some may not have arrived: segments that are not whole are left as they
+    /// are, since who has the rest will deliver them whole.
+    Copies,
 }
 
 /// A journal that is open. Cheap to clone.
@@ -108,8 +111,10 @@ pub struct OpenedJournal {
     pub journal: Journal,
     /// The segments that are not in the lake yet, each sealed at least, oldest first.
     pub segments: Vec<RecoveredSegment>,
-    /// Records of segments that were left open.
-    pub unsealed_rows: u64,
+    /// Of one's own journal: records that seals count and that are not there.
+    pub lacking_rows: u64,
+    /// Of copies: records of segments that were left as they are.
+    pub left_rows: u64,
     /// Places where bytes were no frames and were set aside.
     pub damaged: u64,
     /// The thread that writes. It ends when the last clone of the journal is gone.
@@ -127,15 +132,20 @@ impl Journal {
         metrics: Arc<Metrics>,
     ) -> Result<OpenedJournal, JournalError> {
         let directory = JournalDirectory::open(&options.directory)?;
+        // Before the reserve takes the space.
+        remove_unfinished(directory.path());
         let mut reserve = Reserve::open(directory.path(), JOURNAL_RESERVE_BYTES);
         let mut recovered = recovery::recover(&directory, &mut reserve)?;
         if !options.takes_old {
             refuse_old(&recovered, &options.directory, clock.now())?;
         }
         let header = next_header(&recovered);
-        let keys = Keys::new(Arc::clone(&clock), Arc::clone(&metrics));
+        let key_log_bytes = key_log_bytes(options.size_limit_bytes);
+        let keys_max = usize::try_from(key_log_bytes / KEY_DISK_BYTES).unwrap_or(KEYS_MAX);
+        let keys = Keys::new(Arc::clone(&clock), Arc::clone(&metrics), keys_max);
+        metrics.keys_evicted.inc_by(recovered.keys_evicted);
         let young_micros = (clock.now() - KEY_AGE_AT_START_MAX).timestamp_micros();
-        let (mut key_log, found, damaged_keys) = KeyLog::open(directory.path(), header.journal)?;
+        let (mut key_log, found, damaged_keys) = KeyLog::open(directory.path(), header.journal, key_log_bytes)?;
         let settled = found.into_iter().flat_map(KeyRecord::into_batches);
         // Where a crash has left a key in both, what its batch says is the later state.
         for (name, batch) in settled.chain(std::mem::take(&mut recovered.keys)) {
@@ -143,8 +153,8 @@ impl Journal {
                 keys.remember(name, batch);
             }
         }
-        key_log.compact(&keys.records(), &mut reserve)?;
-        let log = LogWriter::create(directory.path(), header.clone(), &mut reserve)?;
+        key_log.compact(&keys.records())?;
+        let log = LogWriter::create(directory.path(), header.clone(), Some(&mut reserve))?;
         let cap_bytes = options.size_limit_bytes / 100 * JOURNAL_SHARE_PERCENT;
         let (commands_sender, commands) = mpsc::channel(JOURNAL_QUEUE_MAX);
         let (view_sender, view) = watch::channel(Arc::default());
@@ -159,6 +169,7 @@ impl Journal {
             directory: directory.path().into(),
             id: header.journal,
         };
+        let aside_bytes = bytes_of_files(&directory.path().join(recovery::ASIDE_FOLDER));
         let mut committer = Committer {
             directory,
             clock,
@@ -176,16 +187,19 @@ impl Journal {
             sealed: BTreeMap::new(),
             keys,
             key_log,
+            aside_bytes,
             cap_bytes,
             // A small volume has small files, so that retired segments give their space back in small steps.
             log_file_bytes: LOG_FILE_BYTES.min(cap_bytes / 8),
         };
-        let (segments, unsealed_rows) = committer.adopt(recovered.segments, options.unsealed)?;
+        let adopted = committer.adopt(recovered.segments, recovered.lost_rows, options.files)?;
         let thread = std::thread::Builder::new()
             .name("journal".to_owned())
             .spawn(move || committer.run())
             .map_err(JournalError::StartThread)?;
-        Ok(OpenedJournal { journal, segments, unsealed_rows, damaged: recovered.damaged + damaged_keys, thread })
+        let Adopted { segments, lacking_rows, left_rows } = adopted;
+        let damaged = recovered.damaged + damaged_keys;
+        Ok(OpenedJournal { journal, segments, lacking_rows, left_rows, damaged, thread })
     }
 
     /// Journals a batch; the claim of its key, if it has one, is settled with it.
@@ -270,44 +284,59 @@ impl Journal {
     }
 }
 
+/// What was taken over of what was found.
+struct Adopted {
+    segments: Vec<RecoveredSegment>,
+    lacking_rows: u64,
+    left_rows: u64,
+}
+
 impl Committer {
-    /// Takes over what was found: what was open is sealed with its last batch's receive time as seal time, so that
-    /// every reading of the same bytes, and every clone of them, gives the same names. Answers the segments that are
-    /// sealed then, and how many records the others have.
-    fn adopt(
-        &mut self,
-        found: Vec<RecoveredSegment>,
-        unsealed: Unsealed,
-    ) -> Result<(Vec<RecoveredSegment>, u64), JournalError> {
-        let mut segments = Vec::with_capacity(found.len());
-        let mut unsealed_rows = 0;
-        for RecoveredSegment { contents, mut state } in found {
-            let number = contents.number;
-            if state == SegmentState::Open && unsealed == Unsealed::Leave {
-                unsealed_rows += contents.rows;
+    /// Takes over what was found. What was open in one's own journal is sealed with its last batch's receive time as seal
+    /// time, so that every reading of the same bytes, and every clone of them, gives the same names.
+    fn adopt(&mut self, found: Vec<RecoveredSegment>, lost_rows: u64, files: Files) -> Result<Adopted, JournalError> {
+        let mut adopted = match files {
+            Files::Own => Adopted { segments: Vec::with_capacity(found.len()), lacking_rows: lost_rows, left_rows: 0 },
+            Files::Copies => Adopted { segments: Vec::new(), lacking_rows: 0, left_rows: lost_rows },
+        };
+        for segment in found {
+            let (rows, lacking) = (segment.contents.rows, segment.lacking_rows());
+            if files == Files::Copies && (segment.state == SegmentState::Open || lacking > 0) {
+                adopted.left_rows += rows + lacking;
                 continue;
             }
-            if state == SegmentState::Open {
-                let seal = contents.seal(contents.last_received_micros, SealReason::Recovery);
-                self.push_seal(number, &seal);
-                state = state
-                    .advance(SegmentEvent::Sealed(seal))
-                    .map_err(|source| JournalError::Replay { segment: number, source })?;
+            if lacking > 0 {
+                let (segment, table) = (segment.contents.number, &segment.contents.table);
+                error!(segment, table, rows, lacking, "records of a segment are gone; the others are delivered");
+                adopted.lacking_rows += lacking;
             }
-            info!(
-                segment = number,
-                table = contents.table,
-                rows = contents.rows,
-                state = state.name(),
-                "recovered segment"
-            );
-            self.sealed.insert(number, SealedSegment::of(&contents, self.log.position()));
-            segments.push(RecoveredSegment { contents, state });
+            adopted.segments.push(self.adopt_segment(segment)?);
         }
         self.log.sync()?;
         self.remove_retired_files()?;
         self.publish_view();
-        Ok((segments, unsealed_rows))
+        Ok(adopted)
+    }
+
+    fn adopt_segment(&mut self, segment: RecoveredSegment) -> Result<RecoveredSegment, JournalError> {
+        let RecoveredSegment { contents, mut state } = segment;
+        let number = contents.number;
+        if state == SegmentState::Open {
+            let seal = contents.seal(contents.last_received_micros, SealReason::Recovery);
+            self.push_seal(number, &seal);
+            state = state
+                .advance(SegmentEvent::Sealed(seal))
+                .map_err(|source| JournalError::Replay { segment: number, source })?;
+        }
+        info!(
+            segment = number,
+            table = contents.table,
+            rows = contents.rows,
+            state = state.name(),
+            "recovered segment"
+        );
+        self.sealed.insert(number, SealedSegment::of(&contents, self.log.position()));
+        Ok(RecoveredSegment { contents, state })
     }
 }
 
@@ -324,6 +353,13 @@ fn refuse_old(recovered: &Recovered, directory: &Path, now: DateTime<Utc>) -> Re
     }
 }
 
+/// What the keys that are still needed may take on a volume of this size. Unit: bytes. While they are written anew they are
+/// there three times, and a third of what neither the journal's share nor its reserve takes has room for that.
+fn key_log_bytes(size_limit_bytes: u64) -> u64 {
+    let rest = size_limit_bytes / 100 * (100 - JOURNAL_SHARE_PERCENT);
+    (rest.saturating_sub(JOURNAL_RESERVE_BYTES) / 3).min(KEYS_MAX as u64 * KEY_DISK_BYTES)
+}
+
 /// The header of the file that is begun when a journal is opened: always in a new epoch, so that no two processes
 /// begin segments of one name, whatever was copied or put back.
 fn next_header(recovered: &Recovered) -> LogHeader {
@@ -333,6 +369,7 @@ fn next_header(recovered: &Recovered) -> LogHeader {
         file: recovered.newest.as_ref().map_or(1, |newest| newest.file + 1),
         first_sequence: recovered.next_sequence,
         first_segment: recovered.next_segment,
+        previous_bytes: recovered.files.last().map_or(0, |(_, bytes)| *bytes),
         salt: rand::random(),
     }
 }

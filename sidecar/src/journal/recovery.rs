@@ -18,7 +18,7 @@ use tracing::{error, info};
 
 use crate::journal::batch::Batch;
 use crate::journal::control::{Plan, SchemaFrame, Seal};
-use crate::journal::directory::{JournalDirectory, fsync_directory, log_path, make_private_directory};
+use crate::journal::directory::{JournalDirectory, cut_file, fsync_directory, log_path, make_private_directory};
 use crate::journal::error::JournalError;
 use crate::journal::frame::{FrameHeader, FrameKind, LogHeader};
 use crate::journal::keys::{KeyName, KeyedBatch};
@@ -29,6 +29,9 @@ use crate::limits::KEYS_MAX;
 use crate::schema::{Fingerprint, Schema};
 use crate::seeded::{self, Bug};
 
+/// The folder of what was set aside, in the journal's directory.
+pub const ASIDE_FOLDER: &str = "damaged";
+
 /// A segment that was found.
 #[derive(Clone, Debug)]
 pub struct RecoveredSegment {
@@ -36,6 +39,13 @@ pub struct RecoveredSegment {
     pub contents: Contents,
     /// How far it had come.
     pub state: SegmentState,
+}
+
+impl RecoveredSegment {
+    /// Records that its seal counts and that are not there.
+    pub fn lacking_rows(&self) -> u64 {
+        self.state.seal().map_or(0, |seal| seal.rows.saturating_sub(self.contents.rows))
+    }
 }
 
 /// What a journal held.
@@ -51,9 +61,13 @@ pub struct Recovered {
     pub next_segment: u64,
     /// The segments that are not retired, oldest first.
     pub segments: Vec<RecoveredSegment>,
+    /// Records of segments that are sealed and not retired, and of which nothing else is there.
+    pub lost_rows: u64,
     /// The keys of their batches, oldest first.
     pub keys: Vec<(KeyName, KeyedBatch)>,
-    /// Places where bytes were no frames or frames could not be used.
+    /// Keys that were left out because there are more than `KEYS_MAX`.
+    pub keys_evicted: u64,
+    /// Places where bytes were no frames or frames could not be used, and files that have lost their end.
     pub damaged: u64,
 }
 
@@ -69,6 +83,7 @@ pub fn recover(directory: &JournalDirectory, reserve: &mut Reserve) -> Result<Re
     for number in &numbers {
         let mut log = LogReader::open(directory.path(), *number)?;
         check_order(&log, *number, newest.as_ref())?;
+        scan.compare_length(log.header(), files.last().copied());
         newest = Some(log.header().clone());
         scan.next_sequence = scan.next_sequence.max(log.header().first_sequence);
         scan.next_segment = scan.next_segment.max(log.header().first_segment);
@@ -80,7 +95,9 @@ pub fn recover(directory: &JournalDirectory, reserve: &mut Reserve) -> Result<Re
         files,
         next_sequence: scan.next_sequence,
         next_segment: scan.next_segment,
-        keys: scan.keys.into_iter().filter(|(_, batch)| scan.segments.contains_key(&batch.segment)).collect(),
+        lost_rows: scan.sealed_alone.values().sum(),
+        keys: scan.keys.into_values().flatten().collect(),
+        keys_evicted: scan.keys_evicted,
         segments: scan.segments.into_values().collect(),
         damaged: scan.damaged,
     })
@@ -111,8 +128,13 @@ struct Scan<'a> {
     /// Whether `schemas` has those of the later files too.
     has_later_schemas: bool,
     segments: BTreeMap<u64, RecoveredSegment>,
-    /// Keys of the newest batches, of segments that are retired too: those are taken out at the end.
-    keys: VecDeque<(KeyName, KeyedBatch)>,
+    /// Records of segments whose seal was read and no batch of them: their batches went with older files, and they are
+    /// retired further on, or they are lost.
+    sealed_alone: BTreeMap<u64, u64>,
+    /// The keys of segments that are not retired, by segment, and how many there are.
+    keys: BTreeMap<u64, VecDeque<(KeyName, KeyedBatch)>>,
+    keys_count: usize,
+    keys_evicted: u64,
     next_sequence: u64,
     next_segment: u64,
     damaged: u64,
@@ -148,11 +170,23 @@ impl<'a> Scan<'a> {
             schemas: HashMap::new(),
             has_later_schemas: false,
             segments: BTreeMap::new(),
-            keys: VecDeque::new(),
+            sealed_alone: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            keys_count: 0,
+            keys_evicted: 0,
             next_sequence: 1,
             next_segment: 1,
             damaged: 0,
         }
+    }
+
+    /// Compares the end of the file before with what the next one's header says of it: a file that ends early between two
+    /// frames has no damage that could be seen in it.
+    fn compare_length(&mut self, next: &LogHeader, before: Option<(u64, u64)>) {
+        let Some((number, end)) = before.filter(|(_, end)| *end < next.previous_bytes) else { return };
+        self.damaged += 1;
+        let path = log_path(self.directory, number);
+        error!(path = %path.display(), bytes = end, expected = next.previous_bytes, "a log file has lost its end");
     }
 
     /// Reads one log file and answers where its frames end.
@@ -238,7 +272,7 @@ impl<'a> Scan<'a> {
             FrameKind::Schema => Ok(self.take_schema(&payload)),
             FrameKind::Batch => self.take_batch(log, frame, payload, start, end),
             FrameKind::Seal => match serde_json::from_slice::<Seal>(&payload) {
-                Ok(seal) => self.advance(frame.segment, SegmentEvent::Sealed(seal)),
+                Ok(seal) => self.take_seal(frame.segment, seal),
                 Err(_) => Ok(false),
             },
             FrameKind::Plan => match serde_json::from_slice::<Plan>(&payload) {
@@ -276,11 +310,25 @@ impl<'a> Scan<'a> {
         });
         segment.contents.add(frame.sequence, Position { file: log.file, offset: end }, &batch, schema);
         let keyed = KeyedBatch::of(&batch, frame.sequence, frame.segment, segment.contents.epoch);
-        self.keys.extend(keyed.filter(|_| !seeded::is(Bug::ForgetKeysOnReplay)));
-        if self.keys.len() > KEYS_MAX {
-            self.keys.pop_front();
+        if let Some(keyed) = keyed.filter(|_| !seeded::is(Bug::ForgetKeysOnReplay)) {
+            self.take_key(frame.segment, keyed);
         }
         Ok(true)
+    }
+
+    fn take_key(&mut self, segment: u64, keyed: (KeyName, KeyedBatch)) {
+        self.keys.entry(segment).or_default().push_back(keyed);
+        self.keys_count += 1;
+        if self.keys_count > KEYS_MAX
+            && let Some(mut oldest) = self.keys.first_entry()
+        {
+            oldest.get_mut().pop_front();
+            if oldest.get().is_empty() {
+                oldest.remove();
+            }
+            self.keys_count -= 1;
+            self.keys_evicted += 1;
+        }
     }
 
     /// Looks for schemas in the files behind `file`, once: a batch whose schema frame is damaged finds the same schema
@@ -320,11 +368,18 @@ impl<'a> Scan<'a> {
         Ok(true)
     }
 
+    fn take_seal(&mut self, number: u64, seal: Seal) -> Result<bool, JournalError> {
+        if !self.segments.contains_key(&number) {
+            self.sealed_alone.insert(number, seal.rows);
+        }
+        self.advance(number, SegmentEvent::Sealed(seal))
+    }
+
     /// A plan carries its seal, so that a seal that was damaged is not missed.
     fn take_plan(&mut self, number: u64, plan: Plan) -> Result<bool, JournalError> {
         let is_open = self.segments.get(&number).is_some_and(|segment| segment.state == SegmentState::Open);
-        if is_open {
-            self.advance(number, SegmentEvent::Sealed(plan.seal.clone()))?;
+        if is_open || !self.segments.contains_key(&number) {
+            self.take_seal(number, plan.seal.clone())?;
         }
         self.advance(number, SegmentEvent::Planned(plan))
     }
@@ -332,20 +387,15 @@ impl<'a> Scan<'a> {
     /// A retire frame says that everything before it has happened, whatever of it can still be read.
     fn retire(&mut self, number: u64) -> Result<bool, JournalError> {
         self.segments.remove(&number);
+        self.sealed_alone.remove(&number);
+        self.keys_count -= self.keys.remove(&number).map_or(0, |keys| keys.len());
         Ok(true)
     }
 }
 
-/// Cuts a file and makes the cut durable.
-fn cut_file(path: &Path, length: u64) -> io::Result<()> {
-    let file = File::options().write(true).open(path)?;
-    file.set_len(length)?;
-    file.sync_all()
-}
-
 /// Copies the bytes of log file `number` from `start` to `end` to a file of their own, unless an earlier start did.
 fn copy_aside(directory: &Path, number: u64, start: u64, end: u64) -> io::Result<()> {
-    let folder = directory.join("damaged");
+    let folder = directory.join(ASIDE_FOLDER);
     make_private_directory(&folder)?;
     let path = folder.join(format!("{number:016x}-{start:016x}.bytes"));
     if fs::metadata(&path).is_ok_and(|copy| copy.len() == end - start) {

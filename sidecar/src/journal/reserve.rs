@@ -89,7 +89,7 @@ impl Reserve {
 }
 
 /// Whether a write failed for lack of space.
-fn is_no_space(error: &io::Error) -> bool {
+pub(super) fn is_no_space(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 

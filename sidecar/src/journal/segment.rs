@@ -11,13 +11,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::NaiveDate;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::journal::batch::Batch;
 use crate::journal::control::{Plan, Seal, SealReason};
 use crate::schema::{Column, Fingerprint, Schema};
 
 /// A place in the journal.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Position {
     /// Number of the log file.
     pub file: u64,
@@ -26,7 +27,7 @@ pub struct Position {
 }
 
 /// What a segment holds. The bodies stay on disk; this says where.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Contents {
     /// The segment's number in its journal.
     pub number: u64,
@@ -51,6 +52,7 @@ pub struct Contents {
     /// Receive time of its last batch. Unit: microseconds since 1970.
     pub last_received_micros: i64,
     /// The schemas that its batches name.
+    #[serde(serialize_with = "without_names", deserialize_with = "with_names")]
     pub schemas: BTreeMap<Fingerprint, Schema>,
     /// The days of its partitions.
     pub partitions: BTreeSet<NaiveDate>,
@@ -59,7 +61,18 @@ pub struct Contents {
     pub observed: Vec<Column>,
     /// Which columns of each schema are among them already: most batches bring nothing new, and wide tables have a
     /// thousand columns to look for.
+    #[serde(skip)]
     observed_of: BTreeMap<Fingerprint, Vec<bool>>,
+}
+
+/// Schemas name themselves.
+fn without_names<S: Serializer>(schemas: &BTreeMap<Fingerprint, Schema>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(schemas.values())
+}
+
+fn with_names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<Fingerprint, Schema>, D::Error> {
+    let schemas: Vec<Schema> = Vec::deserialize(deserializer)?;
+    Ok(schemas.into_iter().map(|schema| (schema.fingerprint(), schema)).collect())
 }
 
 impl Contents {
@@ -199,6 +212,16 @@ impl SegmentState {
                 | Self::Retired),
                 event,
             ) => Err(IllegalTransition { state: state.name(), event: event.name() }),
+        }
+    }
+
+    /// Its seal; none while it is open, and once it is retired.
+    pub fn seal(&self) -> Option<&Seal> {
+        match self {
+            Self::Sealed { seal } => Some(seal),
+            Self::Planned { plans } => plans.last().map(|plan| &plan.seal),
+            Self::Published { plan } | Self::Described { plan } => Some(&plan.seal),
+            Self::Open | Self::Retired => None,
         }
     }
 

@@ -16,7 +16,10 @@ use crate::journal::segment::Contents;
 use crate::schema::{Column, ColumnType};
 
 mod damage;
+mod full;
 mod model;
+mod retries;
+mod whole;
 
 /// A journal in a temporary folder, opened and closed as a process would.
 struct Fixture {
@@ -499,155 +502,6 @@ async fn a_reader_finds_the_rows_that_recovery_counted_whatever_bytes_were_lost(
     }
 }
 
-/// A volume of its own, so that it can be filled. Unmounted when dropped.
-struct SmallVolume(tempfile::TempDir);
-
-impl SmallVolume {
-    /// A volume of `bytes`.
-    ///
-    /// # Panics
-    /// It cannot be mounted: the test needs a user who may.
-    fn mount(bytes: u64) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        let size = format!("size={bytes}");
-        let mounted =
-            std::process::Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder.path()).output();
-        let output = mounted.expect("the command mount can be run");
-        let words = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "a tmpfs must be mounted to fill it; run this test as root: {words}");
-        Self(folder)
-    }
-}
-
-impl Drop for SmallVolume {
-    fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").arg("--lazy").arg(self.0.path()).output();
-    }
-}
-
-/// Writes to a file until the volume has no space.
-fn fill(path: &Path) {
-    use std::io::Write;
-    let mut file = fs::File::create(path).expect("the file can be made");
-    let error = loop {
-        if let Err(error) = file.write(&[1; 4_096]) {
-            break error;
-        }
-    };
-    assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
-}
-
-#[tokio::test]
-async fn on_a_full_volume_batches_are_refused_and_what_is_buffered_is_still_delivered() {
-    let volume = SmallVolume::mount(16 << 20);
-    let stranger = volume.0.path().join("stranger");
-    let options = JournalOptions { takes_old: true, ..JournalOptions::new(volume.0.path().join("journal"), 1 << 30) };
-    let open = || {
-        Journal::open(&options, SystemClock::shared(), Arc::new(Metrics::default())).expect("the journal can be opened")
-    };
-    let opened = open();
-    append(&opened.journal, "t", 1).await;
-    let body = Batch { body: vec![b' '; 2 << 20].into(), ..batch("t", 2) };
-    opened.journal.append(body.clone(), schema(), None).await.expect("there is room");
-    fill(&stranger);
-    let refused = opened.journal.append(body.clone(), schema(), None).await.expect_err("there is no room");
-    assert_eq!(refused, AppendError::NoSpace);
-    close(opened);
-
-    // The next start needs a log file and a seal, and takes the reserve for them.
-    let opened = open();
-    assert!(!options.directory.join("reserve").is_file());
-    let refused = opened.journal.append(batch("t", 3), schema(), None).await.expect_err("there is no reserve");
-    assert_eq!(refused, AppendError::NoSpace);
-    let [segment] = opened.segments.as_slice() else { panic!("one table makes one segment") };
-    let SegmentState::Sealed { seal } = &segment.state else { panic!("it is sealed") };
-    opened.journal.plan(segment.contents.number, plan_of(seal)).await.expect("the reserve has room for a plan");
-    fs::remove_file(&stranger).expect("the file can be removed");
-    opened.journal.retire(segment.contents.number, Settled::default()).await.expect("the disk works");
-    assert!(options.directory.join("reserve").is_file(), "a retirement makes it again where there is room");
-    append(&opened.journal, "t", 4).await;
-    assert!(!*opened.journal.failed().borrow());
-}
-
-fn keyed(table: &str, number: u32, key: &str) -> Batch {
-    Batch { key: Some((key.to_owned(), [9; 32])), ..batch(table, number) }
-}
-
-async fn append_keyed(journal: &Journal, table: &str, number: u32, key: &str) -> Appended {
-    let claim = match journal.keys().claim(key, [9; 32]) {
-        Ok(keys::Claimed::New(claim)) => claim,
-        other => panic!("{key} is not new: {other:?}"),
-    };
-    journal.append(keyed(table, number, key), schema(), Some(claim)).await.expect("there is room")
-}
-
-/// The batch that a key is known for.
-fn replay(journal: &Journal, key: &str) -> KeyedBatch {
-    match journal.keys().claim(key, [9; 32]) {
-        Ok(keys::Claimed::Replay(batch)) => batch,
-        other => panic!("{key} is not known: {other:?}"),
-    }
-}
-
-/// A key lives in its batch's frame, then in the key log; a restart finds it in either.
-#[tokio::test]
-async fn a_key_is_known_after_a_restart_before_and_after_its_segment_is_retired() {
-    let fixture = Fixture::new();
-    let opened = fixture.open();
-    let appended = append_keyed(&opened.journal, "t", now_seconds(), "first").await;
-    append(&opened.journal, "t", now_seconds()).await;
-    close(opened);
-
-    let opened = fixture.open();
-    let found = replay(&opened.journal, "first");
-    assert_eq!((found.sequence, found.segment, found.settled), (appended.sequence, appended.segment, None));
-    let settled = Settled { files: vec![], quarantined_by_batch: BTreeMap::from([(appended.sequence, 1)]) };
-    opened.journal.retire(appended.segment, settled.clone()).await.expect("the disk works");
-    close(opened);
-
-    let opened = fixture.open();
-    assert!(opened.segments.is_empty(), "it is retired");
-    let found = replay(&opened.journal, "first");
-    assert_eq!(found.sequence, appended.sequence);
-    assert_eq!(found.settled.as_deref(), Some(&settled));
-    close(opened);
-    // Written anew by the start before.
-    let opened = fixture.open();
-    assert_eq!(replay(&opened.journal, "first").settled.as_deref(), Some(&settled));
-}
-
-/// Goal: a crash between the key log and the retire frame delivers the segment again and answers from the later state.
-/// Method: the retire frame is cut off.
-#[tokio::test]
-async fn a_key_that_a_crash_left_in_both_places_is_known_once() {
-    let fixture = Fixture::new();
-    let opened = fixture.open();
-    let appended = append_keyed(&opened.journal, "t", now_seconds(), "first").await;
-    opened.journal.seal(appended.segment, SealReason::Request).await.expect("the disk works");
-    opened.journal.retire(appended.segment, Settled::default()).await.expect("the disk works");
-    close(opened);
-    let (path, bytes, starts) = frames(&fixture);
-    fs::write(&path, &bytes[..starts[starts.len() - 2]]).expect("it can be written");
-
-    let opened = fixture.open();
-    assert_eq!(opened.segments.len(), 1);
-    assert_eq!(replay(&opened.journal, "first").settled, None);
-    opened.journal.retire(appended.segment, Settled::default()).await.expect("the disk works");
-    assert_eq!(replay(&opened.journal, "first").settled.as_deref(), Some(&Settled::default()));
-    assert_eq!(opened.journal.keys().len(), 1);
-}
-
-#[tokio::test]
-async fn a_request_that_the_journal_refuses_frees_its_key() {
-    let fixture = Fixture { size_limit_bytes: 8 << 20, ..Fixture::new() };
-    let opened = fixture.open();
-    let Ok(keys::Claimed::New(claim)) = opened.journal.keys().claim("first", [9; 32]) else { panic!("it is new") };
-    let long = Batch { body: Bytes::from(vec![b' '; 8 << 20]), ..keyed("t", 1, "first") };
-    let refused = opened.journal.append(long, schema(), Some(claim)).await;
-    assert!(matches!(refused, Err(AppendError::Full { .. })), "{refused:?}");
-    assert!(matches!(opened.journal.keys().claim("first", [8; 32]), Ok(keys::Claimed::New(_))));
-}
-
 /// Now, as the numbers of the test's batches have it.
 fn now_seconds() -> u32 {
     u32::try_from(SystemClock::shared().now().timestamp()).expect("it is before 2106")
@@ -673,18 +527,4 @@ async fn a_journal_that_comes_back_after_a_month_is_refused_unless_it_is_asked_f
     close(opened);
     // An outage of months that was written to until now is not old.
     assert!(fixture.try_open_as(|options| options).is_ok());
-}
-
-#[tokio::test]
-async fn a_part_of_a_journal_gives_what_is_sealed_in_it_and_counts_the_rest() {
-    let fixture = Fixture::new();
-    let opened = fixture.open();
-    let segment = append(&opened.journal, "sealed", 1).await.segment;
-    append(&opened.journal, "open", 2).await;
-    opened.journal.seal(segment, SealReason::Request).await.expect("the disk works");
-    close(opened);
-    let part = fixture.try_open_as(|options| JournalOptions { takes_old: true, unsealed: Unsealed::Leave, ..options });
-    let part = part.expect("it can be opened");
-    let tables: Vec<_> = part.segments.iter().map(|segment| segment.contents.table.clone()).collect();
-    assert_eq!((tables, part.unsealed_rows), (vec!["sealed".to_owned()], 1));
 }

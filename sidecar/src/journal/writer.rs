@@ -6,10 +6,11 @@
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::journal::batch::Batch;
-use crate::journal::directory::{fsync_directory, log_path};
+use crate::journal::directory::{fsync_directory, log_path, unfinished_path};
 use crate::journal::error::JournalError;
 use crate::journal::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind, LOG_HEADER_BYTES, LogHeader};
 use crate::journal::reserve::Reserve;
@@ -37,23 +38,16 @@ pub struct LogWriter {
 const KEEP_BUFFER_BYTES: usize = 4 << 20;
 
 impl LogWriter {
-    /// Makes log file `header.file`: under another name first, so that a file with its name always has its header.
-    /// On a full volume it takes the reserve.
+    /// Makes log file `header.file`. On a full volume it takes the reserve, if it is given it.
     ///
     /// # Errors
     /// The file cannot be made or synced.
-    pub fn create(directory: &Path, header: LogHeader, reserve: &mut Reserve) -> Result<Self, JournalError> {
+    pub fn create(directory: &Path, header: LogHeader, reserve: Option<&mut Reserve>) -> Result<Self, JournalError> {
         let path = log_path(directory, header.file);
-        let unfinished = path.with_extension("tmp");
-        let write = || {
-            let mut file = File::options().create(true).truncate(true).write(true).open(&unfinished)?;
-            file.write_all(&header.encode())?;
-            file.sync_all()?;
-            fs::rename(&unfinished, &path)?;
-            fsync_directory(directory)?;
-            Ok(file)
+        let written = match reserve {
+            Some(reserve) => reserve.give_up_for(|| create_file(directory, &path, &header)),
+            None => create_file(directory, &path, &header),
         };
-        let written = reserve.give_up_for(write);
         let file = written.map_err(|source| JournalError::WriteLog { path: path.clone(), source })?;
         let end = LOG_HEADER_BYTES as u64;
         Ok(Self { file, path, header, end, reserved_end: end, gathered: Vec::new(), schemas: HashSet::new() })
@@ -139,15 +133,40 @@ impl LogWriter {
     /// The write or the sync failed: nobody knows what is on disk, and the file must not be used again, since a
     /// second `fdatasync` on it may succeed without having written anything.
     /// Source: Rebello et al., "Can Applications Recover from fsync Failures?", USENIX ATC 2020.
+    /// So it is where the file has gone from its place: the disk took the bytes, and nobody will find them.
     pub fn sync(&mut self) -> Result<(), JournalError> {
         if self.gathered.is_empty() {
             return Ok(());
         }
         let sync = || if seeded::is(Bug::AcknowledgeBeforeSync) { Ok(()) } else { self.file.sync_data() };
-        let written = (&self.file).write_all(&self.gathered).and_then(|()| sync());
+        let written = (&self.file).write_all(&self.gathered).and_then(|()| sync()).and_then(|()| self.require_found());
         written.map_err(|source| JournalError::WriteLog { path: self.path.clone(), source })?;
         self.gathered.clear();
         self.gathered.shrink_to(KEEP_BUFFER_BYTES);
         Ok(())
     }
+
+    /// Looks whether the file is where the next start will look for it. One call of the kernel, of some microseconds.
+    fn require_found(&self) -> io::Result<()> {
+        let written = self.file.metadata()?;
+        let found = fs::metadata(&self.path);
+        match found.is_ok_and(|found| (found.dev(), found.ino()) == (written.dev(), written.ino())) {
+            true => Ok(()),
+            false => Err(io::Error::other(TAKEN_AWAY)),
+        }
+    }
 }
+
+/// Makes a log file under another name first, so that a file with its name always has its header.
+fn create_file(directory: &Path, path: &Path, header: &LogHeader) -> io::Result<File> {
+    let unfinished = unfinished_path(path);
+    let mut file = File::options().create(true).truncate(true).write(true).open(&unfinished)?;
+    file.write_all(&header.encode())?;
+    file.sync_all()?;
+    fs::rename(&unfinished, path)?;
+    fsync_directory(directory)?;
+    Ok(file)
+}
+
+/// What is said of a log file that is not at its place any more.
+const TAKEN_AWAY: &str = "somebody has removed or replaced it while it was written; what was not in the lake yet is lost with it: leave the journal's directory to the sidecar alone";

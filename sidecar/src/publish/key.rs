@@ -4,9 +4,10 @@
 //! Does not own: what is stored under a key.
 
 use chrono::{DateTime, Datelike, NaiveDate, Utc};
+use serde::{Deserialize, Serialize};
 
 use crate::journal::control::FileRole;
-use crate::rescue::LogName;
+use crate::rescue::manifest::LogFile;
 use crate::seeded::{self, Bug};
 
 /// The folder of the lake that a sidecar writes to, without slashes at its ends, already checked.
@@ -14,7 +15,7 @@ use crate::seeded::{self, Bug};
 pub struct Prefix(String);
 
 /// Which segment of which journal: the part of a file's name that no other segment has.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SegmentName {
     /// The journal's id, 32 hex digits.
     pub journal: String,
@@ -140,19 +141,24 @@ impl Prefix {
         format!("{}/_lakeingest/files/{table}/{segment}-{part}.json", self.0)
     }
 
-    /// The folder of the journals whose log files were put into the lake.
-    pub fn rescues(&self) -> String {
-        format!("{}/_lakeingest/rescue/", self.0)
-    }
-
     /// Key of a log file of a journal whose pod went.
-    pub fn rescue_log(&self, journal: &str, name: LogName) -> String {
-        format!("{}{journal}/{name}.log", self.rescues())
+    pub fn rescue_log(&self, journal: &str, file: &LogFile) -> String {
+        format!("{}/_lakeingest/rescue/{journal}/{:016x}-{}.log", self.0, file.number, file.sha256)
     }
 
-    /// Key of the object that says that a log file was delivered.
-    pub fn rescue_done(&self, journal: &str, name: LogName) -> String {
-        format!("{}{journal}/{name}.done", self.rescues())
+    /// The folder of the manifests that name such log files.
+    pub fn rescue_manifests(&self) -> String {
+        format!("{}/_lakeingest/rescue/manifests/", self.0)
+    }
+
+    /// Key of a manifest.
+    pub fn rescue_manifest(&self, name: &str) -> String {
+        format!("{}{name}.json", self.rescue_manifests())
+    }
+
+    /// Key of the object that says that everything which a manifest names was delivered.
+    pub fn rescue_done(&self, name: &str) -> String {
+        format!("{}{name}.done", self.rescue_manifests())
     }
 
     /// The folder in which an endpoint's promises are tried.

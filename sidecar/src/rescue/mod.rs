@@ -5,11 +5,10 @@
 //! Does not own: when a sidecar gives up encoding (`run`).
 //!
 //! ```text
-//! the pod's end ──> upload: <prefix>/_lakeingest/rescue/<journal>/<n>-<bytes>.log ──> replay ──> deliver, as ever
+//! the pod's end ──> upload: <prefix>/_lakeingest/rescue/<journal>/<n>-<sha256>.log, then a manifest that names them
+//!                     ──> replay (each manifest by itself: segments that are whole in it) ──> deliver, as ever
 //! ```
 
-mod name;
+pub mod manifest;
 pub mod replay;
 pub mod upload;
-
-pub use name::LogName;

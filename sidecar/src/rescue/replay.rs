@@ -1,142 +1,170 @@
 //! Log files that pods left in the lake, to their tables.
 //!
-//! Owns: finding them, reading them as the journals that they are, marking them as done. Does not own: how a segment is
-//! delivered (`flush`).
+//! Owns: finding them by their manifests, reading them as the journals that they are, marking manifests as done.
+//! Does not own: how a segment is delivered (`flush`).
 //!
 //! Segments keep the names that their own sidecar gave them, so that it does not matter who delivers them, in what order,
-//! or how often: files are created once, and a description that is there already ends the matter.
+//! or how often: files are created once, and a description that is there already ends the matter. A segment of which not
+//! everything has arrived is left: a part of it under its name would keep the whole from it.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
+use sha2::{Digest, Sha256};
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
-use super::LogName;
+use super::manifest::{LogFile, Manifest};
 use crate::config::Settings;
 use crate::flush::deliver::DeliveryContext;
 use crate::flush::worker::{FlushWorker, WorkerEnd};
-use crate::journal::Unsealed;
 use crate::journal::directory::{log_path, make_private_directory};
+use crate::journal::{Files, hex};
 use crate::leaving::Leaving;
+use crate::parts::{Parts, policy_of, store_of};
 use crate::publish::key::Prefix;
 use crate::publish::store::Store;
-use crate::run::{EXIT_UNFLUSHED, Parts, policy_of, store_of};
+use crate::run::EXIT_UNFLUSHED;
 
-/// What the lake has of one journal.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Found {
-    /// Its log files, each in its longest form.
-    logs: BTreeMap<u64, LogName>,
-    done: BTreeSet<LogName>,
-}
+/// The folder that a rescue works in, below the one that it is given.
+const WORK_FOLDER: &str = "lakeingest-rescue";
 
 /// What was done.
 #[derive(Clone, Copy, Debug, Default)]
 struct Tally {
-    journals: usize,
+    /// Records that were delivered, now or before.
     rows: u64,
     /// Records that are in log files and were not delivered.
     left: u64,
+    /// Whether every log file is there and is what was put.
+    is_whole: bool,
 }
 
-/// Delivers every journal that was left in the lake. What the settings name as the journal's directory is a folder of our
-/// own for the time being.
+/// Delivers every journal that was left in the lake. What the settings name as the journal's directory is where it works.
+/// One that cannot be delivered does not keep the others from it.
 ///
 /// # Errors
-/// The lake does not answer, or what is there cannot be read.
+/// The lake does not answer, or the folder cannot be used.
 pub async fn rescue(settings: &Settings) -> anyhow::Result<ExitCode> {
     let store = store_of(settings, "rescue")?;
-    let found = find(&store, &settings.prefix).await?;
-    let mut tally = Tally::default();
-    for (journal, found) in &found {
-        for run in found.runs() {
-            let folder = settings.journal.join(format!("rescue-{:016x}", rand::random::<u64>()));
-            let end = replay(settings, &store, journal, &run, &folder, &mut tally).await;
-            // Whatever stays behind of a copy is in nobody's way.
-            let _ = std::fs::remove_dir_all(&folder);
-            end.with_context(|| format!("failed to deliver the log files of journal {journal}"))?;
-        }
-    }
-    let Tally { journals, rows, left } = tally;
-    info!(journals, rows, left, "delivered what pods had left");
-    Ok(if left == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_UNFLUSHED) })
-}
-
-async fn find(store: &Store, prefix: &Prefix) -> anyhow::Result<BTreeMap<String, Found>> {
-    let folder = prefix.rescues();
-    let mut found: BTreeMap<String, Found> = BTreeMap::new();
-    for key in store.list(&folder).await? {
-        let Some((journal, file)) = key.strip_prefix(&folder).and_then(|name| name.split_once('/')) else { continue };
-        let Some((name, kind)) = file.rsplit_once('.') else { continue };
-        let Some(name) = LogName::parse(name) else { continue };
-        let of_journal = found.entry(journal.to_owned()).or_default();
-        match kind {
-            "log" => {
-                let longest = of_journal.logs.entry(name.number).or_insert(name);
-                *longest = (*longest).max(name);
-            }
-            "done" => drop(of_journal.done.insert(name)),
-            _ => {}
-        }
-    }
-    Ok(found)
-}
-
-impl Found {
-    /// The log files that follow one another without a gap, in which one at least is not done.
-    fn runs(&self) -> Vec<Vec<LogName>> {
-        let mut runs: Vec<Vec<LogName>> = Vec::new();
-        for name in self.logs.values() {
-            match runs.last_mut() {
-                Some(run) if run.last().is_some_and(|last| last.number + 1 == name.number) => run.push(*name),
-                Some(_) | None => runs.push(vec![*name]),
+    let work = Work::open(&settings.journal)?;
+    let (manifests, mut failed) = find(&store, &settings.prefix).await?;
+    let mut done: Vec<&Manifest> = Vec::new();
+    let (mut rows, mut left) = (0, 0);
+    for manifest in &manifests {
+        let journal = &manifest.journal;
+        if !done.iter().any(|longer| longer.covers(manifest)) {
+            match deliver(settings, &store, manifest, &work).await {
+                Ok(tally) => {
+                    (rows, left) = (rows + tally.rows, left + tally.left);
+                    if tally.left > 0 || !tally.is_whole {
+                        failed += usize::from(tally.left == 0);
+                        continue;
+                    }
+                }
+                Err(error) => {
+                    let error = crate::error_chain(&*error);
+                    error!(journal, error = %error, "failed to deliver all of a journal's log files");
+                    failed += 1;
+                    continue;
+                }
             }
         }
-        runs.retain(|run| !run.iter().all(|name| self.done.contains(name)));
-        runs
+        store.put(&settings.prefix.rescue_done(&manifest.name()), Bytes::new()).await?;
+        done.push(manifest);
     }
+    let journals = manifests.iter().map(|manifest| &manifest.journal).collect::<BTreeSet<_>>().len();
+    info!(journals, rows, left, failed, "looked after what pods had left");
+    Ok(if left == 0 && failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_UNFLUSHED) })
 }
 
-/// Delivers log files that follow one another.
-async fn replay(
-    settings: &Settings,
-    store: &Store,
-    journal: &str,
-    run: &[LogName],
-    folder: &Path,
-    tally: &mut Tally,
-) -> anyhow::Result<()> {
-    make_private_directory(folder)?;
-    for name in run {
-        fetch(store, &settings.prefix.rescue_log(journal, *name), *name, folder).await?;
+/// The manifests that are not done, a longer one of a journal before the shorter ones that it may cover, and how many
+/// objects among them are none.
+async fn find(store: &Store, prefix: &Prefix) -> anyhow::Result<(Vec<Manifest>, usize)> {
+    let folder = prefix.rescue_manifests();
+    let keys = store.list(&folder).await?;
+    let done: BTreeSet<_> = keys.iter().filter_map(|key| key.strip_suffix(".done")).collect();
+    let (mut manifests, mut failed) = (Vec::new(), 0);
+    for name in keys.iter().filter_map(|key| key.strip_suffix(".json")).filter(|name| !done.contains(name)) {
+        let key = format!("{name}.json");
+        let Some(content) = store.get(&key).await? else { continue };
+        match Manifest::parse(&content) {
+            Ok(manifest) => manifests.push(manifest),
+            Err(error) => {
+                error!(key, error = %crate::error_chain(&error), "failed to read a manifest of log files");
+                failed += 1;
+            }
+        }
     }
+    manifests.sort_by_key(|manifest| (manifest.journal.clone(), std::cmp::Reverse(manifest.files.len())));
+    Ok((manifests, failed))
+}
+
+/// Delivers what is whole in the log files that a manifest names.
+async fn deliver(settings: &Settings, store: &Store, manifest: &Manifest, work: &Work) -> anyhow::Result<Tally> {
+    let folder = work.fresh_folder()?;
+    let (mut there, mut is_whole) = (BTreeSet::new(), true);
+    for file in &manifest.files {
+        let key = settings.prefix.rescue_log(&manifest.journal, file);
+        match fetch(store, &key, file, &log_path(&folder, file.number)).await? {
+            Fetched::Whole => drop(there.insert(file.number)),
+            Fetched::Changed => {
+                warn!(key, "a log file in the lake is not what was put there");
+                there.insert(file.number);
+                is_whole = false;
+            }
+            Fetched::Missing => {
+                warn!(key, "a log file is not in the lake any more");
+                is_whole = false;
+            }
+        }
+    }
+    let mut tally = Tally { is_whole, ..Tally::default() };
+    for run in manifest.runs(|file| there.contains(&file.number)) {
+        let first = run.first().map_or(0, |file| file.number);
+        let run_folder = folder.join(format!("{first:016x}"));
+        make_private_directory(&run_folder)?;
+        for file in run {
+            fs::rename(log_path(&folder, file.number), log_path(&run_folder, file.number))?;
+        }
+        replay(settings, &manifest.journal, &run_folder, &mut tally).await?;
+    }
+    Ok(tally)
+}
+
+/// Delivers what is whole in log files that follow one another.
+async fn replay(settings: &Settings, journal: &str, folder: &Path, tally: &mut Tally) -> anyhow::Result<()> {
     let settings = Settings { journal: folder.to_owned(), scratch: folder.join("scratch"), ..settings.clone() };
-    let parts = Parts::open(&settings, Unsealed::Leave).await?;
+    let parts = Parts::open(&settings, Files::Copies).await?;
     ensure!(parts.state.journal.id() == journal, "the log files are those of journal {}", parts.state.journal.id());
-    if parts.unsealed_rows > 0 {
-        warn!(journal, rows = parts.unsealed_rows, "rows of segments whose ends are missing are not delivered");
-    }
-    let (rows, unsealed_rows) = (parts.state.journal.view().unretired_rows(None), parts.unsealed_rows);
+    let (rows, left) = (parts.state.journal.view().unretired_rows(None), parts.left_rows);
     let context = Arc::clone(&parts.context);
     context.contact.ensure().await?;
-    match deliver_all(parts, &settings).await {
+    let end = deliver_all(parts, &settings).await;
+    let undelivered = context.journal.view().unretired_rows(None);
+    tally.rows += rows - undelivered;
+    if left > 0 {
+        warn!(journal, rows = left, "rows are of segments that are not whole, and were left out");
+        tally.left += left;
+    }
+    match end {
         WorkerEnd::Drained => {}
-        WorkerEnd::Stuck => bail!("a segment is in the lake with other rows: {}", reasons(&context)),
+        WorkerEnd::Stuck => {
+            let error = reasons(&context);
+            error!(journal, rows = undelivered, error, "failed to deliver all of a journal's log files");
+            tally.left += undelivered;
+        }
         WorkerEnd::Fatal => bail!("the disk or the encoder failed"),
     }
-    for name in run {
-        store.put(&settings.prefix.rescue_done(journal, *name), Bytes::new()).await?;
-    }
-    tally.journals += 1;
-    tally.rows += rows;
-    tally.left += unsealed_rows;
-    info!(journal, rows, "delivered the log files of a journal");
+    info!(journal, rows, "delivered log files of a journal");
     Ok(())
 }
 
@@ -145,13 +173,29 @@ fn reasons(context: &DeliveryContext) -> String {
     reasons.iter().map(|reason| format!("{}: {}", reason.name, reason.message)).collect::<Vec<_>>().join("; ")
 }
 
-/// Brings a log file here, and looks at its length: the frames in it have checksums of their own.
-async fn fetch(store: &Store, key: &str, name: LogName, folder: &Path) -> anyhow::Result<()> {
-    let path = log_path(folder, name.number);
-    store.fetch(key, &path).await?;
-    let length = std::fs::metadata(&path)?.len();
-    ensure!(length == name.bytes, "{key} has {length} bytes, and its name says {}", name.bytes);
-    Ok(())
+/// What is at a log file's key.
+enum Fetched {
+    /// What was put there.
+    Whole,
+    /// Something else; the frames in it have checksums of their own.
+    Changed,
+    /// Nothing.
+    Missing,
+}
+
+/// Brings a log file here and looks at every byte of it.
+async fn fetch(store: &Store, key: &str, file: &LogFile, path: &Path) -> anyhow::Result<Fetched> {
+    if store.head(key).await?.is_none() {
+        return Ok(Fetched::Missing);
+    }
+    store.fetch(key, path).await?;
+    let path = path.to_owned();
+    let sha256 = tokio::task::spawn_blocking(move || -> io::Result<String> {
+        let mut hasher = Sha256::new();
+        io::copy(&mut File::open(path)?, &mut hasher)?;
+        Ok(hex(&hasher.finalize()))
+    });
+    Ok(if sha256.await?? == file.sha256 { Fetched::Whole } else { Fetched::Changed })
 }
 
 /// A worker that has nothing to wait for but deliveries.
@@ -163,26 +207,80 @@ async fn deliver_all(parts: Parts, settings: &Settings) -> WorkerEnd {
     FlushWorker::new(context, policy_of(settings), requests, hurry, draining, closed, recovered).run().await
 }
 
+/// The folder that a rescue works in, its own for as long as this lives. What an earlier one left in it is removed.
+#[derive(Debug)]
+struct Work {
+    path: PathBuf,
+    /// Held for its lock alone.
+    _lock: File,
+}
+
+impl Work {
+    fn open(parent: &Path) -> anyhow::Result<Self> {
+        let path = parent.join(WORK_FOLDER);
+        let failed = || format!("failed to use the folder {}; give another with --work", path.display());
+        make_private_directory(&path).with_context(failed)?;
+        let found = fs::symlink_metadata(&path).with_context(failed)?;
+        // Folders for temporary files are everybody's, and records will lie in this one.
+        let is_ours = found.is_dir() && found.uid() == rustix::process::geteuid().as_raw();
+        ensure!(is_ours, "the folder {} is somebody else's; give another with --work", path.display());
+        let lock = File::options().create(true).truncate(false).write(true).open(path.join("lock"));
+        let lock = lock.with_context(failed)?;
+        let is_free = lock.try_lock().is_ok();
+        ensure!(is_free, "another rescue works in {}; give this one another folder with --work", path.display());
+        let work = Self { path, _lock: lock };
+        work.clear().with_context(|| format!("failed to clear {}", work.path.display()))?;
+        Ok(work)
+    }
+
+    /// An empty folder; what was in it before is gone.
+    fn fresh_folder(&self) -> io::Result<PathBuf> {
+        self.clear()?;
+        let folder = self.path.join("files");
+        make_private_directory(&folder)?;
+        Ok(folder)
+    }
+
+    fn clear(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                fs::remove_dir_all(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        // What stays behind is removed by the next one.
+        let _ = self.clear();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn name(number: u64, bytes: u64) -> LogName {
-        LogName { number, bytes }
+    #[test]
+    fn a_rescue_has_its_folder_for_itself_and_begins_with_nothing_in_it() {
+        let parent = tempfile::tempdir().expect("a temporary folder can be made");
+        let left = parent.path().join(WORK_FOLDER).join("files");
+        fs::create_dir_all(&left).expect("a folder can be made");
+        fs::write(left.join("x.log"), "records").expect("a file can be written");
+        let work = Work::open(parent.path()).expect("nobody else has it");
+        assert!(!left.try_exists().expect("the folder can be read"));
+        assert!(Work::open(parent.path()).expect_err("it is taken").to_string().contains("another rescue"));
+        drop(work);
+        assert!(Work::open(parent.path()).is_ok());
     }
 
     #[test]
-    fn files_that_follow_one_another_are_one_run_until_all_are_done() {
-        let mut found = Found::default();
-        for number in [3, 4, 7] {
-            found.logs.insert(number, name(number, 10));
-        }
-        assert_eq!(found.runs(), [vec![name(3, 10), name(4, 10)], vec![name(7, 10)]]);
-        found.done.extend([name(3, 10), name(7, 10)]);
-        assert_eq!(found.runs(), [vec![name(3, 10), name(4, 10)]]);
-        found.done.insert(name(4, 9));
-        assert_eq!(found.runs().len(), 1, "a shorter form of it was done");
-        found.done.insert(name(4, 10));
-        assert_eq!(found.runs(), Vec::<Vec<LogName>>::new());
+    fn a_folder_that_is_a_link_is_refused() {
+        let parent = tempfile::tempdir().expect("a temporary folder can be made");
+        let elsewhere = tempfile::tempdir().expect("a temporary folder can be made");
+        std::os::unix::fs::symlink(elsewhere.path(), parent.path().join(WORK_FOLDER)).expect("a link can be made");
+        assert!(Work::open(parent.path()).is_err());
     }
 }

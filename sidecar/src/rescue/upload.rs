@@ -1,6 +1,7 @@
 //! The log files of what is not in the lake, into the lake as they are.
 //!
-//! Owns: which files, their order, that each is looked at after it was put. Does not own: for how long it is tried.
+//! Owns: which files, their order, that each is looked at after it was put, and that a manifest names it only then: a
+//! manifest for each file that arrives, of all that have until then. Does not own: for how long it is tried.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -11,7 +12,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use tracing::{info, warn};
 
-use super::LogName;
+use super::manifest::{LogFile, Manifest};
 use crate::flush::backoff;
 use crate::flush::deliver::DeliveryContext;
 use crate::journal::directory::{log_files_in, log_path};
@@ -21,9 +22,10 @@ use crate::journal::segment::Position;
 use crate::journal::view::{JournalView, SealedSegment};
 use crate::lake::contact::ContactError;
 use crate::publish::error::{StoreError, StoreErrorKind};
+use crate::publish::store::PutOutcome;
 
-/// How far the log files of a journal are in the lake: as far as the end of file `file`, `offset` bytes of it. Shared,
-/// so that who gives up at a deadline knows what is safe.
+/// How far the log files of a journal are in the lake and named by a manifest: as far as the end of file `file`, `offset`
+/// bytes of it. Shared, so that who gives up at a deadline knows what is safe.
 #[derive(Debug, Default)]
 pub struct Progress {
     file: AtomicU64,
@@ -50,17 +52,17 @@ impl Progress {
     }
 
     /// One task moves it, file by file, and whoever reads it in between finds less rather than more.
-    pub(crate) fn reached(&self, name: LogName) {
+    pub(crate) fn reached(&self, position: Position) {
         self.offset.store(0, Ordering::Release);
-        self.file.store(name.number, Ordering::Release);
-        self.offset.store(name.bytes, Ordering::Release);
+        self.file.store(position.file, Ordering::Release);
+        self.offset.store(position.offset, Ordering::Release);
     }
 }
 
 /// Puts the log files of everything that is in `view`, oldest first, and tries again until all of them are in the lake.
 pub async fn upload(context: &DeliveryContext, view: &JournalView, progress: &Progress) {
-    let mut attempt = 0;
-    while let Err(error) = upload_once(context, view, progress).await {
+    let (mut attempt, mut files) = (0, Vec::new());
+    while let Err(error) = upload_once(context, view, progress, &mut files).await {
         warn!(error = %crate::error_chain(&error), "failed to put the log files into the lake; trying again");
         tokio::time::sleep(backoff(attempt)).await;
         attempt += 1;
@@ -68,19 +70,28 @@ pub async fn upload(context: &DeliveryContext, view: &JournalView, progress: &Pr
     info!(rows = view.unretired_rows(None), "the log files are in the lake; lakeingest-sidecar rescue delivers them");
 }
 
-async fn upload_once(context: &DeliveryContext, view: &JournalView, progress: &Progress) -> Result<(), UploadError> {
+/// Puts the files behind those that are in the lake already, and adds them.
+async fn upload_once(
+    context: &DeliveryContext,
+    view: &JournalView,
+    progress: &Progress,
+    files: &mut Vec<LogFile>,
+) -> Result<(), UploadError> {
     let Some(oldest) = view.oldest_file() else { return Ok(()) };
     context.contact.ensure().await?;
-    let directory = context.journal.directory();
-    for number in log_files_in(directory)? {
-        let is_newest = number == view.end.file;
-        let is_safe = number < progress.file.load(Ordering::Acquire);
+    for number in log_files_in(context.journal.directory())? {
+        let is_safe = files.last().is_some_and(|newest| number <= newest.number);
         if number < oldest || number > view.end.file || is_safe {
             continue;
         }
-        let length = is_newest.then_some(view.end.offset);
+        let length = (number == view.end.file).then_some(view.end.offset);
         match upload_file(context, number, length).await {
-            Ok(name) => progress.reached(name),
+            Ok(file) => {
+                let named: Vec<_> = files.iter().cloned().chain([file.clone()]).collect();
+                put_manifest(context, &Manifest::of(context.journal.id(), named)).await?;
+                progress.reached(Position { file: number, offset: file.bytes });
+                files.push(file);
+            }
             // Everything in it is in the lake by now, and it was removed.
             Err(UploadError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
@@ -90,7 +101,7 @@ async fn upload_once(context: &DeliveryContext, view: &JournalView, progress: &P
 }
 
 /// Puts one log file, up to `length` or whole.
-async fn upload_file(context: &DeliveryContext, number: u64, length: Option<u64>) -> Result<LogName, UploadError> {
+async fn upload_file(context: &DeliveryContext, number: u64, length: Option<u64>) -> Result<LogFile, UploadError> {
     let path = log_path(context.journal.directory(), number);
     let failed = |source| UploadError::Read { number, source };
     let read = {
@@ -98,18 +109,32 @@ async fn upload_file(context: &DeliveryContext, number: u64, length: Option<u64>
         tokio::task::spawn_blocking(move || length_and_digest(&path, length)).await
     };
     let (bytes, sha256) = read.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(failed)?;
-    let name = LogName { number, bytes };
-    let key = context.prefix.rescue_log(&context.journal.id(), name);
+    let file = LogFile { number, bytes, sha256 };
+    let key = context.prefix.rescue_log(&context.journal.id(), &file);
     let start = context.clock.monotonic();
-    context.store.put_log(&key, &path, bytes, &sha256).await?;
+    context.store.put_log(&key, &path, bytes, &file.sha256).await?;
     let found = context.store.head(&key).await?;
-    if found.is_none_or(|found| found.size_bytes != bytes || found.sha256.as_deref() != Some(sha256.as_str())) {
-        let detail = "the object is not what was sent".to_owned();
-        return Err(StoreError { kind: StoreErrorKind::Unverified, action: "verify", key, detail }.into());
+    if found.is_none_or(|found| found.size_bytes != bytes || found.sha256.as_ref() != Some(&file.sha256)) {
+        return Err(not_what_was_sent(key).into());
     }
     context.pace.sent(bytes, context.clock.monotonic().saturating_sub(start));
     info!(number, bytes, "put a log file into the lake");
-    Ok(name)
+    Ok(file)
+}
+
+/// Puts a manifest, whose name is made of its content.
+async fn put_manifest(context: &DeliveryContext, manifest: &Manifest) -> Result<(), UploadError> {
+    let (key, content) = (context.prefix.rescue_manifest(&manifest.name()), manifest.encode());
+    match context.store.put(&key, content.clone()).await? {
+        PutOutcome::Created => Ok(()),
+        PutOutcome::Exists if context.store.get(&key).await?.as_ref() == Some(&content) => Ok(()),
+        PutOutcome::Exists => Err(not_what_was_sent(key).into()),
+    }
+}
+
+fn not_what_was_sent(key: String) -> StoreError {
+    let detail = "the object is not what was sent".to_owned();
+    StoreError { kind: StoreErrorKind::Unverified, action: "verify", key, detail }
 }
 
 fn length_and_digest(path: &Path, length: Option<u64>) -> io::Result<(u64, String)> {

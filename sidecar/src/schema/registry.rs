@@ -46,7 +46,7 @@ const FIRST_FIELD_ID: i32 = 4;
 const FORMAT_VERSION: u32 = 1;
 
 /// A version of a table's schema, as every writer has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RegisteredSchema {
     /// The version, from 1. Version 0 has no columns and no object.
     pub version: u32,

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::types::{Column, ColumnType};
@@ -92,7 +92,8 @@ impl fmt::Debug for Fingerprint {
 }
 
 /// The columns of a table, in the order of its files. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(try_from = "Vec<Column>", into = "Vec<Column>")]
 pub struct Schema(Arc<Inner>);
 
 #[derive(Debug)]
@@ -101,6 +102,20 @@ struct Inner {
     positions: HashMap<String, usize>,
     positions_in_lower_case: HashMap<String, usize>,
     fingerprint: Fingerprint,
+}
+
+impl TryFrom<Vec<Column>> for Schema {
+    type Error = Error;
+
+    fn try_from(columns: Vec<Column>) -> Result<Self, Error> {
+        Self::new(columns)
+    }
+}
+
+impl From<Schema> for Vec<Column> {
+    fn from(schema: Schema) -> Self {
+        schema.0.columns.clone()
+    }
 }
 
 impl Schema {

@@ -1,5 +1,6 @@
 //! A journal with one bit that is wrong, with an end that is missing, or with a stretch of zeroes: each place there is.
 
+use super::retries::{append_keyed, is_known};
 use super::*;
 
 /// In memory where there is such a folder: thousands of journals are opened.
@@ -160,9 +161,4 @@ async fn each_bit_that_is_wrong_in_the_key_log_costs_the_keys_of_one_segment_at_
         assert!(opened.journal.keys().len() == 2, "bit {bit}: a key was invented");
         close(opened);
     }
-}
-
-/// Whether a key was accepted before.
-fn is_known(journal: &Journal, key: &str) -> bool {
-    matches!(journal.keys().claim(key, [9; 32]), Ok(keys::Claimed::Replay(_)))
 }

@@ -5,6 +5,7 @@
 
 use proptest::prelude::*;
 
+use super::retries::replay;
 use super::*;
 
 /// What is done. Numbers choose among what there is.

@@ -19,7 +19,8 @@ use crate::flush::worker::FlushRequest;
 use crate::http::InFlight;
 use crate::http::state::{AppState, Identity};
 use crate::intake::Intake;
-use crate::journal::{Journal, JournalOptions, OpenedJournal, Unsealed};
+use crate::journal::recovery::ASIDE_FOLDER;
+use crate::journal::{Files, Journal, JournalOptions, OpenedJournal};
 use crate::lake::contact::Contact;
 use crate::leaving::{Grace, Leaving};
 use crate::limits::FLUSH_QUEUE_MAX;
@@ -41,8 +42,8 @@ pub(crate) struct Parts {
     pub(crate) requests: mpsc::Receiver<FlushRequest>,
     /// What an earlier process left.
     pub(crate) recovered: Vec<Delivery>,
-    /// Records of segments that were left open in the journal.
-    pub(crate) unsealed_rows: u64,
+    /// Records of segments that are not whole in copies of a journal's files, and are left out.
+    pub(crate) left_rows: u64,
 }
 
 impl Parts {
@@ -50,19 +51,24 @@ impl Parts {
     ///
     /// # Errors
     /// One of them cannot be opened.
-    pub(crate) async fn open(settings: &Settings, unsealed: Unsealed) -> anyhow::Result<Self> {
+    pub(crate) async fn open(settings: &Settings, files: Files) -> anyhow::Result<Self> {
         let clock = SystemClock::shared();
         let metrics = Arc::new(Metrics::default());
         let status = Arc::new(Status::new(Arc::clone(&clock)));
         report_unknown_fields(settings, &status, &metrics);
-        let opened = open_journal(settings, unsealed, &clock, &metrics).await?;
-        let OpenedJournal { journal, segments, unsealed_rows, damaged, .. } = opened;
-        report_damage(settings, &status, damaged);
+        let opened = open_journal(settings, files, &clock, &metrics).await?;
+        let OpenedJournal { journal, segments, lacking_rows, left_rows, damaged, .. } = opened;
+        report_damage(settings, &status, damaged, lacking_rows);
         // Named after the journal, whose lock this process holds: sidecars that are given one folder do not meet in it.
         let scratch = settings.scratch.join(journal.id());
         let scratch = Scratch::open(&scratch, settings.config.buffer.scratch_size_limit.bytes())?;
         scratch.keep_only(&segments.iter().map(|segment| segment.contents.number).collect::<Vec<_>>())?;
-        let store = store_of(settings, &journal.id())?;
+        // The journal itself may be at work on the same lake: what it has not finished there is its own.
+        let writer = match files {
+            Files::Own => journal.id(),
+            Files::Copies => format!("copy-of-{}", journal.id()),
+        };
+        let store = store_of(settings, &writer)?;
         let location = store.location();
         let (prefix, owner) = (settings.prefix.clone(), settings.owner.clone());
         let registry = Arc::new(Registry::new(store.clone(), prefix.clone(), Arc::clone(&clock), journal.id()));
@@ -122,32 +128,40 @@ impl Parts {
         };
         let recovered =
             segments.into_iter().map(|segment| Delivery::new(Arc::new(segment.contents), segment.state)).collect();
-        Ok(Self { state, context: Arc::new(context), requests, recovered, unsealed_rows })
+        Ok(Self { state, context: Arc::new(context), requests, recovered, left_rows })
     }
 }
 
 async fn open_journal(
     settings: &Settings,
-    unsealed: Unsealed,
+    files: Files,
     clock: &SharedClock,
     metrics: &Arc<Metrics>,
 ) -> anyhow::Result<OpenedJournal> {
     let options = JournalOptions {
         directory: settings.journal.clone(),
         size_limit_bytes: settings.config.buffer.size_limit.bytes(),
-        unsealed,
+        files,
         takes_old: settings.replays_old_journal,
     };
     let (clock, metrics) = (Arc::clone(clock), Arc::clone(metrics));
     Ok(tokio::task::spawn_blocking(move || Journal::open(&options, clock, metrics)).await??)
 }
 
-fn report_damage(settings: &Settings, status: &Status, damaged: u64) {
+fn report_damage(settings: &Settings, status: &Status, damaged: u64, lacking_rows: u64) {
+    let mut words = Vec::new();
     if damaged > 0 {
-        let folder = settings.journal.join("damaged");
-        let message =
-            format!("{damaged} places of the journal were no frames; their bytes are in {}", folder.display());
-        status.set(reasons::JOURNAL_DAMAGED, message);
+        let folder = settings.journal.join(ASIDE_FOLDER);
+        words.push(format!(
+            "{damaged} places of the journal are damaged; what can be read of them is in {}",
+            folder.display()
+        ));
+    }
+    if lacking_rows > 0 {
+        words.push(format!("{lacking_rows} acknowledged records are not in the journal any more"));
+    }
+    if !words.is_empty() {
+        status.set(reasons::JOURNAL_DAMAGED, words.join("; "));
     }
 }
 
@@ -173,7 +187,7 @@ pub(crate) fn store_of(settings: &Settings, journal: &str) -> anyhow::Result<Sto
 }
 
 /// What the pod and the configuration say of the end.
-pub(super) fn grace_of(settings: &Settings) -> Grace {
+pub(crate) fn grace_of(settings: &Settings) -> Grace {
     let drain = Duration::from_secs(settings.config.drain.grace_period_seconds.into());
     Grace { pod: settings.pod_grace, drain }
 }
