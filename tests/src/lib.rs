@@ -25,6 +25,7 @@ pub mod oracle;
 pub mod producers;
 pub mod proxy;
 pub mod store;
+pub mod strace;
 pub mod stub;
 pub mod volume;
 

@@ -4,20 +4,22 @@
 //! It is killed at random, started again on the same journal, lake and ports, many times; then it drains, and
 //! independent readers count.
 
+use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
-use lakeingest_tests::calls::wait_until_delivered;
+use lakeingest_tests::calls::{body, post, stream, wait_until_delivered};
 use lakeingest_tests::lake::Lake;
-use lakeingest_tests::ledger::{Fate, Ledger};
+use lakeingest_tests::ledger::{Fate, Ledger, record};
 use lakeingest_tests::oracle::{Tally, verify};
 use lakeingest_tests::producers::{Load, Producers};
-use lakeingest_tests::site::{Site, temporary_folder};
+use lakeingest_tests::site::{Site, temporary_folder, wait_for_end};
 use lakeingest_tests::torture::seed;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rustix::process::Signal;
+use serde_json::json;
 use xtask::servers::{Weed, WeedOptions};
 
 const PRODUCERS: u64 = 4;
@@ -100,4 +102,26 @@ fn kill_minus_nine_at_random_loses_and_doubles_nothing_in_a_bucket() {
     let tally = crash_and_count(&site, &Plan { rounds: 10, life_ms_max: 800 });
     assert!(tally.acknowledged > 100, "{tally:?}");
     assert!(site.log().contains("recovered segment"), "no life left anything behind");
+}
+
+/// What was acknowledged is gone with the journal, and nobody could have kept it; what counts is that nothing more is
+/// acknowledged, and that it is said.
+#[test]
+fn a_journal_that_was_taken_away_is_noticed_with_the_next_request_and_without_one() {
+    for is_replaced in [false, true] {
+        let site = Site::local().with_config("flush: {maxAge: 1h}\n");
+        let sidecar = site.start();
+        stream(&sidecar, "events", &record(1, 0));
+        fs::rename(&site.options.journal, site.folder().join("away")).expect("it can be renamed");
+        if is_replaced {
+            // The names are there, and the files are others.
+            fs::create_dir(&site.options.journal).expect("a folder can be made");
+            fs::write(site.options.journal.join("0000000000000001.log"), "").expect("a file can be written");
+            let answer = post(&sidecar, "/ingest/stream", &json!({"table_name": "events", "record": record(1, 1)}));
+            assert_eq!((answer.status, &body(&answer)["outcome"]), (503, &json!("unknown")), "{}", answer.text());
+            assert!(site.log().contains("somebody has removed or replaced it"), "{}", site.log());
+        }
+        assert_eq!(wait_for_end(&sidecar).code(), Some(70), "{}", site.log());
+        assert!(site.log().contains("taken away") || is_replaced, "{}", site.log());
+    }
 }

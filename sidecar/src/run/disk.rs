@@ -1,19 +1,21 @@
 //! A look at the journal's disk from outside of its thread.
 //!
-//! Owns: when a disk counts as stalled, and that it is shown. Does not own: what becomes of requests (`journal`).
+//! Owns: when a disk counts as stalled, and that it is shown; that a journal which was taken away is noticed while nothing is
+//! written. Does not own: what becomes of requests (`journal`).
 
 use std::time::Duration;
 
 use tracing::{error, info};
 
 use crate::flush::deliver::DeliveryContext;
+use crate::journal::directory::log_path;
 use crate::limits::JOURNAL_STALL;
 use crate::status::reasons;
 
 /// How often the journal's thread is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Shows for as long as the process runs whether the journal's disk answers.
+/// Shows whether the journal's disk answers, for as long as the journal is there: ends when it was taken away.
 pub(super) async fn watch(context: &DeliveryContext) {
     let mut was_stalled = false;
     loop {
@@ -24,7 +26,18 @@ pub(super) async fn watch(context: &DeliveryContext) {
             show(context, is_stalled);
         }
         was_stalled = is_stalled;
+        // A disk that hangs would hang this look too.
+        if !is_stalled && is_gone(context).await {
+            error!(journal = %context.journal.directory().display(), "the journal was taken away; what was not in the lake yet is lost with it");
+            return;
+        }
     }
+}
+
+/// Whether the newest log file is not at its place. The journal itself never removes that one.
+async fn is_gone(context: &DeliveryContext) -> bool {
+    let path = log_path(context.journal.directory(), context.journal.view().end.file);
+    tokio::fs::try_exists(path).await.is_ok_and(|exists| !exists)
 }
 
 fn show(context: &DeliveryContext, is_stalled: bool) {

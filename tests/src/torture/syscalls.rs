@@ -7,23 +7,21 @@
 //! ends. So the calls of the journal's thread and those of the encoder's, which are few, are met by their files.
 
 use std::ffi::OsString;
-use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 
 use rustix::process::Signal;
 use serde_json::json;
 use xtask::servers::Sidecar;
-use xtask::{tools, workspace};
 
 use crate::calls::{flush, health, wait_until_delivered};
 use crate::lake::Lake;
 use crate::ledger::{Ledger, Request, Shape, record};
 use crate::oracle::judge;
 use crate::site::{Site, temporary_folder};
+use crate::strace::under_strace;
 use crate::torture::Judgement;
 
 /// Nothing is flushed that is not asked for.
@@ -198,20 +196,10 @@ fn requests(producer: u64) -> Vec<Request> {
     (0..6).map(request).collect()
 }
 
-/// A program that is the sidecar under strace. The sidecar stays our child, and strace its grandchild (`-D`).
+/// The sidecar, with a kill at a call.
 fn wrapper(site: &Site, call: Call, number: u32, journal: &str) -> PathBuf {
-    let strace = tools::strace().expect("strace is there or can be installed");
-    let mut script = format!("#!/bin/sh\nexec '{}' -D -f -qqq -o /dev/null", strace.display());
-    let name = call.name;
-    let _ = write!(script, " -e trace={name} -e inject={name}:signal=KILL:when={number}");
-    for file in files_of(call.scope, journal) {
-        let _ = write!(script, " -P '{}'", site.options.journal.join(file).display());
-    }
-    let _ = writeln!(script, " '{}' \"$@\"", workspace::sidecar_binary().display());
-    let path = site.folder().join("under-strace");
-    fs::write(&path, script).expect("it can be written");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("it can be made a program");
-    path
+    let fault = format!("signal=KILL:when={number}");
+    under_strace(site, call.name, &fault, &files_of(call.scope, journal))
 }
 
 /// The files whose calls count, below the journal's folder; none: every file.
