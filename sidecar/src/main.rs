@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use lakeingest_crds::LogLevel;
 use lakeingest_sidecar::config::{ConfigError, ProbeArguments, RescueArguments, ServeArguments, Settings};
+use lakeingest_sidecar::encode::trial;
 use lakeingest_sidecar::probe::{self, ProbeError};
 use lakeingest_sidecar::rescue::replay;
 use lakeingest_sidecar::{REVISION, TARGET, error_chain, run};
@@ -34,6 +35,9 @@ enum Verb {
     Started(ProbeArguments),
     /// Tell the process that serves that its pod is about to end (preStop of a pod)
     Drain(ProbeArguments),
+    /// Encode a part of a segment to see whether that can be done (for the process that serves alone)
+    #[command(name = trial::VERB, hide = true)]
+    EncodeTrial,
 }
 
 fn version() -> &'static str {
@@ -76,6 +80,7 @@ pub(crate) fn main() -> ExitCode {
             let answer = arguments.ports().map(|ports| probe::started(ports.health_port));
             said(answer, ExitCode::FAILURE)
         }
+        Verb::EncodeTrial => trial::main(),
         // A hook that fails delays the end and helps nobody: what it has to say goes to the container's events.
         Verb::Drain(arguments) => said(arguments.ports().map(|ports| probe::drain(ports.port)), ExitCode::SUCCESS),
     }

@@ -37,9 +37,11 @@ pub enum Bug {
     /// No bug of ours but a fault that no test could otherwise bring about: the encoder's database fails on every record in
     /// which [`POISON`] stands.
     PoisonRecord,
+    /// As [`Self::PoisonRecord`], but the process dies of it.
+    DeadlyRecord,
 }
 
-/// What stands in a record on which the encoder fails, for [`Bug::PoisonRecord`].
+/// What stands in a record on which the encoder fails, for [`Bug::PoisonRecord`] and [`Bug::DeadlyRecord`].
 pub const POISON: &str = "poison-4711";
 
 impl Bug {
@@ -75,6 +77,7 @@ impl Bug {
             Self::UploadWithoutLook => "upload-without-look",
             Self::DamageEndsTheLog => "damage-ends-the-log",
             Self::PoisonRecord => "poison-record",
+            Self::DeadlyRecord => "deadly-record",
         }
     }
 }
@@ -95,7 +98,7 @@ pub fn is(bug: Bug) -> bool {
     static SEEDED: std::sync::OnceLock<Option<Bug>> = std::sync::OnceLock::new();
     let seeded = SEEDED.get_or_init(|| {
         let name = std::env::var(VARIABLE).ok()?;
-        let named = Bug::ALL.into_iter().chain([Bug::PoisonRecord]).find(|bug| bug.name() == name);
+        let named = Bug::ALL.into_iter().chain([Bug::PoisonRecord, Bug::DeadlyRecord]).find(|bug| bug.name() == name);
         Some(named.unwrap_or_else(|| panic!("{VARIABLE} names no bug: {name}")))
     });
     *seeded == Some(bug)

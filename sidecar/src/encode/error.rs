@@ -49,6 +49,15 @@ pub enum EncodeError {
         /// Rows that were decoded, or that a file holds.
         found: u64,
     },
+    /// A process of its own died over it.
+    #[error("a process died while it encoded segment {segment}")]
+    Died {
+        /// The segment.
+        segment: u64,
+    },
+    /// A process of its own cannot be started, or says nothing that could be understood.
+    #[error("failed to encode in a process of its own")]
+    Trial(#[source] std::io::Error),
     /// Columns do not make a batch.
     #[error("failed to put columns together")]
     Arrow(#[source] arrow_schema::ArrowError),
@@ -79,7 +88,7 @@ impl EncodeError {
     /// Whether single records may be what the encoder fails on.
     pub fn is_about_rows(&self) -> bool {
         match self {
-            Self::Arrow(_) => true,
+            Self::Arrow(_) | Self::Died { .. } => true,
             Self::Load(source) | Self::Copy { source, .. } => !is_about_the_machine(source),
             Self::Gone
             | Self::Open(_)
@@ -88,6 +97,7 @@ impl EncodeError {
             | Self::UnknownSchema { .. }
             | Self::Decode { .. }
             | Self::RowCount { .. }
+            | Self::Trial(_)
             | Self::File { .. } => false,
         }
     }

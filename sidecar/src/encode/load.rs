@@ -129,7 +129,7 @@ pub(super) fn load(connection: &Connection, job: &EncodeJob, selection: &Selecti
             let mut fitted = fit(&slice_of(&decoded, first), &registered.schema);
             fitted.move_rows(u32::try_from(first).expect("a batch counts its rows in 32 bits"));
             selection.apply(&mut fitted, registered, sequence, rows);
-            if seeded::is(Bug::PoisonRecord) {
+            if seeded::is(Bug::PoisonRecord) || seeded::is(Bug::DeadlyRecord) {
                 fail_on_poison(&fitted, &scanned)?;
             }
             loaded.quarantine(&mut tables, &scanned, &fitted.misfits, &source)?;
@@ -145,10 +145,11 @@ pub(super) fn load(connection: &Connection, job: &EncodeJob, selection: &Selecti
     }
 }
 
-/// See [`Bug::PoisonRecord`].
+/// See [`Bug::PoisonRecord`] and [`Bug::DeadlyRecord`].
 fn fail_on_poison(fitted: &Fitted, scanned: &Scanned<'_>) -> Result<(), EncodeError> {
     let is_poison = |row: &u32| scanned.record_text(*row as usize).contains(seeded::POISON);
     match fitted.kept.iter().any(is_poison) {
+        true if seeded::is(Bug::DeadlyRecord) => std::process::abort(),
         true => Err(EncodeError::Load(duckdb::Error::InvalidQuery)),
         false => Ok(()),
     }

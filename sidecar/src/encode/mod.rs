@@ -13,6 +13,7 @@ pub mod error;
 mod load;
 mod poison;
 pub mod session;
+pub mod trial;
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -27,7 +28,7 @@ pub use copy::EncodedFile;
 
 use crate::journal::control::{Plan, PlannedFile, Seal};
 use crate::journal::segment::Contents;
-use crate::limits::ENCODE_QUEUE_MAX;
+use crate::limits::{ENCODE_FAILURES_MAX, ENCODE_QUEUE_MAX};
 use crate::publish::Identify;
 use crate::publish::key::{Prefix, SegmentName};
 use crate::schema::registry::RegisteredSchema;
@@ -35,6 +36,7 @@ use error::EncodeError;
 use load::Selection;
 use poison::NotFound;
 use session::{Scratch, Session};
+use trial::Note;
 
 /// A segment to encode.
 #[derive(Clone, Debug)]
@@ -126,7 +128,9 @@ fn run(mut session: Session, scratch: &Scratch, mut queue: mpsc::Receiver<Job>) 
     while let Some(job) = queue.blocking_recv() {
         match job {
             Job::Encode(job, reply) => {
-                let encoded = encode_or_suspect(&mut session, &mut has_failed, scratch, &job);
+                let note = Note::begin(scratch, job.contents.number);
+                let encoded = encode_or_suspect(&mut session, &mut has_failed, scratch, &job, note.deaths());
+                note.end();
                 // Whoever asked may be gone; the files are found by the next attempt.
                 drop(reply.send(encoded));
             }
@@ -137,13 +141,16 @@ fn run(mut session: Session, scratch: &Scratch, mut queue: mpsc::Receiver<Job>) 
     }
 }
 
-/// Encodes a segment; where it fails and is suspect, without the records that it fails on.
+/// Encodes a segment; where it fails and is suspect, without the records that it fails on. One over which processes have
+/// died is tried in a process of its own first.
 fn encode_or_suspect(
     session: &mut Session,
     has_failed: &mut bool,
     scratch: &Scratch,
     job: &EncodeJob,
+    deaths: u32,
 ) -> Result<Encoded, EncodeError> {
+    let is_deadly = deaths >= ENCODE_FAILURES_MAX;
     let mut attempt = |selection: &Selection| {
         let columns = job.registered.schema.len();
         let encoded = session.prepare(scratch, columns, *has_failed).map_err(EncodeError::Open);
@@ -152,18 +159,31 @@ fn encode_or_suspect(
         encoded
     };
     let all = Selection { range: 0..u64::MAX, poison: job.poison.clone() };
-    let error = match attempt(&all) {
-        Err(error) if job.is_suspect && error.is_about_rows() => error,
+    if is_deadly {
+        warn!(deaths, "the process has ended while it encoded this segment; trying it in a process of its own");
+    }
+    let aside = if is_deadly { trial::encode_aside(scratch, job, &all) } else { Ok(()) };
+    let error = match aside.and_then(|()| attempt(&all)) {
+        Err(error) if (job.is_suspect || is_deadly) && error.is_about_rows() => error,
         outcome => return outcome,
     };
+    let mut try_part = |selection: &Selection| match is_deadly {
+        true => trial::encode_aside(scratch, job, selection),
+        false => attempt(selection).map(drop),
+    };
     warn!(error = %crate::error_chain(&error), "looking for the records that the encoder fails on");
-    let part = |range: Range<u64>| Selection { range, poison: job.poison.clone() };
-    let mut encodes = |range| match attempt(&part(range)) {
-        Ok(_) => Ok(true),
+    let mut encodes = |range: Range<u64>| match try_part(&Selection { range, poison: job.poison.clone() }) {
+        Ok(()) => Ok(true),
         Err(error) if error.is_about_rows() => Ok(false),
         Err(_) => Err(NotFound::NoRecord),
     };
     let Ok(rows) = poison::find(job.contents.rows, &mut encodes) else { return Err(error) };
+    // Each alone and once more: what failed for another reason, and does not any more, is no record's fault.
+    for row in &rows {
+        if !matches!(encodes(*row..*row + 1), Ok(false)) {
+            return Err(error);
+        }
+    }
     let mut poison = job.poison.clone();
     poison.extend(load::places_of(job, &rows)?);
     error!(records = rows.len(), "records that the encoder fails on go to quarantine");

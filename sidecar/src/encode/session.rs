@@ -6,11 +6,12 @@
 use std::path::{Path, PathBuf};
 
 use duckdb::Connection;
+use serde::{Deserialize, Serialize};
 
 use crate::limits::{ENCODE_COLUMN_BYTES, ENCODE_MEMORY_BYTES};
 
 /// Where the encoder may write.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Scratch {
     root: PathBuf,
     /// What sorting may spill. Unit: bytes.
@@ -26,7 +27,9 @@ impl Scratch {
     pub fn open(root: &Path, size_limit_bytes: u64) -> std::io::Result<Self> {
         // Half is left for encoded files that wait for the lake.
         let scratch = Self { root: root.to_owned(), spill_bytes: size_limit_bytes / 2 };
-        crate::journal::directory::make_private_directory(&scratch.encoded())?;
+        for folder in [scratch.encoded(), scratch.attempts()] {
+            crate::journal::directory::make_private_directory(&folder)?;
+        }
         for folder in [scratch.spill(), scratch.look()] {
             if folder.is_dir() {
                 std::fs::remove_dir_all(&folder)?;
@@ -36,12 +39,21 @@ impl Scratch {
         Ok(scratch)
     }
 
-    /// Removes encoded files of all segments but `segments`.
+    /// The folder that a process of its own encodes in, to see whether it dies of it.
+    ///
+    /// # Errors
+    /// As for [`Self::open`].
+    pub fn for_trial(&self) -> std::io::Result<Self> {
+        Self::open(&self.root.join("trial"), self.spill_bytes)
+    }
+
+    /// Removes encoded files and notes of all segments but `segments`.
     ///
     /// # Errors
     /// The folder cannot be read or a file cannot be removed.
     pub fn keep_only(&self, segments: &[u64]) -> std::io::Result<()> {
-        for entry in std::fs::read_dir(self.encoded())? {
+        let folders = [self.encoded(), self.attempts()];
+        for entry in folders.iter().map(std::fs::read_dir).collect::<Result<Vec<_>, _>>()?.into_iter().flatten() {
             let entry = entry?;
             let name = entry.file_name();
             let segment = name.to_str().and_then(|name| name.split('-').next()?.parse::<u64>().ok());
@@ -60,6 +72,11 @@ impl Scratch {
     /// Where part `part` of a segment is encoded to.
     pub fn encoded_file(&self, segment: u64, part: u32) -> PathBuf {
         self.encoded().join(format!("{segment}-{part}.parquet"))
+    }
+
+    /// The folder of notes that say which segments are being encoded.
+    pub fn attempts(&self) -> PathBuf {
+        self.root.join("attempts")
     }
 
     /// The folder of objects that are fetched to be looked at.
