@@ -26,6 +26,9 @@ const ON_VOLUME: &str = "lakeingest-tests::power_cuts";
 /// The tests that end a process at a system call.
 const ON_STRACE: &str = "lakeingest-tests::syscalls";
 
+/// The tests with a wall clock that jumps.
+const ON_FAKETIME: &str = "lakeingest-tests::clock_jumps";
+
 /// nextest's expression for every test.
 const EVERY_TEST: &str = "all()";
 
@@ -54,7 +57,7 @@ pub fn run(options: &TestOptions) -> Result<()> {
     tools::minio()?;
     tools::readers()?;
     tools::flights()?;
-    let strace = tools::strace();
+    let (strace, faketime) = (tools::strace(), tools::faketime());
 
     eprintln!("Building everything ...");
     build_everything()?;
@@ -80,9 +83,13 @@ pub fn run(options: &TestOptions) -> Result<()> {
     if !can_cut_power() {
         leave_out(ON_VOLUME, "without root and loop devices, which cutting the power of a file system needs");
     }
-    if let Err(error) = &strace {
-        eprintln!("{error:#}");
-        leave_out(ON_STRACE, "without strace");
+    for (tool, program, reason) in
+        [(&strace, ON_STRACE, "without strace"), (&faketime, ON_FAKETIME, "without libfaketime")]
+    {
+        if let Err(error) = tool {
+            eprintln!("{error:#}");
+            leave_out(program, reason);
+        }
     }
     let mut tests = nextest_verb(&nextest, "run", options, &expression)?;
     tests.envs(held.iter().flat_map(|held| held.cluster().environment()));

@@ -18,7 +18,7 @@ use crate::{prerequisites, workspace};
 mod debian;
 mod go;
 
-pub use debian::{container_runtime, strace};
+pub use debian::{container_runtime, faketime, strace};
 pub use go::{etcd, helm, helm_unittest, kubeconform, kubernetes, kubernetes_source, minio};
 
 /// Takes `flights.csv` out of the zip inside the source distribution.

@@ -1,4 +1,5 @@
-//! Programs of the system that a Kubernetes node needs, and the one that ends a process at a system call.
+//! Programs of the system that a Kubernetes node needs, and what tests hold a process in: system calls that fail, a wall
+//! clock that jumps.
 //!
 //! Owns: the lists of them, and installing their packages where we may.
 //! Does not own: what every verb expects (see `prerequisites`).
@@ -29,6 +30,12 @@ const NEEDED: [(&str, &str); 12] = [
 /// What the kills at system calls need.
 const STRACE: [(&str, &str); 1] = [("strace", "strace")];
 
+/// What a wall clock that jumps needs, of this architecture.
+const FAKETIME: &str = match cfg!(target_arch = "aarch64") {
+    true => "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",
+    false => "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
+};
+
 /// Makes sure that containerd, runc, the network plugins and their like are there; installs them as root.
 ///
 /// # Errors
@@ -44,6 +51,15 @@ pub fn container_runtime() -> Result<()> {
 pub fn strace() -> Result<PathBuf> {
     ensure(&STRACE, "strace")?;
     prerequisites::find("strace").context("failed to find strace")
+}
+
+/// The library that gives a process another wall clock; installs it as root.
+///
+/// # Errors
+/// When it is missing and cannot be installed; the message has the command that does.
+pub fn faketime() -> Result<PathBuf> {
+    ensure(&[(FAKETIME, "libfaketime")], "libfaketime")?;
+    Ok(FAKETIME.into())
 }
 
 /// Makes sure that files are there; installs their packages as root.
