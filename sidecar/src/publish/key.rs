@@ -156,11 +156,6 @@ impl Prefix {
         format!("{}{name}.json", self.rescue_manifests())
     }
 
-    /// Key of the object that says that everything which a manifest names was delivered.
-    pub fn rescue_done(&self, name: &str) -> String {
-        format!("{}{name}.done", self.rescue_manifests())
-    }
-
     /// The folder in which an endpoint's promises are tried.
     pub fn probe(&self) -> String {
         format!("{}/_lakeingest/probe", self.0)

@@ -37,6 +37,9 @@ use crate::run::EXIT_UNFLUSHED;
 /// The folder that a rescue works in, below the one that it is given.
 const WORK_FOLDER: &str = "lakeingest-rescue";
 
+/// The ending of the object that says that everything which a manifest names was delivered; else its name is the manifest's.
+const DONE: &str = ".done";
+
 /// What was done.
 #[derive(Clone, Copy, Debug, Default)]
 struct Tally {
@@ -59,7 +62,7 @@ pub async fn rescue(settings: &Settings) -> anyhow::Result<ExitCode> {
     let (manifests, mut failed) = find(&store, &settings.prefix).await?;
     let mut done: Vec<&Manifest> = Vec::new();
     let (mut rows, mut left) = (0, 0);
-    for manifest in &manifests {
+    for (name, manifest) in &manifests {
         let journal = &manifest.journal;
         if !done.iter().any(|longer| longer.covers(manifest)) {
             match deliver(settings, &store, manifest, &work).await {
@@ -78,33 +81,33 @@ pub async fn rescue(settings: &Settings) -> anyhow::Result<ExitCode> {
                 }
             }
         }
-        store.put(&settings.prefix.rescue_done(&manifest.name()), Bytes::new()).await?;
+        store.put(&format!("{name}{DONE}"), Bytes::new()).await?;
         done.push(manifest);
     }
-    let journals = manifests.iter().map(|manifest| &manifest.journal).collect::<BTreeSet<_>>().len();
+    let journals = manifests.iter().map(|(_, manifest)| &manifest.journal).collect::<BTreeSet<_>>().len();
     info!(journals, rows, left, failed, "looked after what pods had left");
     Ok(if left == 0 && failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_UNFLUSHED) })
 }
 
-/// The manifests that are not done, a longer one of a journal before the shorter ones that it may cover, and how many
-/// objects among them are none.
-async fn find(store: &Store, prefix: &Prefix) -> anyhow::Result<(Vec<Manifest>, usize)> {
+/// The manifests that are not done, each with its key without an ending, a longer one of a journal before the shorter ones
+/// that it may cover; and how many objects among them are none.
+async fn find(store: &Store, prefix: &Prefix) -> anyhow::Result<(Vec<(String, Manifest)>, usize)> {
     let folder = prefix.rescue_manifests();
     let keys = store.list(&folder).await?;
-    let done: BTreeSet<_> = keys.iter().filter_map(|key| key.strip_suffix(".done")).collect();
+    let done: BTreeSet<_> = keys.iter().filter_map(|key| key.strip_suffix(DONE)).collect();
     let (mut manifests, mut failed) = (Vec::new(), 0);
     for name in keys.iter().filter_map(|key| key.strip_suffix(".json")).filter(|name| !done.contains(name)) {
         let key = format!("{name}.json");
         let Some(content) = store.get(&key).await? else { continue };
         match Manifest::parse(&content) {
-            Ok(manifest) => manifests.push(manifest),
+            Ok(manifest) => manifests.push((name.to_owned(), manifest)),
             Err(error) => {
                 error!(key, error = %crate::error_chain(&error), "failed to read a manifest of log files");
                 failed += 1;
             }
         }
     }
-    manifests.sort_by_key(|manifest| (manifest.journal.clone(), std::cmp::Reverse(manifest.files.len())));
+    manifests.sort_by_key(|(_, manifest)| (manifest.journal.clone(), std::cmp::Reverse(manifest.files.len())));
     Ok((manifests, failed))
 }
 

@@ -34,10 +34,14 @@ pub(super) async fn watch(context: &DeliveryContext) {
     }
 }
 
-/// Whether the newest log file is not at its place. The journal itself never removes that one.
+/// Whether the newest log file is not at its place. The journal leaves a file behind and removes it within one group commit,
+/// so that is asked again once no commit is under way: what it has removed by then is not the newest any more.
 async fn is_gone(context: &DeliveryContext) -> bool {
-    let path = log_path(context.journal.directory(), context.journal.view().end.file);
-    tokio::fs::try_exists(path).await.is_ok_and(|exists| !exists)
+    let journal = &context.journal;
+    let newest = journal.view().end.file;
+    let path = log_path(journal.directory(), newest);
+    let is_missing = tokio::fs::try_exists(path).await.is_ok_and(|exists| !exists);
+    is_missing && journal.busy_for(context.clock.monotonic()).is_none() && journal.view().end.file == newest
 }
 
 fn show(context: &DeliveryContext, is_stalled: bool) {
