@@ -344,7 +344,13 @@ impl S3Store {
     /// Copies an object to a local file.
     pub(super) async fn fetch(&self, key: &str, local: &Path) -> Result<(), StoreError> {
         let size_bytes = self.head(key).await?.map_or(0, |found| found.size_bytes);
-        self.copy_in_time(key, local, size_bytes).await
+        self.copy_in_time(key, local, size_bytes).await?;
+        // An answer of success can hold an error, and what is looked at must be the object.
+        let copied = tokio::fs::metadata(local).await.map_err(|error| local_error("fetch", key, &error))?.len();
+        match copied == size_bytes {
+            true => Ok(()),
+            false => Err(unverified(key, "what came is not as long as the server says that the object is")),
+        }
     }
 
     async fn copy_in_time(&self, key: &str, local: &Path, size_bytes: u64) -> Result<(), StoreError> {

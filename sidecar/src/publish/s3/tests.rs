@@ -171,6 +171,22 @@ async fn an_object_that_stops_coming_is_given_up() {
     assert!(error.detail.contains("nothing has moved"), "{error}");
 }
 
+/// Taken for the object, it would be a stranger's at a segment's key, and the segment would stay for good.
+#[tokio::test]
+async fn an_error_with_a_status_of_success_is_not_taken_for_an_object() {
+    let address = server(|mut stream| async move {
+        let head = read_head(&mut stream).await;
+        let document = "<Error><Code>InternalError</Code></Error>";
+        let (length, body) = if head.starts_with("HEAD") { (4_711, "") } else { (document.len(), document) };
+        let text = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}");
+        let _ = stream.write_all(text.as_bytes()).await;
+    })
+    .await;
+    let keys = tempfile::tempdir().expect("a temporary folder can be made");
+    let error = store(address, &keys).fetch("data/t/x.parquet", &keys.path().join("copy")).await;
+    assert_eq!(error.expect_err("it is no object").kind, StoreErrorKind::Unverified);
+}
+
 #[tokio::test]
 async fn nobody_follows_a_redirect() {
     // The server would answer what is asked there.
