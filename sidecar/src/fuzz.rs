@@ -219,7 +219,7 @@ fn examples() -> Vec<(&'static str, Vec<u8>)> {
         table: "events".to_owned(),
         key,
         present: vec![true],
-        body: bytes::Bytes::from_static(b"{\"n\":1}"),
+        body: bytes::Bytes::from_static(b"{\"n\":1}").into(),
     };
     let encoded = |batch: Batch| {
         let mut bytes = Vec::new();

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::clock::{SharedClock, day_of_micros};
-use crate::decode::{DecodeError, Format, ScanLimits, Violation, check_table_name, scan};
+use crate::decode::{Body, ContentCoding, DecodeError, Format, ScanLimits, Violation, check_table_name, decoded, scan};
 use crate::journal::batch::Batch;
 use crate::journal::control::Settled;
 use crate::journal::error::AppendError;
@@ -30,13 +30,15 @@ use crate::status::{Status, reasons};
 pub struct Submission {
     /// How the body is written.
     pub format: Format,
+    /// How it is compressed.
+    pub coding: ContentCoding,
     /// The table, where it is not in the body.
     pub table_name: Option<String>,
     /// The partition's date, where it is not in the body.
     pub partition_date: Option<NaiveDate>,
     /// The key by which a retry is told from another request.
     pub key: Option<String>,
-    /// The body.
+    /// The body, as it was received.
     pub body: Bytes,
 }
 
@@ -133,11 +135,9 @@ impl Intake {
         if self.status.is_draining() && submission.key.is_none() {
             return Err(IntakeError::Draining);
         }
-        let checked = if submission.body.len() <= CHECK_INLINE_BYTES {
-            self.check(submission)?
-        } else {
-            self.check_aside(submission).await?
-        };
+        // How long a compressed body is shows only when it is read.
+        let is_short = submission.coding == ContentCoding::Identity && submission.body.len() <= CHECK_INLINE_BYTES;
+        let checked = if is_short { self.check(submission)? } else { self.check_aside(submission).await? };
         match checked {
             Checked::Fresh(fresh) => self.append(*fresh).await,
             Checked::Replay(batch) => {
@@ -183,15 +183,16 @@ impl Intake {
 
     /// Checks a submission, claims its key, and takes in the columns that are new.
     fn check(&self, submission: Submission) -> Result<Checked, IntakeError> {
-        let Submission { format, table_name, partition_date, key, body } = submission;
+        let Submission { format, coding, table_name, partition_date, key, body } = submission;
         let received_micros = self.clock.now().timestamp_micros();
-        let scanned = scan(format, &body, &ScanLimits::DEFAULT)?;
+        let bytes = decoded(coding, &body)?;
+        let scanned = scan(format, &bytes, &ScanLimits::DEFAULT)?;
         let table = agreed("/table_name", "table_name", table_name.as_deref(), scanned.table_name())?
             .ok_or_else(|| illegal(missing_table(format)))?
             .to_owned();
         check_table_name(&table).map_err(illegal)?;
         let named_date = agreed("/partition_date", "partition_date", partition_date, scanned.partition_date())?;
-        let digest = digest_of(format, &table, named_date, &body);
+        let digest = digest_of(format, &table, named_date, &bytes);
         // Before the types: what was accepted once is answered, whatever the table has become since.
         let claim = match key.as_deref().map(|key| self.journal.keys().claim(key, digest)).transpose()? {
             None => None,
@@ -213,7 +214,7 @@ impl Intake {
             table,
             key: key.map(|key| (key, digest)),
             present: admitted.present,
-            body: body.clone(),
+            body: Body { coding, decoded_bytes: bytes.len() as u64, bytes: body.clone() },
         };
         let fresh = Fresh { batch, schema: admitted.schema, claim: admitted.claim, key: claim };
         Ok(Checked::Fresh(Box::new(fresh)))

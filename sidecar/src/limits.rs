@@ -16,6 +16,21 @@ pub const IN_FLIGHT_BODY_BYTES_MAX: usize = 64 << 20;
 /// How long a request waits for room among the bodies in flight each time it needs more, and for its turn to be checked.
 pub const IN_FLIGHT_WAIT_MAX: Duration = Duration::from_secs(5);
 
+/// A body after decompression. Unit: bytes. Past it: 413. Eight times [`BODY_BYTES_MAX`], which is what event records
+/// shrink by; [`CHECKS_MAX`] of them are in memory at one time, since compressed bodies are checked in turn.
+pub const DECODED_BYTES_MAX: usize = 64 << 20;
+
+/// How many times longer a body may become by decompression, past [`EXPANSION_FREE_BYTES`]. Past it: 413. Repetitive logs
+/// shrink twentyfold; a thousandfold is made to fill a memory.
+pub const EXPANSION_MAX: usize = 20;
+
+/// What any body may become by decompression. Unit: bytes.
+pub const EXPANSION_FREE_BYTES: usize = 1 << 20;
+
+/// The window of a zstd body. Unit: bits of its length in bytes; 8 MiB, which RFC 9659 has every receiver offer and no sender
+/// exceed. Past it: 400.
+pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+
 /// Connections of one port at one time; the next ones wait in the kernel's queue. Each port has its own, so that
 /// applications never keep a probe out.
 pub const CONNECTIONS_MAX: usize = 256;

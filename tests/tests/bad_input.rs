@@ -264,7 +264,12 @@ fn byte_cases() -> Vec<Case> {
         Case::json("a byte order mark", format!("\u{feff}{control}"), 400).with("byte-order-mark", None, ""),
         Case::json("more than 8 MiB", oversized, 413),
         Case::json("CSV", format!("n\n{CANARY}\n"), 415).header("content-type", "text/csv"),
-        Case::json("gzip", control, 415).header("content-encoding", "gzip"),
+        Case::json("gzip that is none", control, 400).header("content-encoding", "gzip").with(
+            "content-coding",
+            None,
+            "",
+        ),
+        Case::json("brotli", control, 415).header("content-encoding", "br"),
         Case::json("an unknown option", control, 422).at("/ingest?canary-7f3a91=1").with("unknown-option", None, "?"),
         Case::json("an option twice", control, 422).at("/ingest?wait=1&wait=2").with("duplicate-option", None, "?wait"),
         Case::json("a wait that is none", control, 422).at("/ingest?wait=canary-7f3a91").with(

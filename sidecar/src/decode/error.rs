@@ -107,6 +107,9 @@ pub enum Kind {
     /// The bytes are not the declared format: syntax, UTF-8, duplicate key, depth, lone surrogate.
     Malformed,
 
+    /// Compressed, and longer than a body may be.
+    TooLong,
+
     /// Well-formed, but illegal: a name, a date, a type, a range, a bound.
     Illegal,
 }
@@ -118,6 +121,10 @@ pub enum DecodeError {
     #[error("failed to read the body as its declared format: {0}")]
     Malformed(Violations),
 
+    /// The body becomes too long when it is decompressed.
+    #[error("failed to decompress the body: {0}")]
+    TooLong(Violations),
+
     /// The body is well-formed, but breaks rules of names, types, dates or bounds.
     #[error("failed to accept the records of the body: {0}")]
     Illegal(Violations),
@@ -128,6 +135,7 @@ impl DecodeError {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Malformed(_) => Kind::Malformed,
+            Self::TooLong(_) => Kind::TooLong,
             Self::Illegal(_) => Kind::Illegal,
         }
     }
@@ -135,14 +143,14 @@ impl DecodeError {
     /// What was found, in order; at least 1 and at most [`VIOLATIONS_MAX`].
     pub fn violations(&self) -> &[Violation] {
         match self {
-            Self::Malformed(violations) | Self::Illegal(violations) => &violations.listed,
+            Self::Malformed(violations) | Self::TooLong(violations) | Self::Illegal(violations) => &violations.listed,
         }
     }
 
     /// How many violations were found, the unlisted ones included.
     pub fn total(&self) -> usize {
         match self {
-            Self::Malformed(violations) | Self::Illegal(violations) => violations.total,
+            Self::Malformed(violations) | Self::TooLong(violations) | Self::Illegal(violations) => violations.total,
         }
     }
 }

@@ -1,16 +1,17 @@
 //! Turns the bytes of a request into checked records, and records into Arrow columns.
 //!
-//! Owns: the strict scanner, the envelope, the verdicts on bytes and records, Arrow columns.
+//! Owns: content codings, the strict scanner, the envelope, the verdicts on bytes and records, Arrow columns.
 //! Does not own: types across requests (`schema`), the wire and its limits (`http`), storage.
 //!
 //! Everything here is pure: no clock, no I/O, no state between calls.
 //! That is what lets a journaled body be decoded again after a restart with the same result.
 //!
 //! ```text
-//! body --scan--> Scanned --schema::observe--> Observation       (when a body is accepted)
-//! body --scan--> Scanned --decode_columns--> DecodedBatch       (when a segment is flushed)
+//! body --decoded--> bytes --scan--> Scanned --schema::observe--> Observation       (when a body is accepted)
+//! body --decoded--> bytes --scan--> Scanned --decode_columns--> DecodedBatch       (when a segment is flushed)
 //! ```
 
+mod coding;
 mod columns;
 mod envelope;
 mod error;
@@ -19,6 +20,7 @@ mod number;
 mod scan;
 mod tape;
 
+pub use coding::{Body, ContentCoding, decoded};
 pub use columns::{DecodedBatch, DecodedColumn, decode_columns};
 pub use envelope::{Format, Scanned, check_table_name, parse_partition_date, scan};
 pub use error::{DecodeError, Kind, VIOLATIONS_MAX, Violation, Violations};

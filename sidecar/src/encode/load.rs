@@ -119,7 +119,8 @@ pub(super) fn load(connection: &Connection, job: &EncodeJob, selection: &Selecti
         let known = contents.schemas.get(&batch.schema);
         let known = known.ok_or(EncodeError::UnknownSchema { segment: contents.number, sequence })?;
         let decode_error = |source| EncodeError::Decode { segment: contents.number, sequence, source };
-        let scanned = scan(batch.format, &batch.body, &ScanLimits::ACCEPTED).map_err(decode_error)?;
+        let body = batch.body.decoded().map_err(decode_error)?;
+        let scanned = scan(batch.format, &body, &ScanLimits::ACCEPTED).map_err(decode_error)?;
         let mut present = batch.present.clone();
         present.resize(known.len(), false);
         let decoded = decode_columns(&scanned, known, &present).map_err(decode_error)?;

@@ -49,7 +49,7 @@ impl Fixture {
                 table: "events".to_owned(),
                 key: None,
                 present: vec![true; schema.len()],
-                body: Bytes::from((*body).to_owned()),
+                body: Bytes::from((*body).to_owned()).into(),
             };
             segment = self.journal.append(batch, schema.clone(), None).await.expect("there is room").segment;
         }

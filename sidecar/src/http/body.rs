@@ -11,7 +11,7 @@ use http::{HeaderMap, header};
 use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::decode::Format;
+use crate::decode::{ContentCoding, Format};
 use crate::http::problem::{Problem, ProblemKind};
 use crate::limits::{BODY_BYTES_MAX, BODY_TIMEOUT, IN_FLIGHT_BODY_BYTES_MAX, IN_FLIGHT_WAIT_MAX};
 
@@ -128,15 +128,35 @@ fn too_large() -> Problem {
     Problem::new(ProblemKind::TooLarge, format!("the body has more than {BODY_BYTES_MAX} bytes; send it in parts"))
 }
 
+/// How a body is compressed, by its headers: once at the most.
+///
+/// # Errors
+/// The coding is not supported.
+pub(super) fn coding_of(headers: &HeaderMap) -> Result<ContentCoding, Problem> {
+    let mut values = headers.get_all(header::CONTENT_ENCODING).iter();
+    let Some(value) = values.next() else { return Ok(ContentCoding::Identity) };
+    let name = value.to_str().unwrap_or_default().trim().to_ascii_lowercase();
+    let coding = match name.as_str() {
+        "identity" => Some(ContentCoding::Identity),
+        // RFC 9110, 8.4.1.3: the older name is the same.
+        "gzip" | "x-gzip" => Some(ContentCoding::Gzip),
+        "zstd" => Some(ContentCoding::Zstd),
+        _ => None,
+    };
+    match coding {
+        Some(coding) if values.next().is_none() => Ok(coding),
+        _ => {
+            let detail = "the Content-Encoding must be gzip, zstd or identity, one of them alone";
+            Err(Problem::new(ProblemKind::UnsupportedCoding, detail))
+        }
+    }
+}
+
 /// How a body is written, by its headers. No content type, and the form type that `curl -d` sends by itself, mean JSON.
 ///
 /// # Errors
-/// The type or the encoding is not supported.
+/// The type is not supported.
 pub(super) fn format_of(headers: &HeaderMap) -> Result<Format, Problem> {
-    let encoding = headers.get(header::CONTENT_ENCODING).map(|value| value.as_bytes().to_ascii_lowercase());
-    if encoding.is_some_and(|encoding| encoding != b"identity") {
-        return Err(Problem::new(ProblemKind::Unsupported, "the Content-Encoding must be identity"));
-    }
     let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(Format::Json) };
     let text = value.to_str().unwrap_or_default();
     let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -145,7 +165,7 @@ pub(super) fn format_of(headers: &HeaderMap) -> Result<Format, Problem> {
         "application/x-ndjson" | "application/ndjson" | "application/jsonl" => Ok(Format::Ndjson),
         _ => {
             let detail = "the Content-Type must be application/json or application/x-ndjson";
-            Err(Problem::new(ProblemKind::Unsupported, detail))
+            Err(Problem::new(ProblemKind::UnsupportedType, detail))
         }
     }
 }

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::decode::parse_partition_date;
 use crate::flush::worker::FlushRequest;
-use crate::http::body::format_of;
+use crate::http::body::{coding_of, format_of};
 use crate::http::problem::{Problem, ProblemKind};
 use crate::http::query::Query;
 use crate::http::state::AppState;
@@ -98,6 +98,7 @@ async fn ingest(
     }
     let key = idempotency_key(&headers)?;
     let format = format_of(&headers)?;
+    let coding = coding_of(&headers)?;
     let partition_date = match query.get("partition_date") {
         Some(text) => Some(parse_partition_date(text).map_err(Problem::from_violation)?),
         None => None,
@@ -105,6 +106,7 @@ async fn ingest(
     let received = state.in_flight.receive(&headers, body).await?;
     let submission = Submission {
         format,
+        coding,
         table_name: query.get("table_name").map(str::to_owned),
         partition_date,
         key,

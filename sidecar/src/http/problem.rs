@@ -41,8 +41,10 @@ pub enum ProblemKind {
     Slow,
     /// The body is too long.
     TooLarge,
-    /// The content type or encoding is not one of ours.
-    Unsupported,
+    /// The content type is not one of ours.
+    UnsupportedType,
+    /// The content encoding is not one of ours.
+    UnsupportedCoding,
     /// Well-formed, but illegal.
     Illegal,
     /// The idempotency key is that of a request under way.
@@ -66,7 +68,7 @@ pub enum ProblemKind {
 impl ProblemKind {
     /// Every kind, for the test of the table.
     #[cfg(test)]
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 18] = [
         Self::Malformed,
         Self::MalformedHeader,
         Self::Foreign,
@@ -74,7 +76,8 @@ impl ProblemKind {
         Self::MethodNotAllowed,
         Self::Slow,
         Self::TooLarge,
-        Self::Unsupported,
+        Self::UnsupportedType,
+        Self::UnsupportedCoding,
         Self::Illegal,
         Self::KeyInFlight,
         Self::KeyReused,
@@ -100,12 +103,12 @@ impl ProblemKind {
             }
             Self::Slow => (StatusCode::REQUEST_TIMEOUT, "slow", "The body came too slowly", None),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The body is too long", None),
-            Self::Unsupported => (
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "unsupported",
-                "The body's type or encoding is not supported",
-                None,
-            ),
+            Self::UnsupportedType => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-type", "The body's type is not supported", None)
+            }
+            Self::UnsupportedCoding => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-coding", "The body's encoding is not supported", None)
+            }
             Self::Illegal => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "illegal", "The request is well-formed and not legal", None)
             }
@@ -199,6 +202,7 @@ impl From<DecodeError> for Problem {
     fn from(error: DecodeError) -> Self {
         let kind = match error.kind() {
             Kind::Malformed => ProblemKind::Malformed,
+            Kind::TooLong => ProblemKind::TooLarge,
             Kind::Illegal => ProblemKind::Illegal,
         };
         Self { errors: error.violations().to_vec(), errors_total: error.total(), ..Self::new(kind, error.to_string()) }
@@ -258,6 +262,10 @@ impl IntoResponse for Problem {
         let mut response = (status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if self.kind == ProblemKind::UnsupportedCoding {
+            // RFC 9110, 12.5.3: so a client learns what it may send.
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip, zstd"));
+        }
         if let Some(seconds) = retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }

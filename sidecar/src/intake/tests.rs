@@ -37,6 +37,7 @@ impl Fixture {
 fn submission(lines: &str) -> Submission {
     Submission {
         format: Format::Ndjson,
+        coding: ContentCoding::Identity,
         table_name: Some("events".to_owned()),
         partition_date: None,
         key: None,

@@ -7,7 +7,7 @@
 //! | bytes | field |
 //! |---|---|
 //! | 1 | format code of the body (`decode::Format`) |
-//! | 1 | content encoding of the body: 0 identity |
+//! | 1 | content coding of the body (`decode::ContentCoding`) |
 //! | 2 | options, 0 |
 //! | 4 | records in the body |
 //! | 8 | receive time, microseconds since 1970 UTC, signed |
@@ -17,11 +17,12 @@
 //! | 2 + n | idempotency key, empty for none |
 //! | 32, only with a key | SHA-256 of what the key stands for |
 //! | 2 + n | bitmap of the schema's columns that have a value in the body, lowest bit first |
+//! | 4, only with a coding | length of the body when it is decompressed |
 //! | rest | the body |
 
 use chrono::NaiveDate;
 
-use crate::decode::Format;
+use crate::decode::{Body, ContentCoding, Format};
 use crate::schema::Fingerprint;
 
 /// One accepted request.
@@ -44,7 +45,7 @@ pub struct Batch {
     /// Which columns of the schema have a value in the body.
     pub present: Vec<bool>,
     /// The body, as it was received.
-    pub body: bytes::Bytes,
+    pub body: Body,
 }
 
 /// What a payload lacks to be a batch.
@@ -75,12 +76,14 @@ impl Batch {
     /// Length of the payload. Unit: bytes.
     pub fn payload_bytes(&self) -> usize {
         let key_bytes = self.key.as_ref().map_or(0, |(key, digest)| key.len() + digest.len());
-        FIXED_BYTES + 1 + self.table.len() + 2 + key_bytes + 2 + self.present.len().div_ceil(8) + self.body.len()
+        let coded_bytes = if self.body.coding == ContentCoding::Identity { 0 } else { 4 };
+        let names_bytes = 1 + self.table.len() + 2 + key_bytes;
+        FIXED_BYTES + names_bytes + 2 + self.present.len().div_ceil(8) + coded_bytes + self.body.bytes.len()
     }
 
     /// Appends the payload to `bytes`.
     pub fn encode_into(&self, bytes: &mut Vec<u8>) {
-        bytes.extend_from_slice(&[self.format.code(), 0, 0, 0]);
+        bytes.extend_from_slice(&[self.format.code(), self.body.coding.code(), 0, 0]);
         bytes.extend_from_slice(&self.rows.to_le_bytes());
         bytes.extend_from_slice(&self.received_micros.to_le_bytes());
         bytes.extend_from_slice(&days_since_1970(self.partition_date).to_le_bytes());
@@ -96,7 +99,12 @@ impl Batch {
         let bitmap = bitmap_of(&self.present);
         bytes.extend_from_slice(&short_length(bitmap.len()));
         bytes.extend_from_slice(&bitmap);
-        bytes.extend_from_slice(&self.body);
+        if self.body.coding != ContentCoding::Identity {
+            let decoded_bytes = u32::try_from(self.body.decoded_bytes);
+            let decoded_bytes = decoded_bytes.expect("a body was decompressed to at most DECODED_BYTES_MAX");
+            bytes.extend_from_slice(&decoded_bytes.to_le_bytes());
+        }
+        bytes.extend_from_slice(&self.body.bytes);
     }
 
     /// Reads a payload whose checksum held.
@@ -106,9 +114,8 @@ impl Batch {
     pub fn decode(payload: bytes::Bytes) -> Result<Self, BatchError> {
         let mut rest = Rest { bytes: &payload };
         let format = Format::from_code(rest.array::<1>("format")?[0]).ok_or(BatchError { field: "format" })?;
-        if rest.array::<1>("content encoding")?[0] != 0 {
-            return Err(BatchError { field: "content encoding" });
-        }
+        let coding = ContentCoding::from_code(rest.array::<1>("content coding")?[0]);
+        let coding = coding.ok_or(BatchError { field: "content coding" })?;
         if rest.array::<2>("options")? != [0, 0] {
             return Err(BatchError { field: "options" });
         }
@@ -126,7 +133,15 @@ impl Batch {
         };
         let bitmap_bytes = usize::from(u16::from_le_bytes(rest.array("column bitmap")?));
         let present = bools_of(rest.take(bitmap_bytes, "column bitmap")?);
-        let body = payload.slice(payload.len() - rest.bytes.len()..);
+        let decoded_bytes = match coding {
+            ContentCoding::Identity => None,
+            ContentCoding::Gzip | ContentCoding::Zstd => Some(u32::from_le_bytes(rest.array("decoded length")?)),
+        };
+        let bytes = payload.slice(payload.len() - rest.bytes.len()..);
+        let body = match decoded_bytes {
+            None => Body::from(bytes),
+            Some(decoded_bytes) => Body { coding, decoded_bytes: u64::from(decoded_bytes), bytes },
+        };
         Ok(Self { format, rows, received_micros, partition_date, schema, table, key, present, body })
     }
 }
@@ -180,7 +195,7 @@ mod tests {
             table: "events".to_owned(),
             key,
             present: vec![true, false, true, false, false, false, false, false],
-            body: bytes::Bytes::from_static(b"{\"records\":[]}"),
+            body: bytes::Bytes::from_static(b"{\"records\":[]}").into(),
         }
     }
 
@@ -193,17 +208,20 @@ mod tests {
     #[test]
     fn a_batch_is_read_as_it_was_written_and_as_long_as_it_said() {
         for key in [None, Some(("order-1".to_owned(), [8; 32]))] {
-            let batch = batch(key);
-            let bytes = encoded(&batch);
-            assert_eq!(bytes.len(), batch.payload_bytes());
-            assert_eq!(Batch::decode(bytes.into()), Ok(batch));
+            for coding in [ContentCoding::Identity, ContentCoding::Gzip, ContentCoding::Zstd] {
+                let mut batch = batch(key.clone());
+                batch.body.coding = coding;
+                let bytes = encoded(&batch);
+                assert_eq!(bytes.len(), batch.payload_bytes());
+                assert_eq!(Batch::decode(bytes.into()), Ok(batch));
+            }
         }
     }
 
     #[test]
     fn a_payload_that_ends_early_names_the_field() {
         let bytes = encoded(&batch(None));
-        let body_at = bytes.len() - batch(None).body.len();
+        let body_at = bytes.len() - batch(None).body.bytes.len();
         for length in 0..body_at {
             assert!(Batch::decode(bytes[..length].to_vec().into()).is_err(), "{length} bytes were enough");
         }

@@ -102,7 +102,7 @@ impl Contents {
         self.end_exclusive = end_exclusive;
         self.last_sequence = sequence;
         self.rows += u64::from(batch.rows);
-        self.body_bytes += batch.body.len() as u64;
+        self.body_bytes += batch.body.decoded_bytes;
         self.last_received_micros = batch.received_micros;
         self.partitions.insert(batch.partition_date);
         self.schemas.entry(batch.schema).or_insert_with(|| schema.clone());

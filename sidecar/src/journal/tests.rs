@@ -80,7 +80,7 @@ fn batch(table: &str, number: u32) -> Batch {
         table: table.to_owned(),
         key: None,
         present: vec![true],
-        body: Bytes::from(format!("{{\"n\":{number}}}")),
+        body: Bytes::from(format!("{{\"n\":{number}}}")).into(),
     }
 }
 
@@ -116,7 +116,7 @@ fn bodies(directory: &Path, contents: &Contents) -> Vec<String> {
     let mut reader = SegmentReader::open(directory, contents).expect("the segment's first file is there");
     let mut bodies = Vec::new();
     while let Some((_, batch)) = reader.next_batch().expect("the files can be read") {
-        bodies.push(String::from_utf8(batch.body.to_vec()).expect("the test's bodies are text"));
+        bodies.push(String::from_utf8(batch.body.bytes.to_vec()).expect("the test's bodies are text"));
     }
     bodies
 }
@@ -381,7 +381,7 @@ async fn a_body_that_looks_like_frames_is_not_taken_for_them_after_damage() {
     append(&other_opened.journal, "t", 666).await;
     let forged = fs::read(other.logs().remove(0)).expect("the log can be read")[frame::LOG_HEADER_BYTES..].to_vec();
     assert_ne!(forged, frames);
-    let body = Batch { body: forged.into(), ..batch("t", 1) };
+    let body = Batch { body: Bytes::from(forged).into(), ..batch("t", 1) };
     opened.journal.append(body, schema(), None).await.expect("there is room");
     append(&opened.journal, "t", 2).await;
     close(opened);

@@ -118,7 +118,7 @@ impl Process {
                 table: table.to_owned(),
                 key: None,
                 present: vec![true],
-                body: Bytes::from_static(b"{\"n\":1}\n{\"n\":2}"),
+                body: Bytes::from_static(b"{\"n\":1}\n{\"n\":2}").into(),
             };
             segment = self.context.journal.append(batch, schema.clone(), None).await.expect("there is room").segment;
         }

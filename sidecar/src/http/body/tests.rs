@@ -20,8 +20,18 @@ fn what_curl_sends_by_itself_is_json() {
 #[test]
 fn other_types_and_encodings_are_refused() {
     assert!(format_of(&headers(&[(header::CONTENT_TYPE, "text/csv")])).is_err());
-    assert!(format_of(&headers(&[(header::CONTENT_ENCODING, "gzip")])).is_err());
-    assert!(format_of(&headers(&[(header::CONTENT_ENCODING, "identity")])).is_ok());
+    let coding = |values: &[&'static str]| {
+        let values: Vec<_> = values.iter().map(|value| (header::CONTENT_ENCODING, *value)).collect();
+        coding_of(&headers(&values)).ok()
+    };
+    assert_eq!(coding(&[]), Some(ContentCoding::Identity));
+    assert_eq!(coding(&["identity"]), Some(ContentCoding::Identity));
+    assert_eq!(coding(&["GZip"]), Some(ContentCoding::Gzip));
+    assert_eq!(coding(&["x-gzip"]), Some(ContentCoding::Gzip));
+    assert_eq!(coding(&["zstd"]), Some(ContentCoding::Zstd));
+    for values in [&["br"][..], &[""], &["gzip, zstd"], &["gzip", "identity"]] {
+        assert_eq!(coding(values), None, "{values:?}");
+    }
 }
 
 /// A body of frames of one mebibyte, of which `arrived` arrive and then nothing more, or its end.

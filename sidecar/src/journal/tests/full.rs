@@ -51,7 +51,7 @@ async fn on_a_full_volume_batches_are_refused_and_what_is_buffered_is_still_deli
     };
     let opened = open();
     append(&opened.journal, "t", 1).await;
-    let body = Batch { body: vec![b' '; 2 << 20].into(), ..batch("t", 2) };
+    let body = Batch { body: Bytes::from(vec![b' '; 2 << 20]).into(), ..batch("t", 2) };
     opened.journal.append(body.clone(), schema(), None).await.expect("there is room");
     fill(&stranger);
     let refused = opened.journal.append(body.clone(), schema(), None).await.expect_err("there is no room");

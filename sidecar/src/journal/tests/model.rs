@@ -155,7 +155,7 @@ impl Pair {
             Some(Err(error)) => panic!("{name:?} cannot be claimed: {error}"),
         };
         let batch = fresh_batch(table, number, name);
-        let body = String::from_utf8(batch.body.to_vec()).expect("the test's bodies are text");
+        let body = String::from_utf8(batch.body.bytes.to_vec()).expect("the test's bodies are text");
         let appended = self.journal().append(batch, schema(), claim).await.expect("there is room");
         self.model.take(table, key, appended, body);
     }

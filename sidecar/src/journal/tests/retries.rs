@@ -75,7 +75,7 @@ async fn a_request_that_the_journal_refuses_frees_its_key() {
     let fixture = Fixture { size_limit_bytes: 8 << 20, ..Fixture::new() };
     let opened = fixture.open();
     let Ok(keys::Claimed::New(claim)) = opened.journal.keys().claim("first", [9; 32]) else { panic!("it is new") };
-    let long = Batch { body: Bytes::from(vec![b' '; 8 << 20]), ..keyed("t", 1, "first") };
+    let long = Batch { body: Bytes::from(vec![b' '; 8 << 20]).into(), ..keyed("t", 1, "first") };
     let refused = opened.journal.append(long, schema(), Some(claim)).await;
     assert!(matches!(refused, Err(AppendError::Full { .. })), "{refused:?}");
     assert!(matches!(opened.journal.keys().claim("first", [8; 32]), Ok(keys::Claimed::New(_))));
