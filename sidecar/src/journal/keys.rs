@@ -209,9 +209,16 @@ impl Keys {
 
     /// Forgets the keys of records that cannot be kept: a retry of one is taken for a new request. Answers how many.
     pub fn forget(&self, records: &[KeyRecord]) -> usize {
-        let keys = records.iter().flat_map(|record| &record.keys);
-        let names: HashSet<KeyName> = keys.filter_map(|entry| KeyName::from_hex(&entry.key)).collect();
         let mut inner = self.inner();
+        let mut names = HashSet::new();
+        for record in records {
+            let of_record = record.keys.iter().filter_map(|entry| KeyName::from_hex(&entry.key));
+            // One that was pushed out since may be that of another request by now.
+            names.extend(of_record.filter(|name| match inner.known.get(name) {
+                Some(State::Accepted(batch)) => batch.segment == record.segment,
+                Some(State::Claimed(_)) | None => false,
+            }));
+        }
         inner.known.retain(|name, _| !names.contains(name));
         inner.ages.retain(|(_, name)| !names.contains(name));
         self.metrics.keys_evicted.inc_by(names.len() as u64);
@@ -420,6 +427,20 @@ mod tests {
             Ok(Claimed::Replay(found)) => assert_eq!((found.sequence, found.settled), (20, None)),
             other => panic!("it is not known: {other:?}"),
         }
+    }
+
+    #[test]
+    fn a_key_that_came_back_is_not_forgotten_with_the_record_of_its_first_segment() {
+        let (keys, clock) = keys();
+        accept(&keys, "a", 1, 10);
+        let records = keys.settle(1, &Arc::new(Settled::default()));
+        clock.advance(KEY_AGE_MAX + Duration::from_secs(1));
+        let Ok(Claimed::New(claim)) = keys.claim("a", [1; 32]) else { panic!("its time is over") };
+        assert_eq!(keys.forget(&records), 0);
+        assert_eq!(keys.claim("a", [1; 32]).expect_err("it is under way"), KeyError::InFlight);
+        claim.accepted(batch(2, 20, [1; 32]));
+        assert_eq!(keys.forget(&records), 0);
+        assert!(matches!(keys.claim("a", [1; 32]), Ok(Claimed::Replay(_))));
     }
 
     #[test]
