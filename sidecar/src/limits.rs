@@ -35,8 +35,22 @@ pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 /// applications never keep a probe out.
 pub const CONNECTIONS_MAX: usize = 256;
 
-/// Time for a request's header lines. Slower: the connection is closed.
+/// Time for a request's header lines, and for a connection's first request of either protocol. Slower: the connection is
+/// closed.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Requests under way on one HTTP/2 connection; the client holds further ones back. RFC 9113, 6.5.2 asks for no less.
+pub const HTTP2_STREAMS_MAX: u32 = 100;
+
+/// What an HTTP/2 client may send ahead of what is read, on one stream and on its whole connection. Unit: bytes. All
+/// [`CONNECTIONS_MAX`] together hold 64 MiB at the most, which is only so while bodies wait for room.
+pub const HTTP2_WINDOW_BYTES: u32 = 256 << 10;
+
+/// Header lines of one HTTP/2 request. Unit: bytes, by the count of RFC 9113, 10.5.1.
+pub const HTTP2_HEADER_BYTES_MAX: u32 = 16 << 10;
+
+/// How often an HTTP/2 client that says nothing is asked whether it is still there, and how long it has to answer.
+pub const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(20);
 
 /// Time for a request's body. Slower: 408.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -144,7 +158,7 @@ pub const JOURNAL_STALL: Duration = Duration::from_secs(5);
 /// How long a request waits for its group commit. Past it the answer is `unknown`: the batch may be stored or not.
 pub const APPEND_WAIT_MAX: Duration = Duration::from_secs(30);
 
-/// Commands that wait for the journal's thread. Every request has at most one, so this is never a second bound.
+/// Commands that wait for the journal's thread. Every request has at most one; further ones wait for room.
 pub const JOURNAL_QUEUE_MAX: usize = 1_024;
 
 /// The largest payload of a frame. Unit: bytes. A body and its description; a length beyond it is damage.

@@ -61,6 +61,22 @@ impl Connection {
         String::from_utf8(bytes).expect("an answer is text")
     }
 
+    /// Reads until these bytes have come, and then so many more, which it gives; the connection stays open.
+    ///
+    /// # Panics
+    /// When they do not come in time.
+    pub fn read_behind<const LENGTH: usize>(&mut self, mark: &[u8]) -> [u8; LENGTH] {
+        let mut bytes = Vec::new();
+        let mut byte = [0];
+        while !bytes.ends_with(mark) {
+            self.stream.read_exact(&mut byte).expect("more comes");
+            bytes.push(byte[0]);
+        }
+        let mut behind = [0; LENGTH];
+        self.stream.read_exact(&mut behind).expect("more comes");
+        behind
+    }
+
     /// Cuts the connection in both directions.
     pub fn cut(self) {
         self.stream.shutdown(Shutdown::Both).expect("the connection is open");

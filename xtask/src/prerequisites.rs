@@ -9,8 +9,9 @@ use std::process::{Command, Stdio};
 use anyhow::{Result, anyhow, bail};
 
 /// Programs by name, with the command that installs each on Debian.
-const PROGRAMS: [(&str, &str); 9] = [
+const PROGRAMS: [(&str, &str); 10] = [
     ("cargo", "apt-get install rustup && rustup show"),
+    ("node", "apt-get install nodejs"),
     ("npm", "apt-get install npm"),
     ("python3", "apt-get install python3 python3-venv"),
     ("go", "apt-get install golang (1.26 or later)"),

@@ -1,23 +1,30 @@
 //! Connections.
 //!
-//! Owns: listening, the bound on connections, the header timeout, the orderly end. Does not own: routes.
+//! Owns: listening, both versions of HTTP, the bounds on connections and on what they hold, the header timeout, the orderly
+//! end. Does not own: routes.
 //!
 //! `axum::serve` gives hyper no timer, and without one hyper has no header timeout; hence this loop.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::Request;
+use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
+use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
-use crate::limits::{CONNECTIONS_MAX, HEADER_TIMEOUT};
+use crate::limits::{
+    CONNECTIONS_MAX, HEADER_TIMEOUT, HTTP2_HEADER_BYTES_MAX, HTTP2_PING_INTERVAL, HTTP2_STREAMS_MAX, HTTP2_WINDOW_BYTES,
+};
 
 /// How long is waited after an accept that failed, for lack of file descriptors say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -32,9 +39,7 @@ pub async fn serve(
 ) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let graceful = GracefulShutdown::new();
-    let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-    let service = TowerToHyperService::new(router);
+    let builder = connection_builder();
     loop {
         let accepted = tokio::select! {
             accepted = accept(&listeners, &room) => accepted,
@@ -52,11 +57,22 @@ pub async fn serve(
         if let Err(error) = stream.set_nodelay(true) {
             debug!(error = %error, "failed to set nodelay");
         }
-        let connection = builder.serve_connection(TokioIo::new(stream), service.clone()).into_owned();
-        let connection = graceful.watch(connection);
+        let has_begun = Arc::new(AtomicBool::new(false));
+        let service = router.clone().map_request({
+            let has_begun = Arc::clone(&has_begun);
+            move |request: Request<Incoming>| {
+                has_begun.store(true, Ordering::Relaxed);
+                request
+            }
+        });
+        let service = TowerToHyperService::new(service);
+        let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service).into_owned());
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                debug!(%peer, error = %error, "connection ended early");
+            tokio::select! {
+                ended = connection => if let Err(error) = ended {
+                    debug!(%peer, error = %error, "connection ended early");
+                },
+                () = nothing_begins(&has_begun) => debug!(%peer, "connection closed; no request came in time"),
             }
             drop(permit);
         });
@@ -64,6 +80,31 @@ pub async fn serve(
     drop(listeners);
     if tokio::time::timeout(drain_wait, graceful.shutdown()).await.is_err() {
         warn!("connections were still open when the wait for them was over");
+    }
+}
+
+/// HTTP/1.1, and HTTP/2 for clients that begin with its preface (RFC 9113, 3.3).
+fn connection_builder() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(HTTP2_STREAMS_MAX)
+        .initial_stream_window_size(HTTP2_WINDOW_BYTES)
+        .initial_connection_window_size(HTTP2_WINDOW_BYTES)
+        .max_header_list_size(HTTP2_HEADER_BYTES_MAX)
+        .keep_alive_interval(HTTP2_PING_INTERVAL)
+        .keep_alive_timeout(HTTP2_PING_INTERVAL);
+    builder
+}
+
+/// Ends when a connection has had its time and not one request has come. hyper's own timeout counts only once it is known
+/// which version of HTTP the client speaks, and only in the older one.
+async fn nothing_begins(has_begun: &AtomicBool) {
+    tokio::time::sleep(HEADER_TIMEOUT).await;
+    if has_begun.load(Ordering::Relaxed) {
+        std::future::pending().await
     }
 }
 
