@@ -1,3 +1,5 @@
+//! Bodies as encoders make them, damaged ones, and ones that are made to grow.
+
 use std::io::Write as _;
 
 use proptest::prelude::*;
