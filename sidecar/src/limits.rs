@@ -3,6 +3,7 @@
 //! Owns: the numbers. Does not own: where they are enforced. No queue, buffer, file count or wait of this crate
 //! is without one of these.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// A request body on the wire. Unit: bytes. Large enough for thousands of records a call, small enough that the
@@ -221,6 +222,10 @@ pub const BACKLOG_SEGMENTS_MAX: usize = 64;
 
 /// Reasons that `/health` lists.
 pub const REASONS_MAX: usize = 256;
+
+/// The least and the most that a client is asked to wait while the journal has no room. Unit: seconds. In between it is what
+/// was measured; the least is for an outage, in which nothing can be, and a client that comes every few seconds costs nothing.
+pub const RETRY_AFTER_FULL: RangeInclusive<u32> = 5..=60;
 
 /// The first wait after a failed attempt at the lake.
 pub const RETRY_FIRST: Duration = Duration::from_millis(200);

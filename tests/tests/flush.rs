@@ -197,7 +197,8 @@ fn a_full_journal_refuses_with_retry_after_until_the_lake_takes_more() {
     assert_eq!(refused.status, 503, "{}", refused.text());
     assert_eq!(body(&refused)["type"], "urn:lakeingest:problem:journal-full");
     assert_eq!(body(&refused)["outcome"], "refused");
-    assert!(refused.header("retry-after").and_then(|value| value.parse::<u32>().ok()) > Some(0));
+    let retry_after = refused.header("retry-after").and_then(|value| value.parse::<u32>().ok());
+    assert!(retry_after.is_some_and(|seconds| (5..=60).contains(&seconds)), "{retry_after:?}");
     assert!((15..=25).contains(&accepted), "{accepted} MB of 25.6 MiB were taken");
     assert!(reasons(&sidecar).contains(&"JournalFull".to_owned()));
     let seen = health(&sidecar);

@@ -19,10 +19,11 @@ use crate::http::body::{coding_of, format_of};
 use crate::http::problem::{Problem, ProblemKind};
 use crate::http::query::Query;
 use crate::http::state::AppState;
-use crate::intake::{Accepted, Submission};
+use crate::intake::{Accepted, IntakeError, Submission};
 use crate::journal::Appended;
 use crate::journal::control::{FileRole, Settled};
-use crate::limits::{KEY_BYTES_MAX, LAKE_WAIT_DEFAULT};
+use crate::journal::error::AppendError;
+use crate::limits::{KEY_BYTES_MAX, LAKE_WAIT_DEFAULT, RETRY_AFTER_FULL};
 use crate::publish::key::{BatchId, SegmentName};
 
 /// The key by which a retry is told from another request.
@@ -112,7 +113,7 @@ async fn ingest(
         key,
         body: received.bytes.clone(),
     };
-    let accepted = state.intake.accept(submission).await?;
+    let accepted = state.intake.accept(submission).await.map_err(|error| refusal(&state, error))?;
     drop(received);
     let settled = match durability {
         Durability::Lake => wait_for_lake(&state, &accepted, wait).await,
@@ -124,6 +125,23 @@ async fn ingest(
         response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
     }
     Ok(response)
+}
+
+/// Why a submission was not accepted; where the journal is full, with the time after which it will not be.
+fn refusal(state: &AppState, error: IntakeError) -> Problem {
+    let is_full = matches!(error, IntakeError::Append(AppendError::Full { .. } | AppendError::NoSpace));
+    let problem = Problem::from(error);
+    if !is_full {
+        return problem;
+    }
+    let (segments, body_bytes) = state.journal.view().before_room();
+    problem.with_retry_after(seconds_until_room(state.pace.time_to_deliver(segments, body_bytes)))
+}
+
+/// A wait for room as `Retry-After` says it.
+fn seconds_until_room(time: Duration) -> u32 {
+    let seconds = u32::try_from(time.as_secs()).unwrap_or(u32::MAX).saturating_add(1);
+    seconds.clamp(*RETRY_AFTER_FULL.start(), *RETRY_AFTER_FULL.end())
 }
 
 /// The request's idempotency key. The draft has it as a quoted string; without quotes it is taken too.
@@ -203,4 +221,16 @@ fn answer(state: &AppState, accepted: Accepted, settled: Option<&Settled>) -> Re
         batch,
     };
     (StatusCode::OK, Json(answer)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_for_room_is_what_was_measured_within_its_bounds() {
+        let of = |millis: u64| seconds_until_room(Duration::from_millis(millis));
+        assert_eq!([of(0), of(4_900), of(12_500), of(59_999), of(3_600_000)], [5, 5, 13, 60, 60]);
+        assert_eq!(seconds_until_room(Duration::MAX), 60);
+    }
 }

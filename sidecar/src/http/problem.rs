@@ -144,6 +144,8 @@ pub struct Problem {
     outcome: Outcome,
     errors: Vec<Violation>,
     errors_total: usize,
+    /// Instead of the table's. Unit: seconds.
+    retry_after: Option<u32>,
 }
 
 /// The body.
@@ -173,7 +175,19 @@ struct ErrorBody<'a> {
 impl Problem {
     /// A problem that is about the whole request. Nothing was appended.
     pub fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), outcome: Outcome::Refused, errors: Vec::new(), errors_total: 0 }
+        Self {
+            kind,
+            detail: detail.into(),
+            outcome: Outcome::Refused,
+            errors: Vec::new(),
+            errors_total: 0,
+            retry_after: None,
+        }
+    }
+
+    /// Asks the client to wait for so many seconds, and not for what the table says.
+    pub fn with_retry_after(self, seconds: u32) -> Self {
+        Self { retry_after: Some(seconds), ..self }
     }
 
     /// A problem with one place of a request. Nothing was appended.
@@ -266,7 +280,7 @@ impl IntoResponse for Problem {
             // RFC 9110, 12.5.3: so a client learns what it may send.
             headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip, zstd"));
         }
-        if let Some(seconds) = retry_after {
+        if let Some(seconds) = self.retry_after.or(retry_after) {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response

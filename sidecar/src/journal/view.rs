@@ -125,6 +125,14 @@ impl JournalView {
         sealed.chain(self.open.iter().map(|segment| segment.body_bytes)).sum()
     }
 
+    /// The segments, and the length of their bodies in bytes, that have to reach the lake before the journal gives space
+    /// back: those that begin in its oldest file.
+    pub fn before_room(&self) -> (usize, u64) {
+        let oldest = self.oldest_file();
+        let first = self.sealed.iter().filter(|segment| Some(segment.start_file) == oldest);
+        first.fold((0, 0), |(count, bytes), segment| (count + 1, bytes + segment.body_bytes))
+    }
+
     /// The log file in which the oldest segment begins that is not in the lake yet.
     pub fn oldest_file(&self) -> Option<u64> {
         self.sealed.iter().map(|segment| segment.start_file).min()
@@ -135,5 +143,32 @@ impl JournalView {
         let sealed = self.sealed.iter().map(|segment| segment.first_received_micros);
         let open = self.open.iter().map(|segment| segment.first_received_micros);
         sealed.chain(open).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sealed(number: u64, start_file: u64, body_bytes: u64) -> SealedSegment {
+        SealedSegment {
+            number,
+            epoch: 1,
+            sequences: number..=number,
+            table: "events".into(),
+            rows: 1,
+            body_bytes,
+            first_received_micros: 0,
+            start_file,
+            end: Position { file: start_file, offset: 100 },
+        }
+    }
+
+    #[test]
+    fn room_comes_with_the_segments_of_the_oldest_file() {
+        assert_eq!(JournalView::default().before_room(), (0, 0));
+        let sealed = vec![sealed(1, 3, 100), sealed(2, 4, 1_000), sealed(3, 3, 20)];
+        let view = JournalView { sealed, ..JournalView::default() };
+        assert_eq!(view.before_room(), (2, 120));
     }
 }
