@@ -213,6 +213,7 @@ fn examples() -> Vec<(&'static str, Vec<u8>)> {
     let batch = |key| Batch {
         format: Format::Ndjson,
         rows: 1,
+        misfits: 0,
         received_micros: 1_767_830_400_000_000,
         partition_date: NaiveDate::from_ymd_opt(2026, 1, 8).expect("the date exists"),
         schema: schema.fingerprint(),
@@ -232,6 +233,7 @@ fn examples() -> Vec<(&'static str, Vec<u8>)> {
         ("frames/frame-header", FrameHeader::of(FrameKind::Batch, 7, 3, b"payload", 0).encode(0).to_vec()),
         ("frames/batch", encoded(batch(None))),
         ("frames/batch-with-key", encoded(batch(Some(("order-1".to_owned(), [8; 32]))))),
+        ("frames/batch-with-misfits", encoded(Batch { misfits: 1, ..batch(None) })),
         ("frames/schema", SchemaFrame::encode(&schema)),
     ]
 }

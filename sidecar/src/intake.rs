@@ -22,7 +22,7 @@ use crate::journal::{Appended, Journal};
 use crate::limits::{CHECKS_MAX, IN_FLIGHT_WAIT_MAX};
 use crate::metrics::Metrics;
 use crate::schema::Schema;
-use crate::schema::registry::{Claim, Registry};
+use crate::schema::registry::{Admitted, Claim, Registry};
 use crate::status::{Status, reasons};
 
 /// What a client sent.
@@ -38,8 +38,19 @@ pub struct Submission {
     pub partition_date: Option<NaiveDate>,
     /// The key by which a retry is told from another request.
     pub key: Option<String>,
+    /// What becomes of records that do not fit their table.
+    pub on_invalid: OnInvalid,
     /// The body, as it was received.
     pub body: Bytes,
+}
+
+/// What becomes of records that do not fit their table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnInvalid {
+    /// They are stored aside, with the reason; the others are stored in the table.
+    Quarantine,
+    /// With one of them the whole submission is refused.
+    Reject,
 }
 
 /// A submission that survives a power cut.
@@ -49,6 +60,10 @@ pub struct Accepted {
     pub table: String,
     /// Its records.
     pub rows: u32,
+    /// Records of them that were seen not to fit, and go to quarantine.
+    pub misfits: u32,
+    /// Why: the first reasons. Not known any more of a submission that was accepted before.
+    pub reasons: Vec<Violation>,
     /// The day under which they lie.
     pub partition_date: NaiveDate,
     /// Where it is in the journal.
@@ -105,6 +120,8 @@ enum Checked {
 /// A submission that is not journaled yet.
 struct Fresh {
     batch: Batch,
+    /// Why records of it do not fit.
+    reasons: Vec<Violation>,
     schema: Schema,
     claim: Claim,
     key: Option<KeyClaim>,
@@ -148,14 +165,16 @@ impl Intake {
     }
 
     async fn append(&self, fresh: Fresh) -> Result<Accepted, IntakeError> {
-        let Fresh { batch, schema, claim, key } = fresh;
-        let (table, rows, partition_date) = (batch.table.clone(), batch.rows, batch.partition_date);
+        let Fresh { batch, reasons, schema, claim, key } = fresh;
+        let (table, partition_date) = (batch.table.clone(), batch.partition_date);
+        let (rows, misfits) = (batch.rows, batch.misfits);
         match self.journal.append(batch, schema, key).await {
             Ok(appended) => {
                 self.registry.keep(&table, claim);
                 self.metrics.acknowledged_rows.inc_by(u64::from(rows));
                 self.status.clear(&[reasons::JOURNAL_FULL]);
-                Ok(Accepted { table, rows, partition_date, appended, is_replay: false, settled: None })
+                let (is_replay, settled) = (false, None);
+                Ok(Accepted { table, rows, misfits, reasons, partition_date, appended, is_replay, settled })
             }
             Err(error) => {
                 if error.is_refused() {
@@ -183,7 +202,7 @@ impl Intake {
 
     /// Checks a submission, claims its key, and takes in the columns that are new.
     fn check(&self, submission: Submission) -> Result<Checked, IntakeError> {
-        let Submission { format, coding, table_name, partition_date, key, body } = submission;
+        let Submission { format, coding, table_name, partition_date, key, on_invalid, body } = submission;
         let received_micros = self.clock.now().timestamp_micros();
         let bytes = decoded(coding, &body)?;
         let scanned = scan(format, &bytes, &ScanLimits::DEFAULT)?;
@@ -203,20 +222,23 @@ impl Intake {
             return Err(IntakeError::Draining);
         }
         let date = named_date.unwrap_or_else(|| day_of_micros(received_micros));
-        let admitted = self.registry.admit(&table, &scanned, date)?;
-        let rows = u32::try_from(scanned.record_count()).map_err(|_| IntakeError::Internal)?;
+        let admitted = self.registry.admit(&table, &scanned, date, on_invalid)?;
+        let count = |records: usize| u32::try_from(records).map_err(|_| IntakeError::Internal);
+        let (rows, misfits) = (count(scanned.record_count())?, count(admitted.misfits.total())?);
         let batch = Batch {
             format,
             rows,
+            misfits,
             received_micros,
             partition_date: date,
             schema: admitted.schema.fingerprint(),
             table,
             key: key.map(|key| (key, digest)),
-            present: admitted.present,
+            present: admitted.present.clone(),
             body: Body { coding, decoded_bytes: bytes.len() as u64, bytes: body.clone() },
         };
-        let fresh = Fresh { batch, schema: admitted.schema, claim: admitted.claim, key: claim };
+        let Admitted { schema, claim: columns, misfits, .. } = admitted;
+        let fresh = Fresh { batch, reasons: misfits.into_listed(), schema, claim: columns, key: claim };
         Ok(Checked::Fresh(Box::new(fresh)))
     }
 }
@@ -224,9 +246,10 @@ impl Intake {
 impl Accepted {
     /// What was accepted before.
     fn again(batch: KeyedBatch) -> Self {
-        let KeyedBatch { table, rows, partition_date, sequence, segment, epoch, settled, .. } = batch;
+        let KeyedBatch { table, rows, misfits, partition_date, sequence, segment, epoch, settled, .. } = batch;
         let appended = Appended { sequence, segment, epoch };
-        Self { table: table.to_string(), rows, partition_date, appended, is_replay: true, settled }
+        let (table, reasons, is_replay) = (table.to_string(), Vec::new(), true);
+        Self { table, rows, misfits, reasons, partition_date, appended, is_replay, settled }
     }
 }
 

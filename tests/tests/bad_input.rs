@@ -35,10 +35,10 @@ impl Case {
         Self { name, path: "/ingest", headers, body: body.into(), status, error: None }
     }
 
-    /// A body with one record of table `controls`, given as text.
+    /// A body with one record of table `controls`, given as text, that must not be set aside.
     fn record(name: &'static str, record: &str, status: u16) -> Self {
         let body = format!(r#"{{"table_name": "controls", "records": [{{"n": 1}}, {record}]}}"#);
-        Self::json(name, body, status)
+        Self::json(name, body, status).at("/ingest?on_invalid=reject")
     }
 
     fn table(name: &'static str, table: &str) -> Self {
@@ -283,7 +283,7 @@ fn byte_cases() -> Vec<Case> {
             None,
             "?durability",
         ),
-        Case::json("an unknown treatment of bad records", control, 422).at("/ingest?on_invalid=quarantine").with(
+        Case::json("an unknown treatment of bad records", control, 422).at("/ingest?on_invalid=canary-7f3a91").with(
             "illegal-value",
             None,
             "?on_invalid",
@@ -305,6 +305,7 @@ fn byte_cases() -> Vec<Case> {
             "",
         ),
         Case::lines("NDJSON with a value that does not fit", format!("{{\"n\": 1}}\n{{\"n\": \"{CANARY}\"}}"), 422)
+            .at("/ingest?table_name=controls&on_invalid=reject")
             .with("type-mismatch", Some(1), "/n"),
         Case::lines("one wide record and many empty ones", sparse, 422).with("too-many-cells", None, ""),
         Case::lines("NDJSON without a line", "\n\n", 422).with("no-records", None, ""),
@@ -360,7 +361,8 @@ fn a_refused_request_names_every_bad_record_up_to_twenty_and_counts_them_all() {
     let sidecar = site.start();
     ingest(&sidecar, "events", &[json!({"n": 1})]);
     let records: Vec<Value> = (0..60).map(|n| if n % 2 == 0 { json!({"n": n}) } else { json!({"n": "x"}) }).collect();
-    let answer = post(&sidecar, "/ingest", &json!({"table_name": "events", "records": records}));
+    let sent = json!({"table_name": "events", "records": records});
+    let answer = post(&sidecar, "/ingest?on_invalid=reject", &sent);
     assert_eq!(answer.status, 422, "{}", answer.text());
     let problem = body(&answer);
     let indexes: Vec<_> =

@@ -205,7 +205,7 @@ fn year_month_and_day_that_are_the_partitions_are_stored_once() {
     assert_eq!((&rows[0]["year"], &rows[0]["month"], &rows[0]["day"]), (&json!(2013), &json!(5), &json!(7)));
 
     let other = json!({"table_name": "flights", "records": [{"year": 2014, "n": 2}], "partition_date": "2013-05-07"});
-    let answer = post(&sidecar, "/ingest", &other);
+    let answer = post(&sidecar, "/ingest?on_invalid=reject", &other);
     assert_eq!(answer.status, 422, "{}", answer.text());
     assert_eq!(body(&answer)["errors"][0]["code"], "partition-column-mismatch");
     assert_eq!(body(&answer)["errors"][0]["pointer"], "/records/0/year");
@@ -295,7 +295,8 @@ fn a_restart_knows_the_columns_that_the_lake_has() {
     drop(sidecar);
     let sidecar = site.start();
     ingest(&sidecar, "others", &[json!({"n": 1})]);
-    let refused = post(&sidecar, "/ingest", &json!({"table_name": "events", "records": [{"n": "text"}]}));
+    let sent = json!({"table_name": "events", "records": [{"n": "text"}]});
+    let refused = post(&sidecar, "/ingest?on_invalid=reject", &sent);
     assert_eq!(refused.status, 422, "{}", refused.text());
     assert_eq!(body(&refused)["errors"][0]["code"], "type-mismatch");
     assert_eq!(table_status(&sidecar, "events")["schema_version"], 1);

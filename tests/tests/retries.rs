@@ -94,7 +94,7 @@ fn a_refused_request_uses_up_no_key() {
     let site = Site::local().with_config(QUIET);
     let sidecar = site.start();
     let wrong = json!({"table_name": "orders", "records": [{"no column": 1}]});
-    assert_eq!(send(&sidecar, "/ingest/stream", "order-1", &wrong).status, 422);
+    assert_eq!(send(&sidecar, "/ingest/stream?on_invalid=reject", "order-1", &wrong).status, 422);
     let answer = send(&sidecar, "/ingest/stream", "order-1", &orders(0, 1));
     assert_eq!((answer.status, is_replayed(&answer)), (202, false));
 }

@@ -79,6 +79,16 @@ impl Violations {
         self.total == 0
     }
 
+    /// How many were found, the unlisted ones included.
+    pub(crate) fn total(&self) -> usize {
+        self.total
+    }
+
+    /// Those that are listed.
+    pub(crate) fn into_listed(self) -> Vec<Violation> {
+        self.listed
+    }
+
     /// `value` when there is no violation, else the refusal.
     pub(crate) fn into_result<T>(self, value: T) -> Result<T, DecodeError> {
         if self.is_empty() { Ok(value) } else { Err(DecodeError::Illegal(self)) }

@@ -27,4 +27,5 @@ pub use error::{DecodeError, Kind, VIOLATIONS_MAX, Violation, Violations};
 pub use scan::ScanLimits;
 pub use tape::{Elements, Members, NodeKind, Value};
 
+pub(crate) use error::pointer_segment;
 pub(crate) use number::{integer_is_exact_in_f64, parse_integer};

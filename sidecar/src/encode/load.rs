@@ -13,7 +13,7 @@ use arrow_select::concat::concat_batches;
 use chrono::NaiveDate;
 use duckdb::{Appender, Connection};
 
-use crate::decode::{DecodedBatch, DecodedColumn, ScanLimits, Scanned, decode_columns, scan};
+use crate::decode::{ScanLimits, Scanned, decode_columns, scan};
 use crate::encode::EncodeJob;
 use crate::encode::digest::RowDigest;
 use crate::encode::error::EncodeError;
@@ -23,7 +23,7 @@ use crate::journal::control::{PLAN_QUARANTINED_ROWS_MAX, QuarantinedRow};
 use crate::journal::reader::SegmentReader;
 use crate::journal::segment::Contents;
 use crate::schema::registry::RegisteredSchema;
-use crate::schema::{ColumnType, Fitted, Misfit, fit};
+use crate::schema::{ColumnType, Fitted, Misfit, Rules, fit};
 use crate::seeded::{self, Bug};
 
 /// Name of the table with the rows that fit. No user's table or column can be named so.
@@ -123,11 +123,13 @@ pub(super) fn load(connection: &Connection, job: &EncodeJob, selection: &Selecti
         let scanned = scan(batch.format, &body, &ScanLimits::ACCEPTED).map_err(decode_error)?;
         let mut present = batch.present.clone();
         present.resize(known.len(), false);
-        let decoded = decode_columns(&scanned, known, &present).map_err(decode_error)?;
+        let rules = Rules::new(known, batch.partition_date);
         let source = Source { batch: &batch, id: format!("{}-{sequence}", job.segment.journal), sequence };
-        for first in (0..decoded.rows).step_by(APPEND_ROWS) {
+        for first in (0..scanned.record_count()).step_by(APPEND_ROWS) {
             // A table's every column is made for these rows alone, whatever the batch has.
-            let mut fitted = fit(&slice_of(&decoded, first), &registered.schema);
+            let slice = first..scanned.record_count().min(first + APPEND_ROWS);
+            let decoded = decode_columns(&scanned, rules, &present, slice).map_err(decode_error)?;
+            let mut fitted = fit(&decoded, &registered.schema);
             fitted.move_rows(u32::try_from(first).expect("a batch counts its rows in 32 bits"));
             selection.apply(&mut fitted, registered, sequence, rows);
             if seeded::is(Bug::PoisonRecord) || seeded::is(Bug::DeadlyRecord) {
@@ -263,13 +265,6 @@ fn columns_with_values(contents: &Contents, registered: &RegisteredSchema) -> Ve
     let columns = registered.schema.columns().iter().enumerate();
     let has_values = |name: &str| contents.observed.iter().any(|observed| observed.name == name);
     columns.filter(|(_, column)| has_values(&column.name)).map(|(place, _)| place).collect()
-}
-
-/// Some rows of a batch, from `first` on.
-fn slice_of(batch: &DecodedBatch, first: usize) -> DecodedBatch {
-    let rows = APPEND_ROWS.min(batch.rows - first);
-    let slice = |column: &DecodedColumn| DecodedColumn { array: column.array.slice(first, rows), ..column.clone() };
-    DecodedBatch { rows, columns: batch.columns.iter().map(slice).collect() }
 }
 
 /// The statements that take the encoder's tables away.

@@ -43,6 +43,7 @@ impl Fixture {
             let batch = Batch {
                 format: Format::Ndjson,
                 rows: u32::try_from(body.lines().count()).expect("the test's bodies are short"),
+                misfits: 0,
                 received_micros: 1_700_000_000_000_000,
                 partition_date: date.parse().expect("the test's date is one"),
                 schema: schema.fingerprint(),

@@ -13,13 +13,13 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use serde::Serialize;
 
-use crate::decode::parse_partition_date;
+use crate::decode::{Violation, parse_partition_date};
 use crate::flush::worker::FlushRequest;
 use crate::http::body::{coding_of, format_of};
 use crate::http::problem::{Problem, ProblemKind};
 use crate::http::query::Query;
 use crate::http::state::AppState;
-use crate::intake::{Accepted, IntakeError, Submission};
+use crate::intake::{Accepted, IntakeError, OnInvalid, Submission};
 use crate::journal::Appended;
 use crate::journal::control::{FileRole, Settled};
 use crate::journal::error::AppendError;
@@ -52,6 +52,9 @@ struct Answer {
     #[serde(skip_serializing_if = "Option::is_none")]
     files: Option<Vec<String>>,
     quarantined: u64,
+    /// Why records go to quarantine: the first reasons, as far as they are known when the answer is given.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<Violation>,
     durability: Durability,
     #[serde(skip_serializing_if = "Option::is_none")]
     buffered_rows: Option<u64>,
@@ -93,10 +96,13 @@ async fn ingest(
         Some("journal") => Durability::Journal,
         Some(_) => return Err(Problem::at("?durability", "illegal-value", "durability must be lake or journal")),
     };
-    if !matches!(query.get("on_invalid"), None | Some("reject")) {
-        let detail = "on_invalid must be reject: a request with a record that does not fit is refused whole";
-        return Err(Problem::at("?on_invalid", "illegal-value", detail));
-    }
+    let on_invalid = match query.get("on_invalid") {
+        None | Some("quarantine") => OnInvalid::Quarantine,
+        Some("reject") => OnInvalid::Reject,
+        Some(_) => {
+            return Err(Problem::at("?on_invalid", "illegal-value", "on_invalid must be quarantine or reject"));
+        }
+    };
     let key = idempotency_key(&headers)?;
     let format = format_of(&headers)?;
     let coding = coding_of(&headers)?;
@@ -111,6 +117,7 @@ async fn ingest(
         table_name: query.get("table_name").map(str::to_owned),
         partition_date,
         key,
+        on_invalid,
         body: received.bytes.clone(),
     };
     let accepted = state.intake.accept(submission).await.map_err(|error| refusal(&state, error))?;
@@ -182,7 +189,7 @@ async fn wait_for_lake(state: &AppState, accepted: &Accepted, wait: Duration) ->
 }
 
 fn answer(state: &AppState, accepted: Accepted, settled: Option<&Settled>) -> Response {
-    let Accepted { table, rows, partition_date, appended, .. } = accepted;
+    let Accepted { table, rows, misfits, reasons: errors, partition_date, appended, .. } = accepted;
     let Appended { sequence, segment, epoch } = appended;
     let segment = SegmentName { journal: state.journal.id(), epoch, number: segment };
     let batch = BatchId { table: table.clone(), partition_date, segment, sequence }.to_string();
@@ -191,7 +198,8 @@ fn answer(state: &AppState, accepted: Accepted, settled: Option<&Settled>) -> Re
             status: "accepted",
             rows,
             files: None,
-            quarantined: 0,
+            quarantined: u64::from(misfits),
+            errors,
             durability: Durability::Journal,
             buffered_rows: Some(state.journal.view().unretired_rows(Some(&table))),
             batch,
@@ -199,7 +207,7 @@ fn answer(state: &AppState, accepted: Accepted, settled: Option<&Settled>) -> Re
         };
         return (StatusCode::ACCEPTED, Json(answer)).into_response();
     };
-    let quarantined = settled.quarantined_by_batch.get(&sequence).copied().unwrap_or(0);
+    let quarantined = settled.quarantined_of(sequence);
     let holds_some = |role: FileRole| match role {
         FileRole::Main => u64::from(rows) > quarantined,
         FileRole::Quarantine => quarantined > 0,
@@ -216,6 +224,7 @@ fn answer(state: &AppState, accepted: Accepted, settled: Option<&Settled>) -> Re
         rows,
         files: Some(files.collect()),
         quarantined,
+        errors,
         durability: Durability::Lake,
         buffered_rows: None,
         batch,

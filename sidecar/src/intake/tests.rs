@@ -41,6 +41,7 @@ fn submission(lines: &str) -> Submission {
         table_name: Some("events".to_owned()),
         partition_date: None,
         key: None,
+        on_invalid: OnInvalid::Reject,
         body: Bytes::from(lines.to_owned()),
     }
 }
@@ -56,6 +57,18 @@ async fn a_request_that_the_journal_refuses_leaves_no_column_behind() {
     assert_eq!(accepted.rows, 1);
     let refused = fixture.send(r#"{"x": "text"}"#).await;
     assert!(matches!(refused, Err(IntakeError::Decode(_))), "what was journaled stays: {refused:?}");
+}
+
+#[tokio::test]
+async fn a_record_that_does_not_fit_is_counted_and_brings_no_column() {
+    let fixture = Fixture::new(32 << 20);
+    fixture.send(r#"{"n": 1}"#).await.expect("n is a number from now on");
+    let lines = "{\"n\": \"x\", \"y\": 1}\n{\"n\": 2}";
+    let submission = Submission { on_invalid: OnInvalid::Quarantine, ..submission(lines) };
+    let accepted = fixture.intake.accept(submission).await.expect("one of them fits");
+    assert_eq!((accepted.rows, accepted.misfits, accepted.reasons.len()), (2, 1, 1));
+    assert_eq!(accepted.reasons[0].pointer, "/n");
+    fixture.send(r#"{"y": "text"}"#).await.expect("y has no type yet");
 }
 
 #[tokio::test]

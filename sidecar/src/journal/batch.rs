@@ -8,7 +8,7 @@
 //! |---|---|
 //! | 1 | format code of the body (`decode::Format`) |
 //! | 1 | content coding of the body (`decode::ContentCoding`) |
-//! | 2 | options, 0 |
+//! | 2 | options: 1 when some of the records do not fit, else 0 |
 //! | 4 | records in the body |
 //! | 8 | receive time, microseconds since 1970 UTC, signed |
 //! | 4 | partition date, days since 1970, signed |
@@ -18,6 +18,7 @@
 //! | 32, only with a key | SHA-256 of what the key stands for |
 //! | 2 + n | bitmap of the schema's columns that have a value in the body, lowest bit first |
 //! | 4, only with a coding | length of the body when it is decompressed |
+//! | 4, only with option 1 | records in the body that do not fit |
 //! | rest | the body |
 
 use chrono::NaiveDate;
@@ -32,6 +33,9 @@ pub struct Batch {
     pub format: Format,
     /// Records in the body.
     pub rows: u32,
+    /// Records of them that were seen not to fit when the body was accepted, and go to quarantine. Which ones they are
+    /// the body tells, whenever it is decoded.
+    pub misfits: u32,
     /// When the request was received. Unit: microseconds since 1970, UTC.
     pub received_micros: i64,
     /// The day under which all of its records lie.
@@ -58,6 +62,12 @@ pub struct BatchError {
 /// The fields in front of the table name. Unit: bytes.
 const FIXED_BYTES: usize = 1 + 1 + 2 + 4 + 8 + 4 + 32;
 
+/// The options of a batch whose records all fit.
+const NO_OPTIONS: u16 = 0;
+
+/// The options of a batch that counts records which do not fit.
+const WITH_MISFITS: u16 = 1;
+
 /// Days from 0001-01-01, which chrono counts from, to 1970-01-01.
 const DAYS_TO_1970: i32 = 719_163;
 
@@ -77,13 +87,17 @@ impl Batch {
     pub fn payload_bytes(&self) -> usize {
         let key_bytes = self.key.as_ref().map_or(0, |(key, digest)| key.len() + digest.len());
         let coded_bytes = if self.body.coding == ContentCoding::Identity { 0 } else { 4 };
+        let misfits_bytes = if self.misfits == 0 { 0 } else { 4 };
         let names_bytes = 1 + self.table.len() + 2 + key_bytes;
-        FIXED_BYTES + names_bytes + 2 + self.present.len().div_ceil(8) + coded_bytes + self.body.bytes.len()
+        let bitmap_bytes = 2 + self.present.len().div_ceil(8);
+        FIXED_BYTES + names_bytes + bitmap_bytes + coded_bytes + misfits_bytes + self.body.bytes.len()
     }
 
     /// Appends the payload to `bytes`.
     pub fn encode_into(&self, bytes: &mut Vec<u8>) {
-        bytes.extend_from_slice(&[self.format.code(), self.body.coding.code(), 0, 0]);
+        let options = if self.misfits == 0 { NO_OPTIONS } else { WITH_MISFITS };
+        bytes.extend_from_slice(&[self.format.code(), self.body.coding.code()]);
+        bytes.extend_from_slice(&options.to_le_bytes());
         bytes.extend_from_slice(&self.rows.to_le_bytes());
         bytes.extend_from_slice(&self.received_micros.to_le_bytes());
         bytes.extend_from_slice(&days_since_1970(self.partition_date).to_le_bytes());
@@ -104,6 +118,9 @@ impl Batch {
             let decoded_bytes = decoded_bytes.expect("a body was decompressed to at most DECODED_BYTES_MAX");
             bytes.extend_from_slice(&decoded_bytes.to_le_bytes());
         }
+        if self.misfits > 0 {
+            bytes.extend_from_slice(&self.misfits.to_le_bytes());
+        }
         bytes.extend_from_slice(&self.body.bytes);
     }
 
@@ -116,9 +133,11 @@ impl Batch {
         let format = Format::from_code(rest.array::<1>("format")?[0]).ok_or(BatchError { field: "format" })?;
         let coding = ContentCoding::from_code(rest.array::<1>("content coding")?[0]);
         let coding = coding.ok_or(BatchError { field: "content coding" })?;
-        if rest.array::<2>("options")? != [0, 0] {
-            return Err(BatchError { field: "options" });
-        }
+        let has_misfits = match u16::from_le_bytes(rest.array("options")?) {
+            NO_OPTIONS => false,
+            WITH_MISFITS => true,
+            _ => return Err(BatchError { field: "options" }),
+        };
         let rows = u32::from_le_bytes(rest.array("record count")?);
         let received_micros = i64::from_le_bytes(rest.array("receive time")?);
         let partition_date = date_from_days(i32::from_le_bytes(rest.array("partition date")?))
@@ -137,12 +156,16 @@ impl Batch {
             ContentCoding::Identity => None,
             ContentCoding::Gzip | ContentCoding::Zstd => Some(u32::from_le_bytes(rest.array("decoded length")?)),
         };
+        let misfits = if has_misfits { u32::from_le_bytes(rest.array("misfit count")?) } else { 0 };
+        if has_misfits && misfits == 0 {
+            return Err(BatchError { field: "misfit count" });
+        }
         let bytes = payload.slice(payload.len() - rest.bytes.len()..);
         let body = match decoded_bytes {
             None => Body::from(bytes),
             Some(decoded_bytes) => Body { coding, decoded_bytes: u64::from(decoded_bytes), bytes },
         };
-        Ok(Self { format, rows, received_micros, partition_date, schema, table, key, present, body })
+        Ok(Self { format, rows, misfits, received_micros, partition_date, schema, table, key, present, body })
     }
 }
 
@@ -189,6 +212,7 @@ mod tests {
         Batch {
             format: Format::Json,
             rows: 3,
+            misfits: 0,
             received_micros: -5,
             partition_date: NaiveDate::from_ymd_opt(2024, 2, 29).expect("2024 is a leap year"),
             schema: Fingerprint::from_bytes([4; 32]),
@@ -209,11 +233,13 @@ mod tests {
     fn a_batch_is_read_as_it_was_written_and_as_long_as_it_said() {
         for key in [None, Some(("order-1".to_owned(), [8; 32]))] {
             for coding in [ContentCoding::Identity, ContentCoding::Gzip, ContentCoding::Zstd] {
-                let mut batch = batch(key.clone());
-                batch.body.coding = coding;
-                let bytes = encoded(&batch);
-                assert_eq!(bytes.len(), batch.payload_bytes());
-                assert_eq!(Batch::decode(bytes.into()), Ok(batch));
+                for misfits in [0, 2] {
+                    let mut batch = Batch { misfits, ..batch(key.clone()) };
+                    batch.body.coding = coding;
+                    let bytes = encoded(&batch);
+                    assert_eq!(bytes.len(), batch.payload_bytes());
+                    assert_eq!(Batch::decode(bytes.into()), Ok(batch));
+                }
             }
         }
     }

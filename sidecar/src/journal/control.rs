@@ -124,6 +124,13 @@ pub struct Settled {
     pub quarantined_by_batch: BTreeMap<u64, u64>,
 }
 
+impl Settled {
+    /// Records of a batch that went to quarantine.
+    pub fn quarantined_of(&self, sequence: u64) -> u64 {
+        self.quarantined_by_batch.get(&sequence).copied().unwrap_or(0)
+    }
+}
+
 /// The keys of a retired segment, with what became of it: an entry of the key log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyRecord {
@@ -180,6 +187,7 @@ impl KeyRecord {
                 digest: super::bytes_of_hex(&entry.digest)?,
                 table: Arc::clone(&table),
                 rows: entry.rows,
+                misfits: settled.quarantined_of(entry.sequence).try_into().unwrap_or(entry.rows),
                 partition_date: entry.partition_date,
                 received_micros: entry.received_micros,
                 sequence: entry.sequence,

@@ -59,6 +59,8 @@ pub struct KeyedBatch {
     pub table: Arc<str>,
     /// Its records.
     pub rows: u32,
+    /// Records of them that were seen not to fit when it was accepted.
+    pub misfits: u32,
     /// The day under which they lie.
     pub partition_date: NaiveDate,
     /// When it was received. Unit: microseconds since 1970.
@@ -81,6 +83,7 @@ impl KeyedBatch {
             digest: *digest,
             table: batch.table.as_str().into(),
             rows: batch.rows,
+            misfits: batch.misfits,
             partition_date: batch.partition_date,
             received_micros: batch.received_micros,
             sequence,
@@ -335,6 +338,7 @@ mod tests {
             digest,
             table: "events".into(),
             rows: 3,
+            misfits: 0,
             partition_date: NaiveDate::from_ymd_opt(2026, 1, 8).expect("the date exists"),
             received_micros: 7,
             sequence,

@@ -74,6 +74,7 @@ fn batch(table: &str, number: u32) -> Batch {
     Batch {
         format: Format::Ndjson,
         rows: 1,
+        misfits: 0,
         received_micros: i64::from(number) * 1_000_000,
         partition_date: NaiveDate::from_ymd_opt(2026, 1, 1).expect("the date exists"),
         schema: schema().fingerprint(),

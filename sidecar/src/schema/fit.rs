@@ -1,6 +1,6 @@
 //! Which rows of a batch a table takes, once the lake's registry has decided on its columns.
 //!
-//! Owns: the exact conversions between column types, the verdict on each row.
+//! Owns: the exact conversions between column types, the verdict on each row that fitted when it was accepted.
 //! Does not own: where the rows that do not fit are kept (`encode`, `publish`).
 //!
 //! A batch is decoded with the schema that the node knew when it accepted the batch.
@@ -15,6 +15,7 @@ use arrow_array::{Array as _, ArrayRef, BooleanArray, Float64Array, Int64Array, 
 
 use super::schema::Schema;
 use super::types::ColumnType;
+use super::verdict::Misfit;
 use crate::decode::{DecodedBatch, DecodedColumn, integer_is_exact_in_f64};
 
 /// A batch in the form of its table.
@@ -51,29 +52,13 @@ impl Fitted {
     }
 }
 
-/// Why a row does not fit.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Misfit {
-    /// Row number in the batch.
-    pub row: u32,
-
-    /// The first column, in the order of the batch's schema, that does not fit.
-    pub column: String,
-
-    /// Stable kebab-case code.
-    pub code: &'static str,
-
-    /// Words for a person, without the value.
-    pub detail: String,
-}
-
 /// Brings a batch into the form of the registered schema, row by row.
 ///
 /// A column of the registered type passes; integers pass into a double where they are exact; every value passes
 /// into json as its JSON text; nulls always pass.
-/// A registered column that the batch lacks is null.
+/// A registered column that the batch lacks is null. What fitted nothing when it was decoded fits nothing here.
 pub fn fit(batch: &DecodedBatch, registered: &Schema) -> Fitted {
-    let mut misfits = BTreeMap::new();
+    let mut misfits: Misfits = batch.misfits.iter().map(|misfit| (misfit.row, misfit.clone())).collect();
     let mut converted: Vec<Option<ArrayRef>> = vec![None; registered.len()];
     for column in &batch.columns {
         match registered.position(&column.name) {

@@ -10,8 +10,10 @@ pub mod registry;
 #[expect(clippy::module_inception, reason = "the folder is the subject, the file is its central value")]
 mod schema;
 mod types;
+mod verdict;
 
-pub use fit::{Fitted, Misfit, fit};
+pub use fit::{Fitted, fit};
 pub use observe::{Observation, observe};
 pub use schema::{Error, Fingerprint, PARTITION_COLUMNS, Schema, is_column_name};
 pub use types::{Column, ColumnType};
+pub use verdict::{Fault, Misfit, Rules, Unknown};

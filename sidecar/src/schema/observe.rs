@@ -1,32 +1,37 @@
 //! What a batch of records says about its table: new columns, columns with values, records that do not fit.
 //!
-//! Owns: inference of new columns, the verdict on each field when a body is accepted.
-//! Does not own: whether the registry takes the new columns, what becomes of rows that it does not.
+//! Owns: inference of new columns, the verdict on each record when a body is accepted.
+//! Does not own: the rules (`verdict`), whether records that do not fit are refused or stored aside (`intake`), whether
+//! the registry takes the new columns.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use chrono::{Datelike, NaiveDate};
+use chrono::NaiveDate;
 
-use super::schema::{PARTITION_COLUMNS, Schema, is_column_name};
+use super::schema::Schema;
 use super::types::{Column, ColumnType};
+use super::verdict::{Fault, Rules, Unknown};
 use crate::decode::{
     DecodeError, NodeKind, Scanned, Value, Violation, Violations, integer_is_exact_in_f64, parse_integer,
 };
 use crate::limits::{CELLS_MAX, COLUMNS_MAX};
 
-/// What a batch says about its table.
+/// What a batch says about its table. Records that do not fit say nothing of its columns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observation {
-    /// Columns that the known schema lacks, each with a value other than null in this batch,
-    /// in the order of their first appearance.
+    /// Columns that the known schema lacks, each with a value other than null in a record that fits,
+    /// in the order of their first values.
     pub added: Vec<Column>,
 
-    /// For each column of the known schema whether the batch has a value other than null in it.
+    /// For each column of the known schema whether a record that fits has a value other than null in it.
     pub present: Vec<bool>,
 
     /// Records of the batch.
     pub rows: usize,
+
+    /// Records that do not fit: for each the first field that does not.
+    pub misfits: Violations,
 }
 
 impl Observation {
@@ -47,38 +52,31 @@ impl Observation {
 /// Checks every field of a batch against what is known of its table, and infers what is not.
 ///
 /// # Errors
-/// `Illegal` when a field does not fit: at most one violation a record is given.
+/// `Illegal` when the batch has too many records for its columns.
 pub fn observe(scanned: &Scanned<'_>, known: &Schema, partition_date: NaiveDate) -> Result<Observation, DecodeError> {
     let mut observer = Observer {
-        known,
-        partition: [
-            i64::from(partition_date.year()),
-            i64::from(partition_date.month()),
-            i64::from(partition_date.day()),
-        ],
+        rules: Rules::new(known, partition_date),
         present: vec![false; known.len()],
         new: NewColumns::default(),
+        changes: Vec::new(),
     };
-    let mut violations = Violations::default();
+    let mut misfits = Violations::default();
     for index in 0..scanned.record_count() {
+        observer.changes.clear();
         if let Err((name, fault)) = observer.record(scanned.record(index)) {
-            let is_last = fault.ends_the_batch;
-            violations
-                .push_with(|| Violation::new(scanned.pointer(index, &name), fault.code, fault.detail).of_record(index));
-            if is_last {
-                break;
-            }
+            observer.undo();
+            misfits.push_with(|| {
+                Violation::new(scanned.pointer(index, &name), fault.code(), fault.to_string()).of_record(index)
+            });
         }
     }
     let added = observer.new.into_columns();
-    if violations.is_empty() && known.len() + added.len() > COLUMNS_MAX {
-        violations.push_with(|| Violation::new("", "too-many-columns", too_many_columns()));
+    let observation = Observation { added, present: observer.present, rows: scanned.record_count(), misfits };
+    if observation.cells() > CELLS_MAX {
+        let violation = Violation::new("", "too-many-cells", too_many_cells(&observation));
+        return Err(DecodeError::Illegal(violation.into()));
     }
-    let observation = Observation { added, present: observer.present, rows: scanned.record_count() };
-    if violations.is_empty() && observation.cells() > CELLS_MAX {
-        violations.push_with(|| Violation::new("", "too-many-cells", too_many_cells(&observation)));
-    }
-    violations.into_result(observation)
+    Ok(observation)
 }
 
 fn too_many_cells(observation: &Observation) -> String {
@@ -90,40 +88,33 @@ fn too_many_cells(observation: &Observation) -> String {
     )
 }
 
-fn too_many_columns() -> String {
-    format!("a table has at most {COLUMNS_MAX} columns")
-}
-
-/// Why a field does not fit.
-struct Fault {
-    code: &'static str,
-    detail: String,
-    ends_the_batch: bool,
-}
-
-impl Fault {
-    fn new(code: &'static str, detail: String) -> Self {
-        Self { code, detail, ends_the_batch: false }
-    }
-}
-
 struct Observer<'s> {
-    known: &'s Schema,
-
-    /// Year, month and day of the partition, as [`PARTITION_COLUMNS`].
-    partition: [i64; 3],
-
+    rules: Rules<'s>,
     present: Vec<bool>,
     new: NewColumns<'s>,
+
+    /// What the record that is looked at has changed, in order. Nothing, for nearly every record but the first.
+    changes: Vec<Change>,
+}
+
+/// What a record changes in what is known of its batch.
+enum Change {
+    /// A known column has its first value.
+    Present(usize),
+    /// A new column has another kind of value; these are the kinds that it had.
+    Kinds(usize, ValueKinds),
+    /// There is one more new column.
+    Name,
 }
 
 impl<'s> Observer<'s> {
     /// Takes in one record, up to the first field that does not fit.
     fn record(&mut self, record: Value<'s>) -> Result<(), (Cow<'s, str>, Fault)> {
+        let known = self.rules.schema();
         let mut next_known = 0;
         let mut next_new = 0;
         for (name, value) in record.members() {
-            match self.known.position_near(&name, next_known) {
+            match known.position_near(&name, next_known) {
                 Some(position) => {
                     next_known = position + 1;
                     self.known_column(position, value).map_err(|fault| (name, fault))?;
@@ -131,7 +122,7 @@ impl<'s> Observer<'s> {
                 None => match self.new.position_near(&name, next_new) {
                     Some(position) => {
                         next_new = position + 1;
-                        self.new.add_value(position, value);
+                        self.new_value(position, value);
                     }
                     None => {
                         self.unknown_name(name.clone(), value).map_err(|fault| (name, fault))?;
@@ -148,67 +139,50 @@ impl<'s> Observer<'s> {
         if value.is_null() {
             return Ok(());
         }
-        let column_type = self.known.columns()[position].column_type;
-        if !column_type.fits(value) {
-            return Err(type_mismatch(column_type, value));
+        self.rules.column(position, value)?;
+        if !self.present[position] {
+            self.present[position] = true;
+            self.changes.push(Change::Present(position));
         }
-        self.present[position] = true;
         Ok(())
+    }
+
+    #[inline]
+    fn new_value(&mut self, position: usize, value: Value<'_>) {
+        let kinds = &mut self.new.columns[position].1;
+        let with_value = kinds.with(value);
+        if with_value != *kinds {
+            self.changes.push(Change::Kinds(position, *kinds));
+            *kinds = with_value;
+        }
     }
 
     /// A name that is neither a known column nor one that this batch has shown before.
     fn unknown_name(&mut self, name: Cow<'s, str>, value: Value<'_>) -> Result<(), Fault> {
-        if !is_column_name(&name) {
-            let detail = format!(
-                "a column name is [A-Za-z_][A-Za-z0-9_] and has at most 128 bytes; this one of {} bytes is not",
-                name.len()
-            );
-            return Err(Fault::new("column-name", detail));
+        if self.rules.unknown(&name, value)? == Unknown::Nothing {
+            return Ok(());
         }
-        let partition_column = PARTITION_COLUMNS.iter().position(|column| column.eq_ignore_ascii_case(&name));
-        if let Some(position) = partition_column {
-            return self.partition_column(position, &name, value);
+        if let Some(twin) = self.new.name_of_any_case(&name) {
+            return Err(Fault::Case { column: twin.to_owned() });
         }
-        let twin = self.known.column_of_any_case(&name).map(|column| column.name.as_str());
-        if let Some(twin) = twin.or_else(|| self.new.name_of_any_case(&name)) {
-            return Err(Fault::new("column-case", format!("{name} differs from column {twin} in its case alone")));
+        if self.rules.schema().len() + self.new.columns.len() >= COLUMNS_MAX {
+            return Err(Fault::TooManyColumns);
         }
-        if self.new.columns.len() >= COLUMNS_MAX {
-            return Err(Fault { code: "too-many-columns", detail: too_many_columns(), ends_the_batch: true });
-        }
-        self.new.add_name(name, value);
+        self.changes.push(Change::Name);
+        self.new.add_name(name, ValueKinds::default().with(value));
         Ok(())
     }
 
-    fn partition_column(&self, position: usize, name: &str, value: Value<'_>) -> Result<(), Fault> {
-        let column = PARTITION_COLUMNS[position];
-        if name != column {
-            return Err(Fault::new("column-case", format!("{name} differs from column {column} in its case alone")));
-        }
-        match value.kind() {
-            NodeKind::Null => Ok(()),
-            NodeKind::Integer if parse_integer(value.raw()) == self.partition[position] => Ok(()),
-            kind => {
-                let detail = format!(
-                    "{name} is the partition's, for this batch {}; the value is {} that is not equal to it",
-                    self.partition[position],
-                    kind.in_words()
-                );
-                Err(Fault::new("partition-column-mismatch", detail))
+    /// Takes back what a record has changed: it does not fit, and must not make a column that no record has.
+    fn undo(&mut self) {
+        while let Some(change) = self.changes.pop() {
+            match change {
+                Change::Present(position) => self.present[position] = false,
+                Change::Kinds(position, kinds) => self.new.columns[position].1 = kinds,
+                Change::Name => self.new.drop_last(),
             }
         }
     }
-}
-
-fn type_mismatch(column_type: ColumnType, value: Value<'_>) -> Fault {
-    let kind = value.kind();
-    let detail = match (column_type, kind) {
-        (ColumnType::Double, NodeKind::Integer) => {
-            "column is double, value is an integer that a double cannot hold exactly".to_owned()
-        }
-        _ => format!("column is {column_type}, value is {}", kind.in_words()),
-    };
-    Fault::new("type-mismatch", detail)
 }
 
 /// The names that a batch has and the known schema has not, in the order of their first appearance.
@@ -233,20 +207,21 @@ impl<'s> NewColumns<'s> {
         Some(&self.columns[*position].0)
     }
 
-    fn add_name(&mut self, name: Cow<'s, str>, value: Value<'_>) {
+    fn add_name(&mut self, name: Cow<'s, str>, kinds: ValueKinds) {
         let position = self.columns.len();
         self.positions_in_lower_case.insert(name.to_ascii_lowercase(), position);
         self.positions.insert(name.clone(), position);
-        self.columns.push((name, ValueKinds::default()));
-        self.add_value(position, value);
+        self.columns.push((name, kinds));
     }
 
-    #[inline]
-    fn add_value(&mut self, position: usize, value: Value<'_>) {
-        self.columns[position].1.add(value);
+    fn drop_last(&mut self) {
+        if let Some((name, _)) = self.columns.pop() {
+            self.positions_in_lower_case.remove(&name.to_ascii_lowercase());
+            self.positions.remove(&name);
+        }
     }
 
-    /// The columns that have a value other than null.
+    /// The columns, each with the type that holds all of its values.
     fn into_columns(self) -> Vec<Column> {
         let columns = self.columns.into_iter();
         columns.filter_map(|(name, kinds)| Some(Column::new(name, kinds.joined()?))).collect()
@@ -265,9 +240,10 @@ impl ValueKinds {
     const STRING: u8 = 16;
     const CONTAINER: u8 = 32;
 
+    /// These and the kind of `value`.
     #[inline]
-    fn add(&mut self, value: Value<'_>) {
-        self.0 |= match value.kind() {
+    fn with(self, value: Value<'_>) -> Self {
+        let kind = match value.kind() {
             NodeKind::Null => 0,
             NodeKind::Integer if integer_is_exact_in_f64(parse_integer(value.raw())) => Self::INTEGER,
             NodeKind::Integer => Self::INTEGER_INEXACT_IN_F64,
@@ -276,6 +252,7 @@ impl ValueKinds {
             NodeKind::String | NodeKind::EscapedString => Self::STRING,
             NodeKind::Object | NodeKind::Array => Self::CONTAINER,
         };
+        Self(self.0 | kind)
     }
 
     /// The type that holds all of them; `None` when there are none.

@@ -23,6 +23,7 @@ use tracing::{info, warn};
 
 use crate::clock::SharedClock;
 use crate::decode::{DecodeError, Scanned, Violation};
+use crate::intake::OnInvalid;
 use crate::limits::{COLUMNS_MAX, TABLES_MAX};
 use crate::publish::error::StoreError;
 use crate::publish::key::Prefix;
@@ -123,14 +124,24 @@ impl Registry {
     }
 
     /// Checks a request against its table and takes in the columns that are new. Never waits for the lake.
+    /// Records that do not fit bring no column.
     /// Once it is known whether the request was journaled, its claim goes to [`Self::keep`] or [`Self::retract`].
     ///
     /// # Errors
-    /// A record does not fit, or the table is one too many; nothing was changed.
-    pub fn admit(&self, table: &str, scanned: &Scanned<'_>, date: NaiveDate) -> Result<Admitted, DecodeError> {
+    /// A record does not fit and none may, or the table is one too many; nothing was changed.
+    pub fn admit(
+        &self,
+        table: &str,
+        scanned: &Scanned<'_>,
+        date: NaiveDate,
+        on_invalid: OnInvalid,
+    ) -> Result<Admitted, DecodeError> {
         loop {
             let known = self.tables().get(table).map_or_else(Schema::empty, |table| table.local.clone());
             let observation = observe(scanned, &known, date)?;
+            if on_invalid == OnInvalid::Reject && !observation.misfits.is_empty() {
+                return Err(DecodeError::Illegal(observation.misfits));
+            }
             let mut tables = self.tables();
             let is_taken = |table: &TableSchemas| table.takes_records();
             if !tables.get(table).is_some_and(is_taken)

@@ -112,6 +112,7 @@ impl Process {
             let batch = Batch {
                 format: Format::Ndjson,
                 rows: 2,
+                misfits: 0,
                 received_micros: 1_000_000,
                 partition_date: day.parse().expect("the date exists"),
                 schema: schema.fingerprint(),

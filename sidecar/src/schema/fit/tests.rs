@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::decode::{Format, ScanLimits, decode_columns, scan};
-use crate::schema::{Column, observe};
+use crate::schema::{Column, Rules, observe};
 
 fn schema(columns: &[(&str, ColumnType)]) -> Schema {
     Schema::new(columns.iter().map(|(name, column_type)| Column::new(*name, *column_type)).collect()).expect("legal")
@@ -14,7 +14,8 @@ fn batch(lines: &str) -> DecodedBatch {
     let date = chrono::NaiveDate::from_ymd_opt(2025, 12, 1).expect("a day");
     let observation = observe(&scanned, &Schema::empty(), date).expect("fits");
     let own = Schema::new(observation.added.clone()).expect("legal");
-    decode_columns(&scanned, &own, &observation.present_with_added()).expect("fits")
+    let rules = Rules::new(&own, date);
+    decode_columns(&scanned, rules, &observation.present_with_added(), 0..scanned.record_count()).expect("fits")
 }
 
 fn reasons(fitted: &Fitted) -> Vec<(u32, &str, &str)> {
@@ -108,4 +109,18 @@ fn a_row_is_a_misfit_once_for_its_first_column() {
     assert_eq!(fitted.kept, [2]);
     assert_eq!(*fitted.columns[2].as_string::<i32>(), StringArray::from(vec!["y"]));
     assert_eq!(*fitted.columns[0].as_boolean(), BooleanArray::new_null(1));
+}
+
+#[test]
+fn a_row_that_did_not_fit_when_it_was_decoded_keeps_that_reason_and_its_values_are_nobodys() {
+    let own = schema(&[("a", ColumnType::Bigint), ("b", ColumnType::Varchar)]);
+    let lines = "{\"a\":1}\n{\"a\":2,\"b\":5}\n{\"a\":3,\"b\":\"x\"}";
+    let scanned = scan(Format::Ndjson, lines.as_bytes(), &ScanLimits::DEFAULT).expect("legal lines");
+    let date = chrono::NaiveDate::from_ymd_opt(2025, 12, 1).expect("a day");
+    let batch = decode_columns(&scanned, Rules::new(&own, date), &[true, true], 0..3).expect("one row is a misfit");
+    let fitted = fit(&batch, &schema(&[("a", ColumnType::Bigint), ("b", ColumnType::Bigint)]));
+    assert_eq!(reasons(&fitted), [(1, "b", "type-mismatch"), (2, "b", "type-mismatch")]);
+    assert!(fitted.misfits[0].detail.contains("value is an integer"), "{:?}", fitted.misfits);
+    assert_eq!(fitted.kept, [0]);
+    assert_eq!(*fitted.columns[0].as_primitive::<Int64Type>(), Int64Array::from(vec![1]));
 }

@@ -19,15 +19,20 @@ fn observe_lines(lines: &str, known: &Schema) -> Result<Observation, DecodeError
     observe(&scanned, known, NaiveDate::from_ymd_opt(2025, 12, 1).expect("a day"))
 }
 
-fn accepted(lines: &str) -> Observation {
+fn observed(lines: &str) -> Observation {
     observe_lines(lines, &known()).unwrap_or_else(|error| panic!("{lines}: {error}"))
 }
 
-/// Record and code of each violation.
+fn accepted(lines: &str) -> Observation {
+    let observation = observed(lines);
+    assert!(observation.misfits.is_empty(), "{lines}: {}", observation.misfits);
+    observation
+}
+
+/// Record and code of each record that does not fit.
 fn faults(lines: &str) -> Vec<(usize, &'static str)> {
-    let error = observe_lines(lines, &known()).expect_err(lines);
-    assert!(matches!(error, DecodeError::Illegal(_)));
-    error.violations().iter().map(|violation| (violation.index.expect("a record"), violation.code)).collect()
+    let misfits = observed(lines).misfits.into_listed();
+    misfits.iter().map(|violation| (violation.index.expect("a record"), violation.code)).collect()
 }
 
 /// The type that is inferred for `x` from these values, in this order and in the reverse order.
@@ -44,16 +49,24 @@ fn inferred(values: &[&str]) -> Option<ColumnType> {
 #[test]
 fn a_column_is_present_when_a_record_has_a_value_in_it() {
     let observation = accepted("{\"id\":1,\"price\":null}\n{\"name\":\"x\"}\n{}");
-    assert_eq!(observation, Observation { added: vec![], present: vec![true, false, false, true, false], rows: 3 });
+    assert_eq!(
+        observation,
+        Observation {
+            added: vec![],
+            present: vec![true, false, false, true, false],
+            rows: 3,
+            misfits: Violations::default()
+        }
+    );
 }
 
 #[test]
-fn new_columns_are_added_in_the_order_of_their_first_appearance() {
+fn new_columns_are_added_in_the_order_of_their_first_values() {
     let observation = accepted("{\"z\":null,\"b\":true,\"id\":1}\n{\"a\":\"x\",\"b\":false,\"z\":1,\"n\":null}");
     let added = [
-        Column::new("z", ColumnType::Bigint),
         Column::new("b", ColumnType::Boolean),
         Column::new("a", ColumnType::Varchar),
+        Column::new("z", ColumnType::Bigint),
     ];
     assert_eq!(observation.added, added);
     assert_eq!(observation.present_with_added(), [true, false, false, false, false, true, true, true]);
@@ -95,7 +108,7 @@ fn values_that_fit_their_column_are_accepted() {
 }
 
 #[test]
-fn values_that_do_not_fit_their_column_are_refused() {
+fn values_that_do_not_fit_their_column_are_told() {
     for record in [
         r#"{"id":"1"}"#,
         r#"{"id":1.0}"#,
@@ -118,16 +131,16 @@ fn a_violation_names_record_field_and_types_but_no_value() {
     let body = br#"{"table_name":"t","records":[{"id":1},{"id":"hunter2"}]}"#;
     let scanned = scan(Format::Json, body, &ScanLimits::DEFAULT).expect("legal");
     let date = NaiveDate::from_ymd_opt(2025, 12, 1).expect("a day");
-    let error = observe(&scanned, &known(), date).expect_err("a string");
+    let misfits = observe(&scanned, &known(), date).expect("there are few").misfits;
     let expected = Violation::new("/records/1/id", "type-mismatch", "column is bigint, value is a string").of_record(1);
-    assert_eq!(error.violations(), [expected]);
+    assert_eq!(misfits.into_listed(), [expected]);
 }
 
 #[test]
 fn a_record_gives_one_violation_and_all_records_are_counted() {
     assert_eq!(faults("{\"id\":\"x\",\"ok\":5}\n{\"id\":1}\n{\"a b\":1}"), [(0, "type-mismatch"), (2, "column-name")]);
-    let error = observe_lines(&"{\"id\":\"x\"}\n".repeat(500), &known()).expect_err("strings");
-    assert_eq!((error.violations().len(), error.total()), (VIOLATIONS_MAX, 500));
+    let misfits = observed(&"{\"id\":\"x\"}\n".repeat(500)).misfits;
+    assert_eq!((misfits.total(), misfits.into_listed().len()), (500, VIOLATIONS_MAX));
 }
 
 #[test]
@@ -140,16 +153,18 @@ fn partition_keys_are_dropped_when_they_say_what_the_partition_says() {
 }
 
 #[test]
-fn names_that_differ_in_case_alone_are_refused() {
-    for lines in [r#"{"Id":1}"#, r#"{"NAME":null}"#, r#"{"Year":2025}"#, r#"{"DAY":null}"#, r#"{"fresh":1,"Fresh":1}"#]
-    {
+fn names_that_differ_in_case_alone_are_told() {
+    for lines in [r#"{"Id":1}"#, r#"{"NAME":""}"#, r#"{"Year":2025}"#, r#"{"DAY":1}"#, r#"{"fresh":1,"Fresh":1}"#] {
         assert_eq!(faults(lines), [(0, "column-case")], "{lines}");
     }
     assert_eq!(faults("{\"fresh\":1}\n{\"fresH\":2}"), [(1, "column-case")]);
+    // A null says nothing, and takes no name.
+    let observation = accepted("{\"NAME\":null,\"DAY\":null,\"fresh\":null}\n{\"Fresh\":1}");
+    assert_eq!(observation.added, [Column::new("Fresh", ColumnType::Bigint)]);
 }
 
 #[test]
-fn names_that_are_no_identifiers_are_refused_even_without_a_value() {
+fn names_that_are_no_identifiers_are_told_even_without_a_value() {
     let too_long = format!("{{\"{}\":1}}", "a".repeat(129));
     for record in [r#"{"":1}"#, r#"{"a b":1}"#, r#"{"1a":1}"#, r#"{"a\"b":null}"#, r#"{"é":1}"#, too_long.as_str()] {
         assert_eq!(faults(record), [(0, "column-name")], "{record}");
@@ -163,18 +178,37 @@ fn an_escaped_name_is_the_name_that_it_stands_for() {
 }
 
 #[test]
-fn a_batch_that_needs_too_many_columns_is_refused() {
+fn records_that_need_too_many_columns_do_not_fit() {
     let record = |count: usize| {
         let members: Vec<String> = (0..count).map(|number| format!("\"c{number}\":1")).collect();
         format!("{{{}}}", members.join(","))
     };
     assert_eq!(accepted(&record(995)).added.len(), 995);
-    let error = observe_lines(&record(996), &known()).expect_err("1,001 columns");
-    assert_eq!((error.violations()[0].code, error.total()), ("too-many-columns", 1));
-    // Each record few, all of them too many: what is kept of names is bounded as well.
+    assert_eq!(faults(&record(996)), [(0, "too-many-columns")]);
+    // Each record few, all of them too many: the first ones have their columns.
+    let lines: Vec<String> = (0..1_100).map(|number| format!("{{\"c{number}\":1}}")).collect();
+    let observation = observed(&lines.join("\n"));
+    assert_eq!((observation.added.len(), observation.misfits.total()), (995, 105));
+    // A null is no column.
     let lines: Vec<String> = (0..5_000).map(|number| format!("{{\"c{number}\":null}}")).collect();
-    let error = observe_lines(&lines.join("\n"), &known()).expect_err("5,000 names");
-    assert_eq!((error.violations()[0].code, error.total()), ("too-many-columns", 1));
+    assert_eq!(accepted(&lines.join("\n")).added, []);
+}
+
+#[test]
+fn a_record_that_does_not_fit_says_nothing_of_its_columns() {
+    let observation = observed(concat!(
+        "{\"price\":1.5,\"fresh\":1,\"id\":\"x\"}\n",
+        "{\"fresh\":\"text\",\"only\":1}\n",
+        "{\"only\":2,\"fresh\":true,\"fleeting\":1,\"ok\":0}\n",
+        "{\"Fleeting\":[]}\n",
+    ));
+    let added = [
+        Column::new("fresh", ColumnType::Varchar),
+        Column::new("only", ColumnType::Bigint),
+        Column::new("Fleeting", ColumnType::Json),
+    ];
+    assert_eq!((observation.added.as_slice(), &*observation.present), (&added[..], &[false; 5][..]));
+    assert_eq!((observation.rows, observation.misfits.total()), (4, 2));
 }
 
 #[test]

@@ -7,15 +7,18 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::RegisteredSchema;
+use crate::decode::Violations;
 use crate::schema::{Column, Observation, Schema};
 
-/// A request that fits its table.
+/// A request that its table takes.
 #[derive(Debug)]
 pub struct Admitted {
     /// The schema that it is decoded with.
     pub schema: Schema,
     /// Which columns of it have a value in the request.
     pub present: Vec<bool>,
+    /// Records of it that do not fit.
+    pub misfits: Violations,
     /// What stays in the local schema only if the request, or another that has it too, is journaled.
     pub claim: Claim,
 }
@@ -95,7 +98,7 @@ impl TableSchemas {
         };
         let present = observation.present_with_added();
         let claim = self.claim(&schema, &present);
-        Some(Admitted { schema, present, claim })
+        Some(Admitted { schema, present, misfits: observation.misfits.clone(), claim })
     }
 
     /// Whether the columns with a value are still what `known` says.

@@ -74,7 +74,7 @@ fn the_registered_type_wins_over_the_local_one() {
 
 fn admit(registry: &Registry, table: &str, record: &str) -> Result<Admitted, DecodeError> {
     let scanned = scan(Format::Ndjson, record.as_bytes(), &ScanLimits::DEFAULT).expect("the test's records are JSON");
-    registry.admit(table, &scanned, NaiveDate::from_ymd_opt(2025, 12, 1).expect("a day"))
+    registry.admit(table, &scanned, NaiveDate::from_ymd_opt(2025, 12, 1).expect("a day"), OnInvalid::Reject)
 }
 
 fn admitted(registry: &Registry, table: &str, record: &str) -> Claim {
