@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use lakeingest_crds::sidecar_config::{CredentialsSource, bucket_rule, is_bucket};
-use lakeingest_crds::{Quantity, SidecarConfig};
+use lakeingest_crds::{Quantity, Seconds, SidecarConfig};
 use serde::Serialize;
 
 use crate::lake::owner::Owner;
@@ -121,6 +121,10 @@ pub struct RescueArguments {
     #[arg(long, value_name = "DIRECTORY")]
     pub work: Option<PathBuf>,
 
+    /// Leave a journal for the next rescue when nothing of it was delivered for so long [default: 10m]
+    #[arg(long, value_name = "DURATION")]
+    pub patience: Option<Seconds>,
+
     /// Deliver journals whose newest record is more than 30 days old too; rows are stored twice if files that they had
     /// delivered were compacted or deleted since
     #[arg(long)]
@@ -129,7 +133,8 @@ pub struct RescueArguments {
 
 impl From<RescueArguments> for ServeArguments {
     fn from(arguments: RescueArguments) -> Self {
-        let RescueArguments { lake, prefix, owner, config, credentials, work, replay_old_journal } = arguments;
+        let RescueArguments { lake, prefix, owner, config, credentials, work, replay_old_journal, patience: _ } =
+            arguments;
         let work = work.unwrap_or_else(std::env::temp_dir);
         Self { lake, prefix, owner, config, credentials, replay_old_journal, journal: Some(work), ..Self::default() }
     }

@@ -193,6 +193,10 @@ pub const ENCODE_COLUMN_BYTES: u64 = 768 << 10;
 /// Failures of the encoder on one segment after which single records are suspected.
 pub const ENCODE_FAILURES_MAX: u32 = 2;
 
+/// How long a rescue works on a journal of which nothing gets into its table, if it is not told. The slowest transfer of the
+/// longest file that is not given up, more than twice.
+pub const RESCUE_PATIENCE: Duration = Duration::from_secs(10 * 60);
+
 /// Records of one segment that are taken out of it because the encoder fails on them. Each is found by encoding some 40
 /// parts of the segment; more than this are no accident of a record.
 pub const POISON_ROWS_MAX: usize = 100;

@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use lakeingest_crds::LogLevel;
 use lakeingest_sidecar::config::{ConfigError, ProbeArguments, RescueArguments, ServeArguments, Settings};
 use lakeingest_sidecar::encode::trial;
+use lakeingest_sidecar::limits::RESCUE_PATIENCE;
 use lakeingest_sidecar::probe::{self, ProbeError};
 use lakeingest_sidecar::rescue::replay;
 use lakeingest_sidecar::{REVISION, TARGET, error_chain, run};
@@ -75,7 +76,10 @@ fn level_of(level: LogLevel) -> Level {
 pub(crate) fn main() -> ExitCode {
     match Arguments::parse().verb {
         Verb::Serve(arguments) => work(&arguments, async |settings| run::serve(settings).await),
-        Verb::Rescue(arguments) => work(&arguments.into(), async |settings| replay::rescue(&settings).await),
+        Verb::Rescue(arguments) => {
+            let patience = arguments.patience.map_or(RESCUE_PATIENCE, |patience| patience.duration());
+            work(&arguments.into(), async |settings| replay::rescue(&settings, patience).await)
+        }
         Verb::Started(arguments) => {
             let answer = arguments.ports().map(|ports| probe::started(ports.health_port));
             said(answer, ExitCode::FAILURE)

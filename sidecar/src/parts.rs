@@ -9,8 +9,8 @@ use tokio::sync::mpsc;
 
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{LakeLocation, Settings};
-use crate::encode::Encoder;
 use crate::encode::session::Scratch;
+use crate::encode::{Encoder, Trials};
 use crate::flush::deliver::{Delivery, DeliveryContext};
 use crate::flush::outcomes::Outcomes;
 use crate::flush::pace::Pace;
@@ -19,7 +19,7 @@ use crate::flush::worker::FlushRequest;
 use crate::http::InFlight;
 use crate::http::state::{AppState, Identity};
 use crate::intake::Intake;
-use crate::journal::recovery::ASIDE_FOLDER;
+use crate::journal::recovery::{ASIDE_FOLDER, PartialSegment};
 use crate::journal::{Files, Journal, JournalOptions, OpenedJournal};
 use crate::lake::contact::Contact;
 use crate::leaving::{Grace, Leaving};
@@ -42,8 +42,8 @@ pub(crate) struct Parts {
     pub(crate) requests: mpsc::Receiver<FlushRequest>,
     /// What an earlier process left.
     pub(crate) recovered: Vec<Delivery>,
-    /// Records of segments that are not whole in copies of a journal's files, and are left out.
-    pub(crate) left_rows: u64,
+    /// Segments that are not whole in copies of a journal's files, and are left out.
+    pub(crate) left: Vec<PartialSegment>,
 }
 
 impl Parts {
@@ -57,16 +57,16 @@ impl Parts {
         let status = Arc::new(Status::new(Arc::clone(&clock)));
         report_unknown_fields(settings, &status, &metrics);
         let opened = open_journal(settings, files, &clock, &metrics).await?;
-        let OpenedJournal { journal, segments, lacking_rows, left_rows, damaged, .. } = opened;
+        let OpenedJournal { journal, segments, lacking_rows, left, damaged, .. } = opened;
         report_damage(settings, &status, damaged, lacking_rows);
         // Named after the journal, whose lock this process holds: sidecars that are given one folder do not meet in it.
         let scratch = settings.scratch.join(journal.id());
         let scratch = Scratch::open(&scratch, settings.config.buffer.scratch_size_limit.bytes())?;
         scratch.keep_only(&segments.iter().map(|segment| segment.contents.number).collect::<Vec<_>>())?;
-        // The journal itself may be at work on the same lake: what it has not finished there is its own.
-        let writer = match files {
-            Files::Own => journal.id(),
-            Files::Copies => format!("copy-of-{}", journal.id()),
+        let (writer, trials) = match files {
+            Files::Own => (journal.id(), Trials::AfterDeaths),
+            // The journal itself may be at work on the same lake: what it has not finished there is its own.
+            Files::Copies => (format!("copy-of-{}", journal.id()), Trials::Always),
         };
         let store = store_of(settings, &writer)?;
         let location = store.location();
@@ -97,7 +97,7 @@ impl Parts {
             store: store.clone(),
             prefix: prefix.clone(),
             registry: Arc::clone(&registry),
-            encoder: Encoder::start(scratch.clone())?,
+            encoder: Encoder::start(scratch.clone(), trials)?,
             scratch,
             outcomes: Arc::clone(&outcomes),
             pace: Arc::clone(&pace),
@@ -128,7 +128,7 @@ impl Parts {
         };
         let recovered =
             segments.into_iter().map(|segment| Delivery::new(Arc::new(segment.contents), segment.state)).collect();
-        Ok(Self { state, context: Arc::new(context), requests, recovered, left_rows })
+        Ok(Self { state, context: Arc::new(context), requests, recovered, left })
     }
 }
 

@@ -8,6 +8,7 @@
 mod disk;
 mod end;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,13 +24,12 @@ use crate::config::{HealthAddress, Pod, Settings};
 use crate::flush::deliver::{DeliveryContext, make_contact};
 use crate::flush::worker::{FlushWorker, WorkerEnd};
 use crate::http::{application_router, health_router, server};
-use crate::journal::{Files, Journal};
+use crate::journal::Files;
 use crate::leaving::{Grace, Leaving};
 use crate::limits::CONNECTION_DRAIN_WAIT;
 use crate::parts::{Parts, grace_of, policy_of};
 use crate::status::Status;
 pub(crate) use end::EXIT_UNFLUSHED;
-use end::{Ending, Left};
 
 /// How long the answers of those who still wait when the process ends may take to go out.
 const LAST_ANSWERS_WAIT: Duration = Duration::from_secs(1);
@@ -67,9 +67,6 @@ pub async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
         () = running.failure() => true,
     };
     let ending = if has_failed { running.give_up().await } else { running.drain(&mut signals).await };
-    if let Some(path) = &settings.termination_log {
-        ending.tell(path);
-    }
     Ok(ExitCode::from(ending.code))
 }
 
@@ -99,7 +96,8 @@ impl Signals {
 /// The sidecar at work.
 struct Running {
     context: Arc<DeliveryContext>,
-    journal: Journal,
+    /// Where the kubelet reads how the process ended.
+    termination_log: Option<PathBuf>,
     status: Arc<Status>,
     clock: SharedClock,
     leaving: Leaving,
@@ -135,7 +133,7 @@ impl Running {
         Self {
             journal_failed: journal.failed(),
             context: Arc::clone(&context),
-            journal,
+            termination_log: settings.termination_log.clone(),
             status,
             clock,
             leaving,
@@ -166,14 +164,6 @@ impl Running {
             _ = &mut self.disk => "journal's directory",
         };
         error!(part, "ending because a part failed");
-    }
-
-    /// Ends at once; only those who wait for an answer get it.
-    async fn give_up(self) -> Ending {
-        self.status.set_draining();
-        self.drain.send_replace(true);
-        end::answer_the_last(&self.status, self.application).await;
-        Ending::failed(Left::of(&self.journal.view()))
     }
 }
 

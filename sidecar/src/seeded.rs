@@ -34,19 +34,23 @@ pub enum Bug {
     UploadWithoutLook,
     /// What stands behind damage in the newest log file is cut as if it were a torn tail.
     DamageEndsTheLog,
+    /// What a process that was killed has written and not synced is read as if it had been.
+    ReadUnsynced,
     /// No bug of ours but a fault that no test could otherwise bring about: the encoder's database fails on every record in
     /// which [`POISON`] stands.
     PoisonRecord,
     /// As [`Self::PoisonRecord`], but the process dies of it.
     DeadlyRecord,
+    /// As [`Self::PoisonRecord`], but the encoder's thread panics.
+    PanickingRecord,
 }
 
-/// What stands in a record on which the encoder fails, for [`Bug::PoisonRecord`] and [`Bug::DeadlyRecord`].
+/// What stands in a record on which the encoder fails, for [`Bug::PoisonRecord`] and those like it.
 pub const POISON: &str = "poison-4711";
 
 impl Bug {
     /// Every bug that a judgement must find.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::AcknowledgeBeforeSync,
         Self::NoDirectorySync,
         Self::RetireBeforeVerify,
@@ -59,6 +63,7 @@ impl Bug {
         Self::EncodeAgainWithoutPlan,
         Self::UploadWithoutLook,
         Self::DamageEndsTheLog,
+        Self::ReadUnsynced,
     ];
 
     /// Its name in [`VARIABLE`].
@@ -76,8 +81,10 @@ impl Bug {
             Self::EncodeAgainWithoutPlan => "encode-again-without-plan",
             Self::UploadWithoutLook => "upload-without-look",
             Self::DamageEndsTheLog => "damage-ends-the-log",
+            Self::ReadUnsynced => "read-unsynced",
             Self::PoisonRecord => "poison-record",
             Self::DeadlyRecord => "deadly-record",
+            Self::PanickingRecord => "panicking-record",
         }
     }
 }
@@ -98,7 +105,10 @@ pub fn is(bug: Bug) -> bool {
     static SEEDED: std::sync::OnceLock<Option<Bug>> = std::sync::OnceLock::new();
     let seeded = SEEDED.get_or_init(|| {
         let name = std::env::var(VARIABLE).ok()?;
-        let named = Bug::ALL.into_iter().chain([Bug::PoisonRecord, Bug::DeadlyRecord]).find(|bug| bug.name() == name);
+        let named = Bug::ALL
+            .into_iter()
+            .chain([Bug::PoisonRecord, Bug::DeadlyRecord, Bug::PanickingRecord])
+            .find(|bug| bug.name() == name);
         Some(named.unwrap_or_else(|| panic!("{VARIABLE} names no bug: {name}")))
     });
     *seeded == Some(bug)

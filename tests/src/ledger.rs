@@ -84,27 +84,28 @@ pub struct Request {
     pub records: Vec<Value>,
     /// Its idempotency key.
     pub key: Option<String>,
+    /// Whether all of its records are to be refused where one of them does not fit.
+    pub rejects: bool,
 }
 
 impl Request {
     /// Sends it; the answer, or none that is whole.
     fn send(&self, sidecar: &Sidecar) -> Result<Response> {
-        let Self { path, table, shape, records, key } = self;
+        let Self { path, table, shape, records, key, rejects } = self;
         let json_type = "application/json";
-        let (path, content_type, body) = match shape {
-            Shape::Record => {
-                ((*path).to_owned(), json_type, json!({"table_name": table, "record": records[0]}).to_string())
-            }
-            Shape::Records => {
-                ((*path).to_owned(), json_type, json!({"table_name": table, "records": records}).to_string())
-            }
+        let mut query = if *rejects { vec!["on_invalid=reject".to_owned()] } else { Vec::new() };
+        let (content_type, body) = match shape {
+            Shape::Record => (json_type, json!({"table_name": table, "record": records[0]}).to_string()),
+            Shape::Records => (json_type, json!({"table_name": table, "records": records}).to_string()),
             Shape::Lines => {
                 let lines = records.iter().map(|record| format!("{record}\n")).collect();
-                (format!("{path}?table_name={table}"), "application/x-ndjson", lines)
+                query.push(format!("table_name={table}"));
+                ("application/x-ndjson", lines)
             }
         };
         let mut headers = vec![("content-type", content_type)];
         headers.extend(key.as_deref().map(|key| ("idempotency-key", key)));
+        let path = if query.is_empty() { (*path).to_owned() } else { format!("{path}?{}", query.join("&")) };
         sidecar.request("POST", &path, &headers, Some(body.as_bytes()))
     }
 }
@@ -159,7 +160,8 @@ impl Ledger {
         shape: Shape,
         records: &[Value],
     ) -> Result<Response> {
-        let request = Request { path, table: table.to_owned(), shape, records: records.to_vec(), key: None };
+        let request =
+            Request { path, table: table.to_owned(), shape, records: records.to_vec(), key: None, rejects: false };
         self.attempt(sidecar, &request)
     }
 
@@ -274,6 +276,16 @@ pub fn record(producer: u64, sequence: u64) -> Value {
         record["sometimes"] = json!(-i64::try_from(sequence).expect("sequences are small"));
     }
     record
+}
+
+/// Makes a record one that fits no table.
+pub fn spoil(record: &mut Value) {
+    record["no column"] = json!(1);
+}
+
+/// Whether a record was spoilt: it belongs in a quarantine and nowhere else.
+pub fn is_spoilt(record: &Value) -> bool {
+    record.get("no column").is_some()
 }
 
 /// The key of a record.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::lake::{Lake, Row};
-use crate::ledger::{Entry, Fate, Key, Ledger, key_of};
+use crate::ledger::{Entry, Fate, Key, Ledger, is_spoilt, key_of};
 
 /// Violations that a failed judgement lists.
 const LISTED_MAX: usize = 10;
@@ -25,6 +25,8 @@ pub struct Tally {
     pub refused: usize,
     /// Stored records that are in a quarantine.
     pub quarantined: usize,
+    /// Those of them that fit no table whatever another writer has done.
+    pub spoilt: usize,
 }
 
 /// How a promise can be broken.
@@ -111,6 +113,9 @@ fn compare(ledger: &Ledger, lake: &Lake) -> (Tally, Vec<(Fault, String)>) {
             let key = key_of(&Value::Object(row.clone().into_iter().collect()));
             *copies.entry(key).or_default() += 1;
             match entries.get(&key) {
+                Some(entry) if entry.table == table && is_spoilt(&entry.record) => {
+                    found.push((Fault::Changed, format!("{key:?} fits no table and is in {table}")));
+                }
                 Some(entry) if entry.table == table => {
                     found.extend(difference(entry, &row).map(|words| (Fault::Changed, words)));
                 }
@@ -121,6 +126,7 @@ fn compare(ledger: &Ledger, lake: &Lake) -> (Tally, Vec<(Fault, String)>) {
             tally.quarantined += 1;
             let record = row["record"].as_str().and_then(|text| serde_json::from_str(text).ok());
             let record: Value = record.unwrap_or_else(|| panic!("a quarantined record is JSON: {row:?}"));
+            tally.spoilt += usize::from(is_spoilt(&record));
             let key = key_of(&record);
             *copies.entry(key).or_default() += 1;
             if !entries.get(&key).is_some_and(|entry| entry.table == table && entry.record == record) {

@@ -13,15 +13,14 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use serde_json::json;
 use xtask::servers::Sidecar;
 
-use crate::ledger::{Ledger, Request, Shape, record};
+use crate::ledger::{Ledger, Request, Shape, record, spoil};
 
 /// The tables that are written.
 pub const TABLES: [&str; 3] = ["events", "orders", "clicks"];
 
-/// One request in so many is illegal whatever the sidecar knows of its table.
+/// One request in so many has a record that does not fit, whatever the sidecar knows of its table.
 const BAD_ONE_IN: u32 = 25;
 
 /// One request in so many has an idempotency key.
@@ -141,13 +140,15 @@ impl Producer {
         let table = TABLES[random.random_range(0..TABLES.len())].to_owned();
         let first = self.next_sequence.fetch_add(rows, Ordering::Relaxed);
         let mut records: Vec<_> = (first..first + rows).map(|sequence| record(self.number, sequence)).collect();
-        let is_bad = random.random_range(0..BAD_ONE_IN) == 0;
-        if is_bad {
-            records[0]["no column"] = json!(1);
+        let has_bad = random.random_range(0..BAD_ONE_IN) == 0;
+        // Half of them may be set aside.
+        let rejects = random.random_range(0..2) == 0;
+        if has_bad {
+            spoil(&mut records[0]);
         }
         let is_keyed = random.random_range(0..KEYED_ONE_IN) == 0;
         let key = is_keyed.then(|| format!("{}-{first}", self.number));
-        (Request { path, table, shape, records, key }, is_bad)
+        (Request { path, table, shape, records, key, rejects }, has_bad && rejects)
     }
 }
 

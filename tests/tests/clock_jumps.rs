@@ -57,6 +57,7 @@ impl Clocked {
             shape: Shape::Records,
             records: (0..3).map(|sequence| record(number, sequence)).collect(),
             key: Some(format!("order-{number}")),
+            rejects: false,
         };
         let answer = self.ledger.attempt(sidecar, &request).expect("the sidecar answers");
         assert_eq!(answer.status, 202, "{}", answer.text());

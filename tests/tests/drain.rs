@@ -15,6 +15,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use xtask::servers::{Sidecar, Weed, WeedOptions};
 use xtask::wait::{self, Look};
+use xtask::workspace;
 
 /// Nothing is due before the end.
 const QUIET: &str = "flush: {maxAge: 1h}\n";
@@ -263,10 +264,14 @@ fn end_in_log_files(site: &Site, sidecar: &Sidecar) {
 
 /// Runs a rescue and answers its exit code and its words.
 fn rescue_into(site: &Site) -> (Option<i32>, String) {
+    rescue_with(sidecar_program(), &[], site)
+}
+
+/// As [`rescue_into`], by this program with these arguments.
+fn rescue_with(mut program: Command, arguments: &[&str], site: &Site) -> (Option<i32>, String) {
     let work = site.folder().join("rescue");
     fs::create_dir_all(&work).expect("a folder can be made");
-    let mut program = sidecar_program();
-    program.args(["rescue", "--lake", site.lake().location(), "--work"]).arg(&work);
+    program.args(["rescue", "--lake", site.lake().location(), "--work"]).arg(&work).args(arguments);
     let output = program.output().expect("the program is there");
     let left: Vec<_> = fs::read_dir(work.join("lakeingest-rescue")).expect("it was made").flatten().collect();
     assert_eq!(left.len(), 1, "only the lock stays: {left:?}");
@@ -393,6 +398,108 @@ fn a_segment_that_cannot_be_delivered_is_told_and_leaves_its_pod_as_log_files() 
     assert_eq!(code, Some(75), "{words}");
     assert!(words.contains("failed to deliver all of a journal's log files"), "{words}");
     assert_eq!(verify(&ledger, original.lake()).acknowledged, 40);
+}
+
+/// What stands in a record on which the encoder fails: `seeded::POISON` of the sidecar.
+const POISON: &str = "poison-4711";
+
+/// Sends records to two tables, of which one is such a record.
+fn fill_with_poison(ledger: &Ledger, sidecar: &Sidecar) {
+    fill(ledger, sidecar, 1, 10);
+    let mut poison = record(9, 0);
+    poison["text"] = POISON.into();
+    ledger.stream(sidecar, "events", poison);
+}
+
+/// The process that had it cannot say whether it has died over it, and each rescue would.
+#[test]
+fn i3_a_record_that_kills_is_found_by_a_rescue_and_the_rest_is_delivered() {
+    let site = local_pod(None, 10, QUIET).seeded(Some("panicking-record"));
+    let ledger = Ledger::default();
+    let sidecar = site.start();
+    fill_with_poison(&ledger, &sidecar);
+    term(&sidecar);
+    assert_eq!(wait_for_end(&sidecar).code(), Some(70), "{}", site.log());
+    let mut program = Command::new(workspace::seeded_sidecar_binary());
+    program.env("LAKEINGEST_SEEDED_BUG", "deadly-record");
+    let (code, words) = rescue_with(program, &[], &site);
+    assert_eq!(code, Some(0), "{words}");
+    let tally = verify(&ledger, site.lake());
+    assert_eq!((tally.acknowledged, tally.quarantined), (21, 1));
+}
+
+/// There is no next start in a pod that ends, so what a part that fails cannot do is done by those that work.
+#[test]
+fn where_the_encoder_fails_at_the_end_of_a_pod_its_log_files_leave() {
+    let site = local_pod(None, 10, QUIET).seeded(Some("panicking-record"));
+    let ledger = Ledger::default();
+    let sidecar = site.start();
+    fill_with_poison(&ledger, &sidecar);
+    term(&sidecar);
+    assert_eq!(wait_for_end(&sidecar).code(), Some(70), "{}", site.log());
+    assert!(site.log().contains("rows=0 rescued_rows="), "{}", site.log());
+    let (code, words) = rescue_into(&site);
+    assert_eq!(code, Some(0), "{words}");
+    assert_eq!(verify(&ledger, site.lake()).acknowledged, 21);
+}
+
+#[test]
+fn a_table_that_takes_nothing_keeps_a_rescue_for_a_while_and_delays_no_other() {
+    let site = local_pod(None, 5, QUIET);
+    let ledger = Ledger::default();
+    let blocked = Blocked::tables(&site);
+    let sidecar = site.start();
+    fill(&ledger, &sidecar, 1, 10);
+    end_in_log_files(&site, &sidecar);
+    drop(blocked);
+    // An object of the registry that no build has written.
+    let schema = site.lake_folder().join("data/_lakeingest/schemas/events/1.json");
+    let whole = fs::read(&schema).expect("the table was registered");
+    fs::write(&schema, "{").expect("it can be written");
+    let (code, words) = rescue_with(sidecar_program(), &["--patience", "2s"], &site);
+    assert_eq!(code, Some(75), "{words}");
+    assert!(words.contains("left=10"), "{words}");
+    assert_eq!((site.lake().table("events").len(), site.lake().table("orders").len()), (0, 10));
+    fs::write(&schema, whole).expect("it can be written");
+    let (code, words) = rescue_into(&site);
+    assert_eq!(code, Some(0), "{words}");
+    assert_eq!(verify(&ledger, site.lake()).acknowledged, 20);
+}
+
+/// Log files of a pod that came back and delivered everything were once taken for a part of something lost, for ever.
+#[test]
+fn a_part_of_what_was_delivered_after_all_is_not_missing() {
+    let site = local_pod(None, 5, "flush: {maxAge: 1h, maxRows: 3000}\nbuffer: {sizeLimit: 32Mi}\n");
+    let ledger = Ledger::default();
+    let sidecar = site.start();
+    let blocked = Blocked::tables(&site);
+    for producer in 1..20 {
+        let records: Vec<Value> = (0..2_000).map(|sequence| record(producer, sequence)).collect();
+        let answer = ledger.send(&sidecar, "/ingest/stream", "events", Shape::Records, &records);
+        assert_eq!(answer.expect("the sidecar answers").status, 202);
+    }
+    end_in_log_files(&site, &sidecar);
+    drop((blocked, sidecar));
+    // As if it had been cut off after its first log file.
+    let manifests = site.lake_folder().join("data/_lakeingest/rescue/manifests");
+    let mut found: Vec<PathBuf> =
+        fs::read_dir(manifests).expect("it was made").map(|entry| entry.expect("it can be read").path()).collect();
+    found.sort_by_key(|path| fs::metadata(path).expect("it is there").len());
+    assert!(found.len() > 1, "a manifest for each file: {found:?}");
+    found[1..].iter().for_each(|path| fs::remove_file(path).expect("it is there"));
+    let (code, words) = rescue_into(&site);
+    assert_eq!(code, Some(75), "{words}");
+    assert!(words.contains("rows are of segments that are not whole, and were left out"), "{words}");
+
+    let sidecar = site.start();
+    wait_until_delivered(&sidecar);
+    assert_eq!(sidecar.stop().expect("it ends").code(), Some(0), "{}", site.log());
+    let (code, words) = rescue_into(&site);
+    assert_eq!(code, Some(0), "{words}");
+    assert!(words.contains("a segment that is not whole here is in the lake"), "{words}");
+    assert_eq!(verify(&ledger, site.lake()).acknowledged, 38_000);
+    let (code, words) = rescue_into(&site);
+    assert!(code == Some(0) && words.contains("journals=0"), "{words}");
 }
 
 #[test]

@@ -132,7 +132,7 @@ fn ten_sidecars_on_three_tables_lose_double_and_overwrite_nothing() {
     let ledger = Ledger::merged((0..PODS).map(|number| Ledger::at(&ledger_file(number))));
     let tally = verify(&ledger, &lake);
     println!("{objects} objects, each written once: {tally:?}");
-    assert!(tally.acknowledged > 500 && tally.quarantined == 0, "{tally:?}");
+    assert!(tally.acknowledged > 500 && tally.quarantined == tally.spoilt, "{tally:?}");
     for table in TABLES {
         let writers = lake.query(&format!(
             "SELECT count(DISTINCT producer) FROM read_parquet('{}/data/{table}/**/*.parquet')",

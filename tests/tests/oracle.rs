@@ -5,7 +5,7 @@ use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use lakeingest_tests::calls::{flush, post};
-use lakeingest_tests::ledger::{Entry, Fate, Ledger, Request, Shape, record};
+use lakeingest_tests::ledger::{Entry, Fate, Ledger, Request, Shape, record, spoil};
 use lakeingest_tests::oracle::{Fault, judge, verify};
 use lakeingest_tests::site::Site;
 use serde_json::json;
@@ -19,8 +19,16 @@ fn honest() -> (Site, Ledger) {
         ledger.stream(&sidecar, "events", record(1, sequence));
     }
     let mut bad = record(1, 5);
-    bad["no column"] = json!(1);
-    let refused = ledger.send(&sidecar, "/ingest", "events", Shape::Record, &[bad]).expect("it answers");
+    spoil(&mut bad);
+    let request = Request {
+        path: "/ingest",
+        table: "events".to_owned(),
+        shape: Shape::Record,
+        records: vec![bad],
+        key: None,
+        rejects: true,
+    };
+    let refused = ledger.attempt(&sidecar, &request).expect("it answers");
     assert_eq!(refused.status, 422);
     flush(&sidecar);
     drop(sidecar);
@@ -58,6 +66,22 @@ fn what_is_lost_changed_invented_or_refused_and_stored_is_found() {
     assert!(verdict(&site, &ledger).contains("sent"));
     ledger.entries().remove(&(1, 0));
     assert!(verdict(&site, &ledger).contains("was never sent"));
+}
+
+#[test]
+fn a_record_that_fits_no_table_is_looked_for_in_the_quarantine_alone() {
+    let site = Site::local();
+    let sidecar = site.start();
+    let ledger = Ledger::default();
+    let mut bad = record(1, 0);
+    spoil(&mut bad);
+    ledger.stream(&sidecar, "events", bad);
+    ledger.stream(&sidecar, "events", record(1, 1));
+    flush(&sidecar);
+    let tally = verify(&ledger, site.lake());
+    assert_eq!((tally.acknowledged, tally.quarantined, tally.spoilt), (2, 1, 1));
+    spoil(&mut ledger.entries().get_mut(&(1, 1)).expect("it was sent").record);
+    assert!(verdict(&site, &ledger).contains("fits no table and is in events"));
 }
 
 #[test]
@@ -103,6 +127,7 @@ fn a_ledger_outlives_who_has_written_it() {
         shape: Shape::Record,
         records: vec![record(1, sequence)],
         key: key.map(str::to_owned),
+        rejects: false,
     };
     let ledger = Ledger::at(&path);
     ledger.attempt(&sidecar, &request(0, None)).expect("it answers");

@@ -4,9 +4,9 @@
 
 use std::fs::{self, File};
 
-use lakeingest_tests::calls::wait_until_delivered;
+use lakeingest_tests::calls::{flush, wait_until_delivered};
 use lakeingest_tests::lake::Lake;
-use lakeingest_tests::ledger::{Ledger, Shape, record};
+use lakeingest_tests::ledger::{Ledger, Request, Shape, record};
 use lakeingest_tests::oracle::{Fault, Tally, Violations, judge};
 use lakeingest_tests::site::Site;
 use lakeingest_tests::torture::power_cuts::PowerCuts;
@@ -43,6 +43,46 @@ fn twenty_answers_and_a_cut(bug: Option<&str>) -> Result<Tally, Violations> {
 #[test]
 fn to_acknowledge_before_the_sync_is_caught() {
     control("acknowledge-before-sync", Fault::Lost, twenty_answers_and_a_cut);
+}
+
+/// A process is killed in the middle of a sync, so that its frame is in the machine's memory alone; the next one answers a
+/// retry by what it has read there, and then the power is cut.
+fn a_retry_after_a_kill_and_a_cut(bug: Option<&str>) -> Result<Tally, Violations> {
+    let mut volume = Volume::make();
+    // The first process never syncs, as if it had been killed each time before it was done.
+    let mut site = Site::local().with_config("flush: {maxAge: 1h}\n").seeded(Some("acknowledge-before-sync"));
+    site.options.journal = volume.path().join("journal");
+    let ledger = Ledger::default();
+    let request = Request {
+        path: "/ingest/stream",
+        table: "events".to_owned(),
+        shape: Shape::Record,
+        records: vec![record(1, 0)],
+        key: Some("order-1".to_owned()),
+        rejects: false,
+    };
+    let sidecar = site.start();
+    ledger.set_dark(true);
+    ledger.attempt(&sidecar, &request).expect_err("its answer does not count");
+    ledger.set_dark(false);
+    sidecar.kill().expect("it can be killed");
+    drop(sidecar);
+    site.options.environment.retain(|(name, _)| name != "LAKEINGEST_SEEDED_BUG");
+    let site = site.seeded(bug);
+    let sidecar = site.start();
+    let answer = ledger.attempt(&sidecar, &request).expect("it answers");
+    assert_eq!((answer.status, answer.header("idempotent-replayed")), (202, Some("true")), "{}", answer.text());
+    volume.cut();
+    sidecar.kill().expect("it can be killed");
+    drop(sidecar);
+    volume.come_back();
+    flush(&site.start());
+    judge(&ledger, site.lake())
+}
+
+#[test]
+fn to_answer_for_what_was_read_and_not_synced_is_caught() {
+    control("read-unsynced", Fault::Lost, a_retry_after_a_kill_and_a_cut);
 }
 
 /// The lake's power is cut after an answer that says that the records are in it.

@@ -60,6 +60,7 @@ fn request(sequence: u64) -> Request {
         shape: Shape::Records,
         records: vec![record(1, sequence)],
         key: Some(format!("order-{sequence}")),
+        rejects: false,
     }
 }
 

@@ -132,7 +132,7 @@ pub(super) fn load(connection: &Connection, job: &EncodeJob, selection: &Selecti
             let mut fitted = fit(&decoded, &registered.schema);
             fitted.move_rows(u32::try_from(first).expect("a batch counts its rows in 32 bits"));
             selection.apply(&mut fitted, registered, sequence, rows);
-            if seeded::is(Bug::PoisonRecord) || seeded::is(Bug::DeadlyRecord) {
+            if [Bug::PoisonRecord, Bug::DeadlyRecord, Bug::PanickingRecord].into_iter().any(seeded::is) {
                 fail_on_poison(&fitted, &scanned)?;
             }
             loaded.quarantine(&mut tables, &scanned, &fitted.misfits, &source)?;
@@ -148,11 +148,12 @@ pub(super) fn load(connection: &Connection, job: &EncodeJob, selection: &Selecti
     }
 }
 
-/// See [`Bug::PoisonRecord`] and [`Bug::DeadlyRecord`].
+/// See [`Bug::PoisonRecord`] and those like it.
 fn fail_on_poison(fitted: &Fitted, scanned: &Scanned<'_>) -> Result<(), EncodeError> {
     let is_poison = |row: &u32| scanned.record_text(*row as usize).contains(seeded::POISON);
     match fitted.kept.iter().any(is_poison) {
         true if seeded::is(Bug::DeadlyRecord) => std::process::abort(),
+        true if seeded::is(Bug::PanickingRecord) => panic!("the record is poison"),
         true => Err(EncodeError::Load(duckdb::Error::InvalidQuery)),
         false => Ok(()),
     }

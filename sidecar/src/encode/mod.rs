@@ -37,6 +37,7 @@ use load::Selection;
 use poison::NotFound;
 use session::{Scratch, Session};
 use trial::Note;
+pub use trial::Trials;
 
 /// A segment to encode.
 #[derive(Clone, Debug)]
@@ -85,7 +86,7 @@ impl Encoder {
     ///
     /// # Errors
     /// The thread or the database cannot be set up.
-    pub fn start(scratch: Scratch) -> Result<Self, EncodeError> {
+    pub fn start(scratch: Scratch, trials: Trials) -> Result<Self, EncodeError> {
         let (jobs, queue) = mpsc::channel(ENCODE_QUEUE_MAX);
         let (ready, opened) = std::sync::mpsc::sync_channel(1);
         std::thread::Builder::new()
@@ -94,7 +95,7 @@ impl Encoder {
                 Ok(session) => {
                     // The caller waits for exactly this answer.
                     let _ = ready.send(Ok(()));
-                    run(session, &scratch, queue);
+                    run(session, &scratch, trials, queue);
                 }
                 Err(error) => drop(ready.send(Err(EncodeError::Open(error)))),
             })
@@ -123,14 +124,27 @@ impl Identify for Encoder {
 }
 
 /// Serves jobs until every handle is gone. A panic ends the thread, and with it the process (`EncodeError::Gone`).
-fn run(mut session: Session, scratch: &Scratch, mut queue: mpsc::Receiver<Job>) {
+fn run(mut session: Session, scratch: &Scratch, trials: Trials, mut queue: mpsc::Receiver<Job>) {
     let mut has_failed = false;
     while let Some(job) = queue.blocking_recv() {
         match job {
             Job::Encode(job, reply) => {
                 let note = Note::begin(scratch, job.contents.number);
-                let encoded = encode_or_suspect(&mut session, &mut has_failed, scratch, &job, note.deaths());
-                note.end();
+                let is_deadly = note.deaths() >= ENCODE_FAILURES_MAX;
+                if is_deadly {
+                    let (segment, deaths) = (job.contents.number, note.deaths());
+                    warn!(
+                        segment,
+                        deaths,
+                        "the process has ended while it encoded this segment; trying it in a process of its own"
+                    );
+                }
+                let is_tried = is_deadly || trials == Trials::Always;
+                let encoded = encode_or_suspect(&mut session, &mut has_failed, scratch, &job, is_tried);
+                match &encoded {
+                    Ok(_) => note.end(),
+                    Err(_) => note.go_back(),
+                }
                 // Whoever asked may be gone; the files are found by the next attempt.
                 drop(reply.send(encoded));
             }
@@ -141,16 +155,15 @@ fn run(mut session: Session, scratch: &Scratch, mut queue: mpsc::Receiver<Job>) 
     }
 }
 
-/// Encodes a segment; where it fails and is suspect, without the records that it fails on. One over which processes have
-/// died is tried in a process of its own first.
+/// Encodes a segment; where it fails and is suspect, without the records that it fails on. Of one that `is_tried`, this
+/// process encodes exactly what a process of its own has encoded before.
 fn encode_or_suspect(
     session: &mut Session,
     has_failed: &mut bool,
     scratch: &Scratch,
     job: &EncodeJob,
-    deaths: u32,
+    is_tried: bool,
 ) -> Result<Encoded, EncodeError> {
-    let is_deadly = deaths >= ENCODE_FAILURES_MAX;
     let mut attempt = |selection: &Selection| {
         let columns = job.registered.schema.len();
         let encoded = session.prepare(scratch, columns, *has_failed).map_err(EncodeError::Open);
@@ -159,18 +172,12 @@ fn encode_or_suspect(
         encoded
     };
     let all = Selection { range: 0..u64::MAX, poison: job.poison.clone() };
-    if is_deadly {
-        warn!(deaths, "the process has ended while it encoded this segment; trying it in a process of its own");
-    }
-    let aside = if is_deadly { trial::encode_aside(scratch, job, &all) } else { Ok(()) };
-    let error = match aside.and_then(|()| attempt(&all)) {
-        Err(error) if (job.is_suspect || is_deadly) && error.is_about_rows() => error,
+    let aside = |selection: &Selection| if is_tried { trial::encode_aside(scratch, job, selection) } else { Ok(()) };
+    let error = match aside(&all).and_then(|()| attempt(&all)) {
+        Err(error) if (job.is_suspect || is_tried) && error.is_about_rows() => error,
         outcome => return outcome,
     };
-    let mut try_part = |selection: &Selection| match is_deadly {
-        true => trial::encode_aside(scratch, job, selection),
-        false => attempt(selection).map(drop),
-    };
+    let mut try_part = |selection: &Selection| if is_tried { aside(selection) } else { attempt(selection).map(drop) };
     warn!(error = %crate::error_chain(&error), "looking for the records that the encoder fails on");
     let mut encodes = |range: Range<u64>| match try_part(&Selection { range, poison: job.poison.clone() }) {
         Ok(()) => Ok(true),
@@ -187,7 +194,9 @@ fn encode_or_suspect(
     let mut poison = job.poison.clone();
     poison.extend(load::places_of(job, &rows)?);
     error!(records = rows.len(), "records that the encoder fails on go to quarantine");
-    attempt(&Selection { range: 0..u64::MAX, poison })
+    let rest = Selection { range: 0..u64::MAX, poison };
+    // The parts were tried, and not yet all of them together.
+    aside(&rest).and_then(|()| attempt(&rest))
 }
 
 fn encode(

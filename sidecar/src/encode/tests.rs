@@ -32,7 +32,7 @@ impl Fixture {
         let opened = Journal::open(&options, SystemClock::shared(), Arc::new(Metrics::default()));
         let journal = opened.expect("the journal can be opened").journal;
         let scratch = Scratch::open(&folder.path().join("it's scratch"), 256 << 20).expect("the folder can be made");
-        let encoder = Encoder::start(scratch.clone()).expect("the database can be set up");
+        let encoder = Encoder::start(scratch.clone(), Trials::AfterDeaths).expect("the database can be set up");
         Self { folder, journal, encoder, scratch }
     }
 

@@ -58,10 +58,27 @@ impl Note {
         self.deaths
     }
 
-    /// This one has not.
+    /// It is encoded: whatever processes died of, it was not this segment, or it is in it no more.
     pub(super) fn end(self) {
         let _ = fs::remove_file(self.path);
     }
+
+    /// It is not encoded, and this process lives: one death less than was noted for the case, and none is forgotten.
+    pub(super) fn go_back(self) {
+        let _ = match self.deaths {
+            0 => fs::remove_file(self.path),
+            deaths => fs::write(self.path, deaths.to_string()),
+        };
+    }
+}
+
+/// Which segments are tried in a process of their own before this one encodes them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trials {
+    /// Those over which processes have died.
+    AfterDeaths,
+    /// All: nobody can tell whether the process that had them has died over them, and notes do not outlive this one.
+    Always,
 }
 
 /// What the process is told.
@@ -171,6 +188,8 @@ mod tests {
         for deaths in 0..3 {
             assert_eq!(Note::begin(&scratch, 7).deaths(), deaths);
         }
+        Note::begin(&scratch, 7).go_back();
+        assert_eq!(Note::begin(&scratch, 7).deaths(), 3, "a failure that nobody died of takes nothing back");
         Note::begin(&scratch, 7).end();
         assert_eq!(Note::begin(&scratch, 7).deaths(), 0);
         scratch.keep_only(&[8]).expect("the folder can be read");

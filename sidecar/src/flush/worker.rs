@@ -242,8 +242,7 @@ impl FlushWorker {
     /// Starts the deliveries that may be tried now.
     fn start_deliveries(&mut self) {
         let now = self.now().monotonic;
-        let deliveries_max = if self.failures_in_a_row == 0 { DELIVERIES_MAX } else { TRIALS_MAX };
-        while self.under_way.len() < deliveries_max && now >= self.paused_until {
+        while self.has_room() && now >= self.paused_until {
             let Some(next) = self.next_place(now).and_then(|place| self.waiting.remove(place)) else { return };
             let (context, contents) = (Arc::clone(&self.context), Arc::clone(&next.delivery.contents));
             self.busy_tables.push(contents.table.clone());
@@ -261,14 +260,23 @@ impl FlushWorker {
         }
     }
 
+    /// Whether one more may be tried at this time.
+    fn has_room(&self) -> bool {
+        let deliveries_max = if self.failures_in_a_row == 0 { DELIVERIES_MAX } else { TRIALS_MAX };
+        self.under_way.len() < deliveries_max
+    }
+
+    /// Whether nothing of its table is under way, where that matters.
+    fn is_free(&self, waiting: &Waiting) -> bool {
+        !waiting.is_failing_alone || !self.busy_tables.contains(&waiting.delivery.contents.table)
+    }
+
     /// The place of the delivery that is next: the oldest that may be tried. Of a table that fails alone one is tried at a
     /// time, so that it cannot keep the others from the lake. While everything fails, the second trial is of the one that
     /// was tried least.
     fn next_place(&self, now: Duration) -> Option<usize> {
-        let is_free = |waiting: &Waiting| {
-            !waiting.is_failing_alone || !self.busy_tables.contains(&waiting.delivery.contents.table)
-        };
-        let mut due = self.waiting.iter().enumerate().filter(|(_, waiting)| waiting.due <= now && is_free(waiting));
+        let mut due =
+            self.waiting.iter().enumerate().filter(|(_, waiting)| waiting.due <= now && self.is_free(waiting));
         let next = match self.failures_in_a_row > 0 && !self.under_way.is_empty() {
             true => due.min_by_key(|(_, waiting)| waiting.delivery.attempts),
             false => due.next(),
@@ -322,7 +330,9 @@ impl FlushWorker {
 
     /// When something falls due, if nothing happens before.
     fn next_wake(&self) -> Option<Duration> {
-        let due = self.waiting.iter().map(|waiting| waiting.due.max(self.paused_until)).min();
+        // Where no more is tried at a time, or the table is not free, what ends first wakes the worker.
+        let waiting = self.waiting.iter().filter(|waiting| self.has_room() && self.is_free(waiting));
+        let due = waiting.map(|waiting| waiting.due.max(self.paused_until)).min();
         self.tracker.next_wake().into_iter().chain(due).min()
     }
 

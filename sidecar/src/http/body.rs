@@ -42,12 +42,17 @@ struct Room {
     last: Option<OwnedSemaphorePermit>,
 }
 
-/// A body that was received. It counts as in flight until this is dropped.
+/// A body with the room that it takes.
 #[derive(Debug)]
-pub struct Received {
-    /// The body.
-    pub bytes: Bytes,
+struct Held {
+    bytes: Bytes,
     _room: Room,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 impl InFlight {
@@ -56,11 +61,12 @@ impl InFlight {
         Self { steps: Arc::new(Semaphore::new(steps)), last: Arc::new(Semaphore::new(1)), wait }
     }
 
-    /// Receives a body.
+    /// Receives a body. It counts as in flight for as long as any clone or part of it lives: a body that waits for the disk
+    /// takes its room, although who has sent it may be gone.
     ///
     /// # Errors
     /// It is too long or too slow, the connection broke, or too much is in flight.
-    pub async fn receive(&self, headers: &HeaderMap, body: Body) -> Result<Received, Problem> {
+    pub async fn receive(&self, headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
         let declared = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
         let length = declared.and_then(|length| length.parse::<usize>().ok()).unwrap_or_default();
         if length > BODY_BYTES_MAX {
@@ -76,7 +82,7 @@ impl InFlight {
     }
 
     /// Collects a body of `length` bytes, or of unknown length if that is 0.
-    async fn collect(&self, length: usize, mut body: Body) -> Result<Received, Problem> {
+    async fn collect(&self, length: usize, mut body: Body) -> Result<Bytes, Problem> {
         let mut room = Room::default();
         let mut bytes = BytesMut::new();
         while let Some(frame) = body.frame().await {
@@ -92,7 +98,7 @@ impl InFlight {
             }
             bytes.extend_from_slice(&data);
         }
-        Ok(Received { bytes: bytes.freeze(), _room: room })
+        Ok(Bytes::from_owner(Held { bytes: bytes.freeze(), _room: room }))
     }
 
     /// Takes what a body of `bytes` bytes needs beside the room that it has.

@@ -44,8 +44,7 @@ pub(super) async fn flush(
     let state = state.0;
     let query = Query::parse(&uri, &["table_name", "wait"])?;
     let wait = query.wait()?.unwrap_or(LAKE_WAIT_DEFAULT);
-    let received = state.in_flight.receive(&headers, body).await?;
-    let request = parse(&received.bytes)?;
+    let request = parse(&state.in_flight.receive(&headers, body).await?)?;
     let table = request.table_name.or_else(|| query.get("table_name").map(str::to_owned));
     if let Some(table) = &table {
         check_table_name(table).map_err(Problem::from_violation)?;

@@ -110,7 +110,7 @@ async fn ingest(
         Some(text) => Some(parse_partition_date(text).map_err(Problem::from_violation)?),
         None => None,
     };
-    let received = state.in_flight.receive(&headers, body).await?;
+    let body = state.in_flight.receive(&headers, body).await?;
     let submission = Submission {
         format,
         coding,
@@ -118,10 +118,9 @@ async fn ingest(
         partition_date,
         key,
         on_invalid,
-        body: received.bytes.clone(),
+        body,
     };
     let accepted = state.intake.accept(submission).await.map_err(|error| refusal(&state, error))?;
-    drop(received);
     let settled = match durability {
         Durability::Lake => wait_for_lake(&state, &accepted, wait).await,
         Durability::Journal => None,

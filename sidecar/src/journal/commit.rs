@@ -320,6 +320,7 @@ impl Committer {
 
     fn rotate(&mut self) -> Result<(), JournalError> {
         self.timed_sync()?;
+        self.log.give_back();
         let position = self.log.position();
         let header = LogHeader {
             file: position.file + 1,

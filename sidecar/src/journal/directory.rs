@@ -71,6 +71,22 @@ pub fn unfinished_path(path: &Path) -> PathBuf {
     path.with_extension(UNFINISHED_SUFFIX)
 }
 
+/// Makes a file that a process which was killed has left as durable as the memory of the machine shows it, so that what is
+/// read in it is what a power cut leaves; what fails to be written shows as it is on disk. What is reserved behind its end
+/// is given back.
+pub fn settle_file(path: &Path) -> io::Result<()> {
+    let file = File::options().read(true).write(true).open(path)?;
+    file.set_len(file.metadata()?.len())?;
+    file.sync_all()?;
+    // After a sync that has failed, the memory can hold what the disk does not, and is taken for clean: it is read anew.
+    // Source: Rebello et al., "Can Applications Recover from fsync Failures?", USENIX ATC 2020.
+    match rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed) {
+        // Some file systems keep nothing in memory, or cannot be told.
+        Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::OPNOTSUPP) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Cuts a file and makes the cut durable.
 pub fn cut_file(path: &Path, length: u64) -> io::Result<()> {
     let file = File::options().write(true).open(path)?;

@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::journal::control::KeyRecord;
 use crate::journal::directory::{
@@ -62,7 +62,7 @@ impl KeyLog {
         let (mut records, mut damaged) = (Vec::new(), 0);
         let mut old_files = Vec::with_capacity(numbers.len());
         for number in &numbers {
-            damaged += read_file(&folder, *number, numbers.last() == Some(number), &mut records)?;
+            damaged += read_file(&folder, journal, *number, numbers.last() == Some(number), &mut records)?;
             let path = log_path(&folder, *number);
             let bytes = fs::metadata(&path).map_err(|source| JournalError::ReadLog { path, source })?.len();
             old_files.push((*number, bytes));
@@ -199,7 +199,13 @@ fn unless_no_space(outcome: Result<(), JournalError>) -> Result<bool, JournalErr
 
 /// Reads one file; answers how many places of it are damaged. What breaks off at the end of the last one was never
 /// counted on, since its segment is not retired: it is cut, so that it is no damage once another file follows.
-fn read_file(folder: &Path, number: u64, is_last: bool, records: &mut Vec<KeyRecord>) -> Result<u64, JournalError> {
+fn read_file(
+    folder: &Path,
+    journal: [u8; 16],
+    number: u64,
+    is_last: bool,
+    records: &mut Vec<KeyRecord>,
+) -> Result<u64, JournalError> {
     let mut log = match LogReader::open(folder, number) {
         Ok(log) => log,
         Err(JournalError::DamagedLog { path }) => {
@@ -208,6 +214,10 @@ fn read_file(folder: &Path, number: u64, is_last: bool, records: &mut Vec<KeyRec
         }
         Err(error) => return Err(error),
     };
+    if log.header().journal != journal {
+        warn!(path = %log.path().display(), "a file of the key log is another journal's; its keys are none of this one");
+        return Ok(0);
+    }
     let mut damaged = 0;
     loop {
         let start = log.offset();
@@ -290,6 +300,20 @@ mod tests {
             let numbers = log_files_in(&folder).expect("it can be listed");
             numbers.into_iter().map(|number| log_path(&folder, number)).collect()
         }
+    }
+
+    #[test]
+    fn keys_of_another_journal_that_was_in_the_folder_are_none_of_this_one() {
+        let fixture = Fixture::new();
+        let (mut log, ..) = fixture.open();
+        fixture.keep(&mut log, 1);
+        drop(log);
+        let (mut other, found, damaged) =
+            KeyLog::open(fixture.folder.path(), [4; 16], 1 << 20).expect("it can be read");
+        assert_eq!((found, damaged), (vec![], 0));
+        assert!(other.compact(&[]).expect("the disk works"));
+        let (_, found, damaged) = fixture.open();
+        assert_eq!((found, damaged), (vec![], 0));
     }
 
     #[test]

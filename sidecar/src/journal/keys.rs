@@ -11,6 +11,7 @@
 //!
 //! Source: draft-ietf-httpapi-idempotency-key-header-07.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -130,8 +131,8 @@ struct Inner {
     known: HashMap<KeyName, State>,
     /// Accepted keys with the moment from which their age counts, oldest first.
     ages: VecDeque<(Duration, KeyName)>,
-    /// Keys of segments that are not retired.
-    by_segment: HashMap<u64, Vec<KeyName>>,
+    /// Keys of segments that are not retired, oldest first.
+    by_segment: HashMap<u64, VecDeque<KeyName>>,
 }
 
 #[derive(Debug)]
@@ -184,7 +185,7 @@ impl Keys {
     /// The segment is about to be retired; answers what the key log has to keep of it.
     pub fn settle(&self, segment: u64, settled: &Arc<Settled>) -> Vec<KeyRecord> {
         let mut inner = self.inner();
-        let mut names = inner.by_segment.remove(&segment).unwrap_or_default();
+        let mut names = Vec::from(inner.by_segment.remove(&segment).unwrap_or_default());
         // A key that was forgotten meanwhile may have come back with a batch of another segment.
         names.retain(|name| match inner.known.get_mut(name) {
             Some(State::Accepted(batch)) if batch.segment == segment => {
@@ -240,7 +241,7 @@ impl Keys {
 
     fn insert(&self, inner: &mut Inner, name: KeyName, batch: KeyedBatch) {
         if batch.settled.is_none() {
-            inner.by_segment.entry(batch.segment).or_default().push(name);
+            inner.by_segment.entry(batch.segment).or_default().push_back(name);
         }
         // A crash between the key log and the retire frame leaves a key in both: it has one age.
         if let Some(State::Accepted(_)) = inner.known.insert(name, State::Accepted(Box::new(batch))) {
@@ -269,8 +270,16 @@ impl Keys {
 impl Inner {
     /// Forgets the key that is known longest.
     fn forget_oldest(&mut self) {
-        if let Some((_, name)) = self.ages.pop_front() {
-            self.known.remove(&name);
+        let Some((_, name)) = self.ages.pop_front() else { return };
+        let Some(State::Accepted(batch)) = self.known.remove(&name) else { return };
+        // Both are in the order in which keys were accepted, so that it is the first of its segment.
+        if let Entry::Occupied(mut of_segment) = self.by_segment.entry(batch.segment) {
+            if of_segment.get().front() == Some(&name) {
+                of_segment.get_mut().pop_front();
+            }
+            if of_segment.get().is_empty() {
+                of_segment.remove();
+            }
         }
     }
 }
@@ -417,6 +426,20 @@ mod tests {
         assert_eq!((keys.len(), keys.metrics.keys_evicted.get()), (KEYS_IN_TEST_MAX, 2));
         assert!(matches!(keys.claim("2", [1; 32]), Ok(Claimed::Replay(_))));
         assert!(matches!(keys.claim("1", [1; 32]), Ok(Claimed::New(_))));
+    }
+
+    /// Invariant I12: with the lake away no segment is retired, and what is known of keys is bounded all the same.
+    #[test]
+    fn i12_a_key_that_made_room_is_nowhere_any_more() {
+        let (keys, clock) = keys();
+        for sequence in 0..2 * KEYS_IN_TEST_MAX as u64 {
+            accept(&keys, &sequence.to_string(), 1 + sequence % 2, sequence);
+        }
+        let names = |keys: &Keys| keys.inner().by_segment.values().map(VecDeque::len).sum::<usize>();
+        assert_eq!((keys.len(), names(&keys)), (KEYS_IN_TEST_MAX, KEYS_IN_TEST_MAX));
+        clock.advance(KEY_AGE_MAX + Duration::from_secs(1));
+        accept(&keys, "last", 2, 9_999);
+        assert_eq!((keys.len(), names(&keys), keys.inner().by_segment.len()), (1, 1, 1));
     }
 
     /// A key whose time was over came back with another batch, and the segment of the first one is retired only now.

@@ -54,9 +54,9 @@ use error::{AppendError, JournalError};
 use frame::LogHeader;
 use key_log::KeyLog;
 use keys::{KeyClaim, Keys};
-use recovery::{Recovered, RecoveredSegment};
+use recovery::{PartialSegment, Recovered, RecoveredSegment};
 use reserve::Reserve;
-use segment::{SegmentEvent, SegmentState};
+use segment::{Contents, SegmentEvent, SegmentState};
 use view::{JournalView, SealedSegment};
 use writer::LogWriter;
 
@@ -113,8 +113,8 @@ pub struct OpenedJournal {
     pub segments: Vec<RecoveredSegment>,
     /// Of one's own journal: records that seals count and that are not there.
     pub lacking_rows: u64,
-    /// Of copies: records of segments that were left as they are.
-    pub left_rows: u64,
+    /// Of copies: segments that were left as they are.
+    pub left: Vec<PartialSegment>,
     /// Places where bytes were no frames and were set aside.
     pub damaged: u64,
     /// The thread that writes. It ends when the last clone of the journal is gone.
@@ -147,8 +147,10 @@ impl Journal {
         let young_micros = (clock.now() - KEY_AGE_AT_START_MAX).timestamp_micros();
         let (mut key_log, found, damaged_keys) = KeyLog::open(directory.path(), header.journal, key_log_bytes)?;
         let settled = found.into_iter().flat_map(KeyRecord::into_batches);
-        // Where a crash has left a key in both, what its batch says is the later state.
-        for (name, batch) in settled.chain(std::mem::take(&mut recovered.keys)) {
+        // A key can be in both: a crash has left its batch although it is settled, or it was used again once it was old.
+        let mut found: Vec<_> = settled.chain(std::mem::take(&mut recovered.keys)).collect();
+        found.sort_by_key(|(_, batch)| batch.sequence);
+        for (name, batch) in found {
             if batch.received_micros > young_micros {
                 keys.remember(name, batch);
             }
@@ -192,14 +194,14 @@ impl Journal {
             // A small volume has small files, so that retired segments give their space back in small steps.
             log_file_bytes: LOG_FILE_BYTES.min(cap_bytes / 8),
         };
-        let adopted = committer.adopt(recovered.segments, recovered.lost_rows, options.files)?;
+        let adopted = committer.adopt(recovered.segments, recovered.sealed_alone, options.files)?;
         let thread = std::thread::Builder::new()
             .name("journal".to_owned())
             .spawn(move || committer.run())
             .map_err(JournalError::StartThread)?;
-        let Adopted { segments, lacking_rows, left_rows } = adopted;
+        let Adopted { segments, lacking_rows, left } = adopted;
         let damaged = recovered.damaged + damaged_keys;
-        Ok(OpenedJournal { journal, segments, lacking_rows, left_rows, damaged, thread })
+        Ok(OpenedJournal { journal, segments, lacking_rows, left, damaged, thread })
     }
 
     /// Journals a batch; the claim of its key, if it has one, is settled with it.
@@ -288,21 +290,31 @@ impl Journal {
 struct Adopted {
     segments: Vec<RecoveredSegment>,
     lacking_rows: u64,
-    left_rows: u64,
+    left: Vec<PartialSegment>,
 }
 
 impl Committer {
     /// Takes over what was found. What was open in one's own journal is sealed with its last batch's receive time as seal
     /// time, so that every reading of the same bytes, and every clone of them, gives the same names.
-    fn adopt(&mut self, found: Vec<RecoveredSegment>, lost_rows: u64, files: Files) -> Result<Adopted, JournalError> {
+    fn adopt(
+        &mut self,
+        found: Vec<RecoveredSegment>,
+        sealed_alone: Vec<PartialSegment>,
+        files: Files,
+    ) -> Result<Adopted, JournalError> {
+        let lost_rows = sealed_alone.iter().map(|segment| segment.rows).sum();
         let mut adopted = match files {
-            Files::Own => Adopted { segments: Vec::with_capacity(found.len()), lacking_rows: lost_rows, left_rows: 0 },
-            Files::Copies => Adopted { segments: Vec::new(), lacking_rows: 0, left_rows: lost_rows },
+            Files::Own => {
+                Adopted { segments: Vec::with_capacity(found.len()), lacking_rows: lost_rows, left: Vec::new() }
+            }
+            Files::Copies => Adopted { segments: Vec::new(), lacking_rows: 0, left: sealed_alone },
         };
         for segment in found {
             let (rows, lacking) = (segment.contents.rows, segment.lacking_rows());
             if files == Files::Copies && (segment.state == SegmentState::Open || lacking > 0) {
-                adopted.left_rows += rows + lacking;
+                let Contents { number, epoch, table, .. } = segment.contents;
+                let is_sealed = segment.state != SegmentState::Open;
+                adopted.left.push(PartialSegment { number, epoch, table, rows: rows + lacking, is_sealed });
                 continue;
             }
             if lacking > 0 {

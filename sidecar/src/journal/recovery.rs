@@ -18,7 +18,9 @@ use tracing::{error, info};
 
 use crate::journal::batch::Batch;
 use crate::journal::control::{Plan, SchemaFrame, Seal};
-use crate::journal::directory::{JournalDirectory, cut_file, fsync_directory, log_path, make_private_directory};
+use crate::journal::directory::{
+    JournalDirectory, cut_file, fsync_directory, log_path, make_private_directory, settle_file,
+};
 use crate::journal::error::JournalError;
 use crate::journal::frame::{FrameHeader, FrameKind, LogHeader};
 use crate::journal::keys::{KeyName, KeyedBatch};
@@ -48,6 +50,21 @@ impl RecoveredSegment {
     }
 }
 
+/// A segment of which something is not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartialSegment {
+    /// Its number in its journal.
+    pub number: u64,
+    /// The epoch in which it was begun; that of the file in which its seal was found, where nothing else is there.
+    pub epoch: u64,
+    /// Its table.
+    pub table: String,
+    /// Records that its seal counts; without a seal those that are there.
+    pub rows: u64,
+    /// Whether it has a seal.
+    pub is_sealed: bool,
+}
+
 /// What a journal held.
 #[derive(Debug)]
 pub struct Recovered {
@@ -61,8 +78,8 @@ pub struct Recovered {
     pub next_segment: u64,
     /// The segments that are not retired, oldest first.
     pub segments: Vec<RecoveredSegment>,
-    /// Records of segments that are sealed and not retired, and of which nothing else is there.
-    pub lost_rows: u64,
+    /// Segments that are sealed and not retired, and of which nothing else is there.
+    pub sealed_alone: Vec<PartialSegment>,
     /// The keys of their batches, oldest first.
     pub keys: Vec<(KeyName, KeyedBatch)>,
     /// Keys that were left out because there are more than `KEYS_MAX`.
@@ -81,6 +98,11 @@ pub fn recover(directory: &JournalDirectory, reserve: &mut Reserve) -> Result<Re
     let mut newest: Option<LogHeader> = None;
     let mut files = Vec::new();
     for number in &numbers {
+        if numbers.last() == Some(number) && !seeded::is(Bug::ReadUnsynced) {
+            // A frame whose process was killed in the middle of its sync is answered for from now on.
+            let path = log_path(directory.path(), *number);
+            settle_file(&path).map_err(|source| JournalError::WriteLog { path, source })?;
+        }
         let mut log = LogReader::open(directory.path(), *number)?;
         check_order(&log, *number, newest.as_ref())?;
         scan.compare_length(log.header(), files.last().copied());
@@ -95,7 +117,7 @@ pub fn recover(directory: &JournalDirectory, reserve: &mut Reserve) -> Result<Re
         files,
         next_sequence: scan.next_sequence,
         next_segment: scan.next_segment,
-        lost_rows: scan.sealed_alone.values().sum(),
+        sealed_alone: scan.sealed_alone.into_values().collect(),
         keys: scan.keys.into_values().flatten().collect(),
         keys_evicted: scan.keys_evicted,
         segments: scan.segments.into_values().collect(),
@@ -128,9 +150,9 @@ struct Scan<'a> {
     /// Whether `schemas` has those of the later files too.
     has_later_schemas: bool,
     segments: BTreeMap<u64, RecoveredSegment>,
-    /// Records of segments whose seal was read and no batch of them: their batches went with older files, and they are
-    /// retired further on, or they are lost.
-    sealed_alone: BTreeMap<u64, u64>,
+    /// Segments whose seal was read and no batch of them: their batches went with older files, and they are retired further
+    /// on, or they are lost.
+    sealed_alone: BTreeMap<u64, PartialSegment>,
     /// The keys of segments that are not retired, by segment, and how many there are.
     keys: BTreeMap<u64, VecDeque<(KeyName, KeyedBatch)>>,
     keys_count: usize,
@@ -272,11 +294,11 @@ impl<'a> Scan<'a> {
             FrameKind::Schema => Ok(self.take_schema(&payload)),
             FrameKind::Batch => self.take_batch(log, frame, payload, start, end),
             FrameKind::Seal => match serde_json::from_slice::<Seal>(&payload) {
-                Ok(seal) => self.take_seal(frame.segment, seal),
+                Ok(seal) => self.take_seal(log.epoch, frame.segment, seal),
                 Err(_) => Ok(false),
             },
             FrameKind::Plan => match serde_json::from_slice::<Plan>(&payload) {
-                Ok(plan) => self.take_plan(frame.segment, plan),
+                Ok(plan) => self.take_plan(log.epoch, frame.segment, plan),
                 Err(_) => Ok(false),
             },
             FrameKind::Retire => self.retire(frame.segment),
@@ -368,18 +390,19 @@ impl<'a> Scan<'a> {
         Ok(true)
     }
 
-    fn take_seal(&mut self, number: u64, seal: Seal) -> Result<bool, JournalError> {
+    fn take_seal(&mut self, epoch: u64, number: u64, seal: Seal) -> Result<bool, JournalError> {
         if !self.segments.contains_key(&number) {
-            self.sealed_alone.insert(number, seal.rows);
+            let (table, rows) = (seal.table.clone(), seal.rows);
+            self.sealed_alone.insert(number, PartialSegment { number, epoch, table, rows, is_sealed: true });
         }
         self.advance(number, SegmentEvent::Sealed(seal))
     }
 
     /// A plan carries its seal, so that a seal that was damaged is not missed.
-    fn take_plan(&mut self, number: u64, plan: Plan) -> Result<bool, JournalError> {
+    fn take_plan(&mut self, epoch: u64, number: u64, plan: Plan) -> Result<bool, JournalError> {
         let is_open = self.segments.get(&number).is_some_and(|segment| segment.state == SegmentState::Open);
         if is_open || !self.segments.contains_key(&number) {
-            self.take_seal(number, plan.seal.clone())?;
+            self.take_seal(epoch, number, plan.seal.clone())?;
         }
         self.advance(number, SegmentEvent::Planned(plan))
     }

@@ -9,6 +9,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use tracing::warn;
+
 use crate::journal::batch::Batch;
 use crate::journal::directory::{fsync_directory, log_path, unfinished_path};
 use crate::journal::error::JournalError;
@@ -144,6 +146,17 @@ impl LogWriter {
         self.gathered.clear();
         self.gathered.shrink_to(KEEP_BUFFER_BYTES);
         Ok(())
+    }
+
+    /// Gives back what is reserved behind the last frame: nothing more will be written to this file, and what nobody counts
+    /// would take the volume beyond what the journal may have of it.
+    pub fn give_back(&self) {
+        if self.gathered.is_empty()
+            && self.reserved_end > self.end
+            && let Err(error) = self.file.set_len(self.end)
+        {
+            warn!(error = %error, path = %self.path.display(), "failed to give back reserved space");
+        }
     }
 
     /// Looks whether the file is where the next start will look for it. One call of the kernel, of some microseconds.

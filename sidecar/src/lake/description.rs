@@ -62,6 +62,9 @@ pub struct Description {
     pub day: u32,
     /// Rows in it.
     pub rows: u64,
+    /// Rows of its segment, over all of the segment's files; 0 where an earlier build has described it.
+    #[serde(default)]
+    pub segment_rows: u64,
     /// Its length. Unit: bytes.
     pub size_bytes: u64,
     /// SHA-256 of its bytes, hex.
@@ -97,6 +100,7 @@ impl Description {
             month: planned.partition_date.month(),
             day: planned.partition_date.day(),
             rows: planned.rows,
+            segment_rows: plan.seal.rows,
             size_bytes: found.size_bytes,
             sha256: found.sha256.clone().unwrap_or_else(|| planned.sha256.clone()),
             row_digest: planned.row_digest.clone(),

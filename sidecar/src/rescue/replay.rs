@@ -27,10 +27,12 @@ use crate::config::Settings;
 use crate::flush::deliver::DeliveryContext;
 use crate::flush::worker::{FlushWorker, WorkerEnd};
 use crate::journal::directory::{log_path, make_private_directory};
+use crate::journal::recovery::PartialSegment;
 use crate::journal::{Files, hex};
+use crate::lake::description::descriptions_of;
 use crate::leaving::Leaving;
 use crate::parts::{Parts, policy_of, store_of};
-use crate::publish::key::Prefix;
+use crate::publish::key::{Prefix, SegmentName};
 use crate::publish::store::Store;
 use crate::run::EXIT_UNFLUSHED;
 
@@ -41,7 +43,7 @@ const WORK_FOLDER: &str = "lakeingest-rescue";
 const DONE: &str = ".done";
 
 /// What was done.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 struct Tally {
     /// Records that were delivered, now or before.
     rows: u64,
@@ -49,29 +51,50 @@ struct Tally {
     left: u64,
     /// Whether every log file is there and is what was put.
     is_whole: bool,
+    /// The store with which something was delivered: it knows what the endpoint can do.
+    store: Option<Store>,
+}
+
+impl Tally {
+    fn is_done(&self) -> bool {
+        self.left == 0 && self.is_whole
+    }
+}
+
+/// A rescue at work.
+struct Rescue<'a> {
+    settings: &'a Settings,
+    store: Store,
+    work: Work,
+    /// How long nothing of a journal may be delivered before it is left for the next rescue.
+    patience: Duration,
 }
 
 /// Delivers every journal that was left in the lake. What the settings name as the journal's directory is where it works.
-/// One that cannot be delivered does not keep the others from it.
+/// One that cannot be delivered does not keep the others from it: nothing delivered for `patience`, and it is the next
+/// one's turn.
 ///
 /// # Errors
 /// The lake does not answer, or the folder cannot be used.
-pub async fn rescue(settings: &Settings) -> anyhow::Result<ExitCode> {
-    let store = store_of(settings, "rescue")?;
-    let work = Work::open(&settings.journal)?;
+pub async fn rescue(settings: &Settings, patience: Duration) -> anyhow::Result<ExitCode> {
+    let (store, work) = (store_of(settings, "rescue")?, Work::open(&settings.journal)?);
     let (manifests, mut failed) = find(&store, &settings.prefix).await?;
-    let mut done: Vec<&Manifest> = Vec::new();
+    let mut rescue = Rescue { settings, store, work, patience };
+    // Manifests of which everything that could be delivered was, with whether that was all.
+    let mut seen: Vec<(&Manifest, bool)> = Vec::new();
     let (mut rows, mut left) = (0, 0);
     for (name, manifest) in &manifests {
         let journal = &manifest.journal;
-        if !done.iter().any(|longer| longer.covers(manifest)) {
-            match deliver(settings, &store, manifest, &work).await {
+        let by_longer = seen.iter().filter(|(longer, _)| longer.covers(manifest)).map(|(_, is_done)| *is_done).max();
+        let is_done = match by_longer {
+            Some(is_done) => is_done,
+            None => match rescue.deliver(manifest).await {
                 Ok(tally) => {
                     (rows, left) = (rows + tally.rows, left + tally.left);
-                    if tally.left > 0 || !tally.is_whole {
-                        failed += usize::from(tally.left == 0);
-                        continue;
-                    }
+                    let is_done = tally.is_done();
+                    failed += usize::from(!is_done && tally.left == 0);
+                    rescue.store = tally.store.unwrap_or(rescue.store);
+                    is_done
                 }
                 Err(error) => {
                     let error = crate::error_chain(&*error);
@@ -79,10 +102,14 @@ pub async fn rescue(settings: &Settings) -> anyhow::Result<ExitCode> {
                     failed += 1;
                     continue;
                 }
-            }
+            },
+        };
+        if is_done && let Err(error) = rescue.store.put(&format!("{name}{DONE}"), Bytes::new()).await {
+            // The next rescue finds everything delivered.
+            error!(journal, error = %crate::error_chain(&error), "failed to mark a journal's log files as delivered");
+            failed += 1;
         }
-        store.put(&format!("{name}{DONE}"), Bytes::new()).await?;
-        done.push(manifest);
+        seen.push((manifest, is_done));
     }
     let journals = manifests.iter().map(|(_, manifest)| &manifest.journal).collect::<BTreeSet<_>>().len();
     info!(journals, rows, left, failed, "looked after what pods had left");
@@ -111,64 +138,89 @@ async fn find(store: &Store, prefix: &Prefix) -> anyhow::Result<(Vec<(String, Ma
     Ok((manifests, failed))
 }
 
-/// Delivers what is whole in the log files that a manifest names.
-async fn deliver(settings: &Settings, store: &Store, manifest: &Manifest, work: &Work) -> anyhow::Result<Tally> {
-    let folder = work.fresh_folder()?;
-    let (mut there, mut is_whole) = (BTreeSet::new(), true);
-    for file in &manifest.files {
-        let key = settings.prefix.rescue_log(&manifest.journal, file);
-        match fetch(store, &key, file, &log_path(&folder, file.number)).await? {
-            Fetched::Whole => drop(there.insert(file.number)),
-            Fetched::Changed => {
-                warn!(key, "a log file in the lake is not what was put there");
-                there.insert(file.number);
-                is_whole = false;
-            }
-            Fetched::Missing => {
-                warn!(key, "a log file is not in the lake any more");
-                is_whole = false;
+impl Rescue<'_> {
+    /// Delivers what is whole in the log files that a manifest names.
+    async fn deliver(&self, manifest: &Manifest) -> anyhow::Result<Tally> {
+        let folder = self.work.fresh_folder()?;
+        let (mut there, mut is_whole) = (BTreeSet::new(), true);
+        for file in &manifest.files {
+            let key = self.settings.prefix.rescue_log(&manifest.journal, file);
+            match fetch(&self.store, &key, file, &log_path(&folder, file.number)).await? {
+                Fetched::Whole => drop(there.insert(file.number)),
+                Fetched::Changed => {
+                    warn!(key, "a log file in the lake is not what was put there");
+                    there.insert(file.number);
+                    is_whole = false;
+                }
+                Fetched::Missing => {
+                    warn!(key, "a log file is not in the lake any more");
+                    is_whole = false;
+                }
             }
         }
-    }
-    let mut tally = Tally { is_whole, ..Tally::default() };
-    for run in manifest.runs(|file| there.contains(&file.number)) {
-        let first = run.first().map_or(0, |file| file.number);
-        let run_folder = folder.join(format!("{first:016x}"));
-        make_private_directory(&run_folder)?;
-        for file in run {
-            fs::rename(log_path(&folder, file.number), log_path(&run_folder, file.number))?;
+        let mut tally = Tally { is_whole, ..Tally::default() };
+        for run in manifest.runs(|file| there.contains(&file.number)) {
+            let first = run.first().map_or(0, |file| file.number);
+            let run_folder = folder.join(format!("{first:016x}"));
+            make_private_directory(&run_folder)?;
+            for file in run {
+                fs::rename(log_path(&folder, file.number), log_path(&run_folder, file.number))?;
+            }
+            self.replay(&manifest.journal, &run_folder, &mut tally).await?;
         }
-        replay(settings, &manifest.journal, &run_folder, &mut tally).await?;
+        Ok(tally)
     }
-    Ok(tally)
+
+    /// Delivers what is whole in log files that follow one another.
+    async fn replay(&self, journal: &str, folder: &Path, tally: &mut Tally) -> anyhow::Result<()> {
+        let settings =
+            Settings { journal: folder.to_owned(), scratch: folder.join("scratch"), ..self.settings.clone() };
+        let mut parts = Parts::open(&settings, Files::Copies).await?;
+        let id = parts.state.journal.id();
+        ensure!(id == journal, "the log files are those of journal {id}");
+        let (rows, partial) = (parts.state.journal.view().unretired_rows(None), std::mem::take(&mut parts.left));
+        let context = Arc::clone(&parts.context);
+        context.contact.ensure().await?;
+        tally.store = Some(context.store.clone());
+        let end = deliver_all(parts, &settings, self.patience).await;
+        let undelivered = context.journal.view().unretired_rows(None);
+        tally.rows += rows - undelivered;
+        let left = left_rows(&context, &partial).await?;
+        if left > 0 {
+            warn!(journal, rows = left, "rows are of segments that are not whole, and were left out");
+            tally.left += left;
+        }
+        match end {
+            Some(WorkerEnd::Drained) => {}
+            Some(WorkerEnd::Stuck) | None => {
+                let error = reasons(&context);
+                error!(journal, rows = undelivered, error, "failed to deliver all of a journal's log files");
+                tally.left += undelivered;
+            }
+            Some(WorkerEnd::Fatal) => bail!("the disk or the encoder failed"),
+        }
+        info!(journal, rows, "delivered log files of a journal");
+        Ok(())
+    }
 }
 
-/// Delivers what is whole in log files that follow one another.
-async fn replay(settings: &Settings, journal: &str, folder: &Path, tally: &mut Tally) -> anyhow::Result<()> {
-    let settings = Settings { journal: folder.to_owned(), scratch: folder.join("scratch"), ..settings.clone() };
-    let parts = Parts::open(&settings, Files::Copies).await?;
-    ensure!(parts.state.journal.id() == journal, "the log files are those of journal {}", parts.state.journal.id());
-    let (rows, left) = (parts.state.journal.view().unretired_rows(None), parts.left_rows);
-    let context = Arc::clone(&parts.context);
-    context.contact.ensure().await?;
-    let end = deliver_all(parts, &settings).await;
-    let undelivered = context.journal.view().unretired_rows(None);
-    tally.rows += rows - undelivered;
-    if left > 0 {
-        warn!(journal, rows = left, "rows are of segments that are not whole, and were left out");
-        tally.left += left;
-    }
-    match end {
-        WorkerEnd::Drained => {}
-        WorkerEnd::Stuck => {
-            let error = reasons(&context);
-            error!(journal, rows = undelivered, error, "failed to deliver all of a journal's log files");
-            tally.left += undelivered;
+/// Records of segments that are not whole here and are not in the lake either. The sidecar whose they are, or a longer set of
+/// its log files, may have delivered them since.
+async fn left_rows(context: &DeliveryContext, partial: &[PartialSegment]) -> anyhow::Result<u64> {
+    let mut left = 0;
+    for PartialSegment { number, epoch, table, rows, is_sealed } in partial {
+        let segment = SegmentName { journal: context.journal.id(), epoch: *epoch, number: *number };
+        let described = descriptions_of(&context.store, &context.prefix, table, &segment).await?;
+        let in_lake: u64 = described.iter().map(|file| file.rows).sum();
+        let is_complete = described.first().is_some_and(|file| file.segment_rows == in_lake);
+        let is_this = if *is_sealed { in_lake == *rows } else { in_lake >= *rows };
+        if is_complete && is_this {
+            info!(segment = number, table, rows, "a segment that is not whole here is in the lake");
+        } else {
+            left += rows;
         }
-        WorkerEnd::Fatal => bail!("the disk or the encoder failed"),
     }
-    info!(journal, rows, "delivered log files of a journal");
-    Ok(())
+    Ok(left)
 }
 
 fn reasons(context: &DeliveryContext) -> String {
@@ -201,13 +253,28 @@ async fn fetch(store: &Store, key: &str, file: &LogFile, path: &Path) -> anyhow:
     Ok(if sha256.await?? == file.sha256 { Fetched::Whole } else { Fetched::Changed })
 }
 
-/// A worker that has nothing to wait for but deliveries.
-async fn deliver_all(parts: Parts, settings: &Settings) -> WorkerEnd {
+/// A worker that has nothing to wait for but deliveries; none if nothing was delivered for `patience`.
+async fn deliver_all(parts: Parts, settings: &Settings, patience: Duration) -> Option<WorkerEnd> {
     let Parts { context, requests, recovered, .. } = parts;
     let hurry = (Leaving::default(), Duration::ZERO);
     let (_drain, draining) = watch::channel(true);
     let (_close, closed) = watch::channel(true);
-    FlushWorker::new(context, policy_of(settings), requests, hurry, draining, closed, recovered).run().await
+    let (journal, mut changes) = (context.journal.clone(), context.journal.watch());
+    let worker = FlushWorker::new(context, policy_of(settings), requests, hurry, draining, closed, recovered).run();
+    tokio::pin!(worker);
+    let undelivered = || journal.view().unretired_rows(None);
+    loop {
+        let before = undelivered();
+        let progress = async { while undelivered() == before && changes.changed().await.is_ok() {} };
+        tokio::select! {
+            end = &mut worker => return Some(end),
+            progress = tokio::time::timeout(patience, progress) => {
+                if progress.is_err() {
+                    return None;
+                }
+            }
+        }
+    }
 }
 
 /// The folder that a rescue works in, its own for as long as this lives. What an earlier one left in it is removed.

@@ -60,9 +60,12 @@ impl Progress {
 }
 
 /// Puts the log files of everything that is in `view`, oldest first, and tries again until all of them are in the lake.
-pub async fn upload(context: &DeliveryContext, view: &JournalView, progress: &Progress) {
-    let (mut attempt, mut files) = (0, Vec::new());
-    while let Err(error) = upload_once(context, view, progress, &mut files).await {
+/// `files` are those that an earlier call has put; only the newest of them can have grown since.
+pub async fn upload(context: &DeliveryContext, view: &JournalView, progress: &Progress, files: &mut Vec<LogFile>) {
+    let has_grown = |file: &mut LogFile| Position { file: file.number, offset: file.bytes } != view.end;
+    files.pop_if(has_grown);
+    let mut attempt = 0;
+    while let Err(error) = upload_once(context, view, progress, files).await {
         warn!(error = %crate::error_chain(&error), "failed to put the log files into the lake; trying again");
         tokio::time::sleep(backoff(attempt)).await;
         attempt += 1;

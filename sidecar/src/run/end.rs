@@ -6,7 +6,8 @@
 //! told to end ──> no new records ──> flush ────────────────────────────────────────────> drained (0)
 //!                                      ├─ in a pod, when time runs out: log files ──> rescued (0)
 //!                                      │                                      └────> unflushed (75)
-//!                                      └─ what cannot be delivered; in a pod: log files ──> stuck (75)
+//!                                      ├─ what cannot be delivered; in a pod: log files ──> stuck (75)
+//!                                      └─ a part fails; in a pod: log files ──> failed (70)
 //! ```
 
 use std::path::Path;
@@ -14,12 +15,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use super::{LAST_ANSWERS_WAIT, Running, Signals};
 use crate::flush::deliver::DeliveryContext;
 use crate::flush::worker::WorkerEnd;
+use crate::journal::control::SealReason;
 use crate::journal::view::JournalView;
 use crate::limits::LAKE_WAIT_AT_END;
 use crate::rescue::upload::{self, Progress};
@@ -35,14 +38,14 @@ const EXIT_FAILED: u8 = 70;
 
 /// What is neither in its tables nor, as log files, in the lake.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Left {
+struct Left {
     rows: u64,
     bytes: u64,
 }
 
 impl Left {
     /// Everything that is not in its table.
-    pub(super) fn of(view: &JournalView) -> Self {
+    fn of(view: &JournalView) -> Self {
         Self { rows: view.unretired_rows(None), bytes: view.unretired_bytes() }
     }
 
@@ -60,7 +63,7 @@ impl Left {
 /// How the process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Reason {
+enum Reason {
     /// Everything is in its table.
     Drained,
     /// What is not is in log files in the lake.
@@ -92,11 +95,6 @@ struct Message {
 }
 
 impl Ending {
-    /// A part failed.
-    pub(super) fn failed(left: Left) -> Self {
-        Self { code: EXIT_FAILED, reason: Reason::Failed, left, rescued_rows: 0 }
-    }
-
     /// How a drain ended.
     fn of(end: Option<WorkerEnd>, view: &JournalView, progress: &Progress) -> Self {
         let left = Left::without_rescued(view, progress);
@@ -112,8 +110,9 @@ impl Ending {
         Self { code, reason, left, rescued_rows }
     }
 
-    /// Tells the kubelet.
-    pub(super) fn tell(&self, path: &Path) {
+    /// Tells the kubelet, where there is one.
+    fn tell(&self, path: Option<&Path>) {
+        let Some(path) = path else { return };
         let Left { rows, bytes } = self.left;
         let message = Message {
             reason: self.reason,
@@ -141,7 +140,7 @@ impl Ending {
             Reason::Stuck => {
                 error!(rows, rescued_rows, %journal, "ended with rows that cannot be delivered; the lake has other rows under their names");
             }
-            Reason::Unflushed if goes_with_pod => {
+            Reason::Unflushed | Reason::Failed if goes_with_pod => {
                 error!(rows, rescued_rows, %journal, "ended with rows in the journal; they are lost if its volume goes with the pod");
             }
             Reason::Unflushed | Reason::Failed => {
@@ -155,91 +154,178 @@ impl Running {
     /// Takes no more records, answers who waits, flushes everything, and ends. The deadline, or a second interrupt, ends it
     /// before. A second SIGTERM says nothing new.
     pub(super) async fn drain(self, signals: &mut Signals) -> Ending {
+        let Self { context, status, grace, mut application, worker, close, mut journal_failed, .. } = self;
         let announced = self.leaving.announced();
-        let wait = self.grace.drain_wait(self.clock.monotonic(), announced);
+        let wait = grace.drain_wait(self.clock.monotonic(), announced);
         info!(seconds = wait.as_secs(), "draining");
-        self.status.set_draining();
+        status.set_draining();
         self.drain.send_replace(true);
-        let (mut application, worker, close) = (self.application, self.worker, self.close);
         let patience = tokio::spawn({
-            let status = Arc::clone(&self.status);
+            let status = Arc::clone(&status);
             async move {
                 tokio::time::sleep(LAKE_WAIT_AT_END).await;
                 status.end_waits();
             }
         });
+        let (progress, is_pod) = (Progress::default(), grace.pod.is_some());
+        let (worker_end, worker_ended) = watch::channel(None);
+        let departure =
+            Departure { context: &context, progress: &progress, worker_end: worker_ended, closed: close.subscribe() };
         let drained = async {
             // The flushes that those requests wait for go on meanwhile.
             let _ = (&mut application).await;
             close.send_replace(true);
             worker.await.unwrap_or(WorkerEnd::Fatal)
         };
-        let progress = Progress::default();
-        let (is_pod, mut journal_failed) = (self.grace.pod.is_some(), self.journal_failed);
-        let flushed = async {
-            let end = drained.await;
-            if end == WorkerEnd::Stuck && is_pod {
-                leave(&self.context, &progress).await;
+        let end = {
+            let (departed, deadline) = (departure.run(wait), tokio::time::sleep(wait));
+            tokio::pin!(drained, departed, deadline);
+            loop {
+                let known = *worker_end.borrow();
+                let found = tokio::select! {
+                    end = &mut drained, if known.is_none() => end,
+                    _ = journal_failed.wait_for(|failed| *failed), if known.is_none() => WorkerEnd::Fatal,
+                    () = &mut departed, if is_pod => break known,
+                    () = &mut deadline => break known,
+                    _ = signals.interrupt.recv() => break known,
+                };
+                if found == WorkerEnd::Drained || !is_pod {
+                    break Some(found);
+                }
+                // What is left goes as it is, and at once: in a pod there is no next start.
+                worker_end.send_replace(Some(found));
             }
-            end
         };
-        let end = tokio::select! {
-            end = flushed => Some(end),
-            () = rescue(&self.context, is_pod, wait, &progress) => None,
-            () = tokio::time::sleep(wait) => None,
-            _ = signals.interrupt.recv() => None,
-            _ = journal_failed.wait_for(|failed| *failed) => Some(WorkerEnd::Fatal),
-        };
-        let end = end.or_else(|| self.status.has(reasons::KEY_CONFLICT).then_some(WorkerEnd::Stuck));
+        let end = end.or_else(|| status.has(reasons::KEY_CONFLICT).then_some(WorkerEnd::Stuck));
         patience.abort();
         self.contact.abort();
         self.disk.abort();
-        answer_the_last(&self.status, application).await;
+        answer_the_last(&status, application).await;
+        let ending = Ending::of(end, &context.journal.view(), &progress);
+        ending.log(context.journal.directory(), is_pod && announced.is_some());
+        ending.tell(self.termination_log.as_deref());
         self.finish.send_replace(true);
-        let _ = self.health.await;
-        let ending = Ending::of(end, &self.journal.view(), &progress);
-        ending.log(self.journal.directory(), self.grace.pod.is_some() && announced.is_some());
+        // Whoever is slow to take an answer there must not keep the process until it is killed.
+        let _ = tokio::time::timeout(LAST_ANSWERS_WAIT, self.health).await;
+        ending
+    }
+
+    /// Ends because a part has failed; those who wait for an answer get it. Where the pod goes too, what is not in its table
+    /// leaves with log files first.
+    pub(super) async fn give_up(self) -> Ending {
+        let Self { context, status, grace, .. } = self;
+        status.set_draining();
+        self.drain.send_replace(true);
+        self.worker.abort();
+        answer_the_last(&status, self.application).await;
+        let (progress, announced) = (Progress::default(), self.leaving.announced());
+        let goes_with_pod = grace.pod.is_some() && announced.is_some();
+        if goes_with_pod {
+            let wait = grace.drain_wait(self.clock.monotonic(), announced);
+            let (_worker_end, worker_end) = watch::channel(Some(WorkerEnd::Fatal));
+            let closed = self.close.subscribe();
+            let departure = Departure { context: &context, progress: &progress, worker_end, closed };
+            if tokio::time::timeout(wait, departure.run(wait)).await.is_err() {
+                warn!("time is over; not all log files are in the lake");
+            }
+        }
+        let ending = Ending::of(Some(WorkerEnd::Fatal), &context.journal.view(), &progress);
+        ending.log(context.journal.directory(), goes_with_pod);
+        ending.tell(self.termination_log.as_deref());
         ending
     }
 }
 
 /// Answers whoever still waits, and gives the answers a moment to get out.
-pub(super) async fn answer_the_last(status: &Status, application: JoinHandle<()>) {
+async fn answer_the_last(status: &Status, application: JoinHandle<()>) {
     status.end_waits();
     if !application.is_finished() {
         let _ = tokio::time::timeout(LAST_ANSWERS_WAIT, application).await;
     }
 }
 
-/// Brings the log files into the lake when what is left of `wait` is needed for that; at once where it can be seen that
-/// encoding everything would take too long. Never ends outside of a pod, whose journal is there at the next start.
-async fn rescue(context: &DeliveryContext, is_pod: bool, wait: Duration, progress: &Progress) {
-    let view = context.journal.view();
-    let segments = view.open.len() + view.sealed.len();
-    let needed = context.pace.time_to_deliver(segments, view.unretired_bytes());
-    let start = if needed > wait { Duration::ZERO } else { wait - upload::time_for(context, wait) };
-    if !is_pod {
-        return std::future::pending().await;
+/// The log files' way into the lake, for what will not be in its tables in time.
+struct Departure<'a> {
+    context: &'a DeliveryContext,
+    progress: &'a Progress,
+    /// How the worker has ended: nothing is sealed or delivered any more.
+    worker_end: watch::Receiver<Option<WorkerEnd>>,
+    /// Becomes true when no request is under way any more.
+    closed: watch::Receiver<bool>,
+}
+
+impl Departure<'_> {
+    /// Brings the log files into the lake when what is left of `wait` is needed for that; at once when the worker has ended,
+    /// and where it can be seen that encoding everything would take too long. Ends when everything is there that was and
+    /// that will be acknowledged.
+    async fn run(mut self, wait: Duration) {
+        tokio::select! {
+            () = tokio::time::sleep(self.latest_start(wait)) => {
+                info!("time runs out; putting the log files into the lake");
+            }
+            ended = self.worker_end.wait_for(Option::is_some) => {
+                drop(ended);
+                info!("some rows will not be in their tables; putting the log files into the lake");
+            }
+        }
+        let mut changes = self.context.journal.watch();
+        let mut files = Vec::new();
+        loop {
+            changes.mark_unchanged();
+            let is_left_alone = self.worker_end.borrow_and_update().is_some();
+            // Looked at before the journal: what was appended until then is in the view below.
+            let is_closed = *self.closed.borrow_and_update();
+            let view = self.sealed_view().await;
+            if !self.has_all(&view) {
+                upload::upload(self.context, &view, self.progress, &mut files).await;
+            }
+            let newest = self.context.journal.view();
+            let is_there = newest.open.is_empty() && self.has_all(&newest);
+            // Where nobody is at work any more, what has not changed will not.
+            let is_over = is_left_alone && Arc::ptr_eq(&view, &newest);
+            if is_closed && is_there || is_over || *self.context.journal.failed().borrow() {
+                return;
+            }
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() { return },
+                Ok(()) = self.closed.changed() => {}
+                Ok(()) = self.worker_end.changed() => {}
+            }
+        }
     }
-    tokio::time::sleep(start).await;
-    info!("time runs out; putting the log files into the lake");
-    leave(context, progress).await;
-}
 
-/// Puts the log files of everything that is not in its table into the lake.
-async fn leave(context: &DeliveryContext, progress: &Progress) {
-    let view = sealed_view(context).await;
-    upload::upload(context, &view, progress).await;
-}
+    fn has_all(&self, view: &JournalView) -> bool {
+        view.sealed.iter().all(|segment| self.progress.has(segment))
+    }
 
-/// The journal once nothing in it is open: what no seal ends cannot be told from a part of a segment.
-async fn sealed_view(context: &DeliveryContext) -> Arc<JournalView> {
-    let mut changes = context.journal.watch();
-    loop {
-        let view = changes.borrow_and_update().clone();
-        // A journal that ended changes no more.
-        if view.open.is_empty() || changes.changed().await.is_err() {
-            return view;
+    fn latest_start(&self, wait: Duration) -> Duration {
+        let view = self.context.journal.view();
+        let segments = view.open.len() + view.sealed.len();
+        let needed = self.context.pace.time_to_deliver(segments, view.unretired_bytes());
+        if needed > wait { Duration::ZERO } else { wait - upload::time_for(self.context, wait) }
+    }
+
+    /// The journal once nothing in it is open: what no seal ends cannot be told from a part of a segment. The worker seals;
+    /// where it has ended nobody else does.
+    async fn sealed_view(&mut self) -> Arc<JournalView> {
+        let journal = &self.context.journal;
+        let mut changes = journal.watch();
+        loop {
+            let view = changes.borrow_and_update().clone();
+            if view.open.is_empty() {
+                return view;
+            }
+            let is_left_alone = self.worker_end.borrow_and_update().is_some();
+            for segment in view.open.iter().filter(|_| is_left_alone) {
+                if journal.seal(segment.number, SealReason::Drain).await.is_err() {
+                    return journal.view();
+                }
+            }
+            tokio::select! {
+                // A journal that ended changes no more.
+                changed = changes.changed() => if changed.is_err() { return view },
+                Ok(()) = self.worker_end.changed() => {}
+            }
         }
     }
 }

@@ -191,6 +191,7 @@ fn requests(producer: u64) -> Vec<Request> {
             shape: Shape::Records,
             records: sequences.map(|sequence| record(producer, sequence)).collect(),
             key: is_keyed.then(|| format!("order-{producer}-{index}")),
+            rejects: false,
         }
     };
     (0..6).map(request).collect()

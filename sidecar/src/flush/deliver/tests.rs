@@ -8,6 +8,7 @@ use super::*;
 use crate::clock::SystemClock;
 use crate::config::Permission;
 use crate::decode::Format;
+use crate::encode::Trials;
 use crate::journal::batch::Batch;
 use crate::journal::control::SealReason;
 use crate::journal::{JournalOptions, OpenedJournal, Sealed};
@@ -65,7 +66,7 @@ impl World {
             store,
             prefix,
             registry,
-            encoder: Encoder::start(scratch.clone()).expect("the database can be set up"),
+            encoder: Encoder::start(scratch.clone(), Trials::AfterDeaths).expect("the database can be set up"),
             scratch,
             outcomes: Arc::new(Outcomes::default()),
             pace: Arc::default(),

@@ -58,7 +58,7 @@ async fn bodies_that_never_come_take_no_room_from_one_that_does() {
         assert!(futures::poll!(receiving).is_pending());
     }
     let received = in_flight.receive(&headers, body(8, true)).await.expect("there is room");
-    assert_eq!(received.bytes.len(), BODY_BYTES_MAX);
+    assert_eq!(received.len(), BODY_BYTES_MAX);
 }
 
 #[tokio::test]
@@ -80,6 +80,17 @@ async fn a_body_that_finds_no_room_is_refused_and_frees_what_it_had() {
     assert_eq!(in_flight.last.available_permits(), 1);
 }
 
+#[tokio::test]
+async fn i12_a_body_has_its_room_for_as_long_as_a_part_of_it_lives() {
+    let in_flight = InFlight::new(BODY_BYTES_MAX + (4 << 20), Duration::ZERO);
+    let received = in_flight.receive(&HeaderMap::new(), body(4, true)).await.expect("there is room");
+    let part = received.slice(7..8);
+    drop(received);
+    assert_eq!((part.as_ref(), in_flight.steps.available_permits()), (&b"x"[..], 0));
+    drop(part);
+    assert_eq!(in_flight.steps.available_permits(), (4 << 20) / STEP_BYTES);
+}
+
 /// Each has a part of the room and needs more than is left: without the last room all of them would be refused.
 #[tokio::test]
 async fn bodies_that_fill_the_room_together_are_all_received() {
@@ -89,7 +100,7 @@ async fn bodies_that_fill_the_room_together_are_all_received() {
     let mut received = received.buffer_unordered(32);
     let mut count = 0;
     while let Some(one) = received.next().await {
-        assert_eq!(one.expect("there is room in turn").bytes.len(), BODY_BYTES_MAX);
+        assert_eq!(one.expect("there is room in turn").len(), BODY_BYTES_MAX);
         count += 1;
     }
     assert_eq!(count, 32);

@@ -149,12 +149,14 @@ async fn each_bit_that_is_wrong_in_the_key_log_costs_the_keys_of_one_segment_at_
     close(opened);
     let path = Path::new("keys/0000000000000001.log");
     let bytes = fs::read(source.path().join(path)).expect("the key log can be read");
+    let log = source.logs().pop().expect("there is a newest file");
     for bit in frame::LOG_HEADER_BYTES * 8..bytes.len() * 8 {
         let fixture = reading_journal();
         let mut copy = bytes.clone();
         copy[bit / 8] ^= 1 << (bit % 8);
         fs::create_dir(fixture.path().join("keys")).expect("it can be made");
         fs::write(fixture.path().join(path), copy).expect("it can be written");
+        fs::copy(&log, fixture.path().join(log.file_name().expect("it has a name"))).expect("it can be copied");
         let opened = fixture.open();
         let known = names.iter().filter(|name| is_known(&opened.journal, name)).count();
         assert_eq!(known, 2, "bit {bit}");

@@ -2,6 +2,7 @@
 
 use super::retries::{append_keyed, is_known};
 use super::*;
+use crate::journal::directory::{log_path, settle_file};
 
 /// A volume of its own, so that it can be filled. Unmounted when dropped.
 struct SmallVolume(tempfile::TempDir);
@@ -57,6 +58,9 @@ async fn on_a_full_volume_batches_are_refused_and_what_is_buffered_is_still_deli
     let refused = opened.journal.append(body.clone(), schema(), None).await.expect_err("there is no room");
     assert_eq!(refused, AppendError::NoSpace);
     close(opened);
+    // What the newest file has reserved is given back by the next start; here somebody else takes it.
+    settle_file(&log_path(&options.directory, 1)).expect("the disk works");
+    fill(&volume.0.path().join("another stranger"));
 
     // The next start needs a log file and a seal, and takes the reserve for them.
     let opened = open();

@@ -42,7 +42,7 @@ async fn copies_give_what_is_sealed_in_them_and_count_the_rest() {
     opened.journal.seal(segment, SealReason::Request).await.expect("the disk works");
     close(opened);
     let part = open_copies(&fixture);
-    assert_eq!((tables(&part), part.left_rows), (vec!["sealed".to_owned()], 1));
+    assert_eq!((tables(&part), left_rows(&part)), (vec!["sealed".to_owned()], 1));
 }
 
 /// What is a part of a segment was once delivered under the name of the whole, which could never follow.
@@ -52,7 +52,7 @@ async fn copies_without_the_first_file_leave_the_segment_that_begins_in_it() {
     let (first, _) = two_segments(&fixture).await;
     fs::remove_file(&fixture.logs()[0]).expect("it can be removed");
     let part = open_copies(&fixture);
-    assert_eq!((tables(&part), part.left_rows), (vec!["second".to_owned()], u64::from(first)));
+    assert_eq!((tables(&part), left_rows(&part)), (vec!["second".to_owned()], u64::from(first)));
 }
 
 #[tokio::test]
@@ -111,4 +111,8 @@ async fn a_file_that_was_cut_at_a_start_is_whole_for_the_next_one() {
         bytes.extend_from_slice(b"LKFR torn");
         fs::write(&newest, bytes).expect("it can be written");
     }
+}
+
+fn left_rows(part: &OpenedJournal) -> u64 {
+    part.left.iter().map(|segment| segment.rows).sum()
 }
