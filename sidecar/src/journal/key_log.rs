@@ -4,8 +4,8 @@
 //! log files, with a frame for each retired segment that has keys, or several for one with many.
 //! Does not own: the keys in memory (`keys`); a damaged entry costs its keys and nothing else.
 
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::{fs, io};
 
 use tracing::{error, info, warn};
 
@@ -14,7 +14,7 @@ use crate::journal::directory::{
     cut_file, fsync_directory, log_files_in, log_path, make_private_directory, remove_unfinished,
 };
 use crate::journal::error::JournalError;
-use crate::journal::frame::{FRAME_HEADER_BYTES, FrameKind, LogHeader};
+use crate::journal::frame::{FRAME_HEADER_BYTES, FrameKind, LOG_HEADER_BYTES, LogHeader};
 use crate::journal::keys::Keys;
 use crate::journal::reader::{Entry, LogReader};
 use crate::journal::writer::LogWriter;
@@ -76,8 +76,9 @@ impl KeyLog {
         self.old_files.iter().map(|(_, bytes)| bytes).sum::<u64>() + self.newest_bytes()
     }
 
-    /// Keeps records durably; false if there is no room for them, and then none of them is kept. `keys` are all keys, those
-    /// of the records among them: where much of the newest file is not needed any more, it is written anew from them.
+    /// Keeps records durably; false if the volume has no room for them, and then none of them is kept. `keys` are all keys,
+    /// those of the records among them: where much of the newest file is not needed any more, it is written anew from them,
+    /// and where they are more than there may be, the oldest are forgotten first.
     ///
     /// # Errors
     /// It cannot be written or synced: nobody knows whether they are kept.
@@ -91,8 +92,10 @@ impl KeyLog {
         if self.newest_bytes() + bytes > worth_bytes && self.compact(&keys.records())? {
             return Ok(true);
         }
-        let has_room = self.size_bytes() + bytes <= 2 * self.needed_bytes_max;
-        if !has_room || (self.log.is_none() && !unless_no_space(self.begin_file())?) {
+        if self.size_bytes() + bytes > 2 * self.needed_bytes_max {
+            return self.make_room(keys);
+        }
+        if self.log.is_none() && !unless_no_space(self.begin_file())? {
             return Ok(false);
         }
         let Some(log) = &mut self.log else { return Ok(false) };
@@ -107,13 +110,33 @@ impl KeyLog {
         log.sync().map(|()| true)
     }
 
-    /// Writes what is still needed into a file of its own and removes the others. False if there is no space or nothing to
-    /// write anew: then nothing is changed.
+    /// Writes everything anew, once so many of the oldest keys are forgotten that it is not to be done again at once.
+    fn make_room(&mut self, keys: &Keys) -> Result<bool, JournalError> {
+        let (mut records, mut forgotten) = (keys.records(), 0);
+        while bytes_of(&records) > self.needed_bytes_max / 2 * 3 {
+            match keys.forget_oldest() {
+                0 => break,
+                count => forgotten += count,
+            }
+            records = keys.records();
+        }
+        if forgotten > 0 {
+            warn!(
+                keys = forgotten,
+                "forgot the oldest idempotency keys for younger ones; a retry of theirs would be stored again"
+            );
+        }
+        self.compact(&records)
+    }
+
+    /// Writes what is still needed into a file of its own and removes the others. False if there is no space, if it is more
+    /// than there may be, or nothing to write anew: then nothing is changed.
     ///
     /// # Errors
     /// The new file cannot be made for another reason, or the others cannot be removed.
     pub(super) fn compact(&mut self, records: &[KeyRecord]) -> Result<bool, JournalError> {
-        if self.old_files.is_empty() && self.log.is_none() {
+        let has_room = bytes_of(records) <= 2 * self.needed_bytes_max;
+        if !has_room || (self.old_files.is_empty() && self.log.is_none()) {
             return Ok(false);
         }
         let before = (self.log.take(), self.compact_bytes);
@@ -148,9 +171,6 @@ impl KeyLog {
         for (segment, payload) in records.iter().map(payload_of) {
             let bytes = (FRAME_HEADER_BYTES + payload.len()) as u64;
             log.reserve_exactly(bytes).map_err(failed)?;
-            if log.position().offset + bytes > 2 * self.needed_bytes_max {
-                return Err(failed(io::ErrorKind::QuotaExceeded.into()));
-            }
             log.push(FrameKind::Keys, self.next_sequence, segment, &payload);
             self.next_sequence += 1;
             gathered += bytes;
@@ -186,6 +206,12 @@ impl KeyLog {
 
 fn payload_of(record: &KeyRecord) -> (u64, Vec<u8>) {
     (record.segment, serde_json::to_vec(record).expect("a record is plain data"))
+}
+
+/// What records take in a file. Unit: bytes.
+fn bytes_of(records: &[KeyRecord]) -> u64 {
+    let frames = records.iter().map(|record| (FRAME_HEADER_BYTES + payload_of(record).1.len()) as u64);
+    LOG_HEADER_BYTES as u64 + frames.sum::<u64>()
 }
 
 /// Whether something was done, or could not be for lack of space.
@@ -384,19 +410,23 @@ mod tests {
         assert_eq!(fixture.open().1, [record(2)]);
     }
 
-    /// Invariant I12: the key log has its bound, and beyond it nothing is kept and nothing fails.
+    /// Invariant I12: the key log has its bound, and beyond it the oldest keys are forgotten and nothing fails.
     #[test]
-    fn i12_what_does_not_fit_is_not_kept_and_what_was_kept_stays() {
-        let fixture = Fixture { needed_bytes_max: 600, ..Fixture::new() };
+    fn i12_the_oldest_keys_make_room_for_the_youngest() {
+        let clock = crate::clock::SystemClock::shared();
+        let keys = Keys::new(clock, std::sync::Arc::default(), 100);
+        let fixture = Fixture { needed_bytes_max: 2_000, keys, ..Fixture::new() };
         let (mut log, ..) = fixture.open();
-        let mut keep = |segment| {
+        for segment in 1..60 {
             let records = fixture.settled(segment);
-            log.keep(&records, &fixture.keys).expect("the disk works")
-        };
-        let kept = (1..10).take_while(|segment| keep(*segment)).count();
-        assert!((1..6).contains(&kept), "{kept}");
-        assert!(log.size_bytes() <= 1_200, "{}", log.size_bytes());
-        assert_eq!(fixture.open().1.len(), kept);
+            assert!(log.keep(&records, &fixture.keys).expect("the disk works"));
+            assert!(log.size_bytes() <= 4_000, "{}", log.size_bytes());
+        }
+        let mut segments: Vec<u64> = fixture.open().1.iter().map(|record| record.segment).collect();
+        segments.sort_unstable();
+        let first = segments[0];
+        assert!((20..58).contains(&first), "{segments:?}");
+        assert_eq!(segments, (first..60).collect::<Vec<_>>());
     }
 
     #[test]

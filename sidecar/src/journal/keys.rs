@@ -211,6 +211,30 @@ impl Keys {
         by_segment.values().flat_map(|names| records_of(&inner, names)).collect()
     }
 
+    /// Forgets the oldest quarter of the keys whose batches are in the lake: where there are more than can be kept. Answers
+    /// how many.
+    pub fn forget_oldest(&self) -> usize {
+        let mut guard = self.inner();
+        let Inner { known, ages, .. } = &mut *guard;
+        let is_settled = |state: Option<&State>| match state {
+            Some(State::Accepted(batch)) => batch.settled.is_some(),
+            Some(State::Claimed(_)) | None => false,
+        };
+        let settled = ages.iter().filter(|(_, name)| is_settled(known.get(name))).count();
+        let mut left = settled.div_ceil(4);
+        ages.retain(|(_, name)| {
+            let goes = left > 0 && is_settled(known.get(name));
+            if goes {
+                known.remove(name);
+                left -= 1;
+            }
+            !goes
+        });
+        let forgotten = settled.div_ceil(4);
+        self.metrics.keys_evicted.inc_by(forgotten as u64);
+        forgotten
+    }
+
     /// Forgets the keys of records that cannot be kept: a retry of one is taken for a new request. Answers how many.
     pub fn forget(&self, records: &[KeyRecord]) -> usize {
         let mut inner = self.inner();
