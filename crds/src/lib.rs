@@ -17,4 +17,4 @@ pub mod sidecar_config;
 
 pub use duration::Seconds;
 pub use quantity::Quantity;
-pub use sidecar_config::{Buffer, Drain, Flush, LogLevel, S3, SidecarConfig, Storage, Violation};
+pub use sidecar_config::{Buffer, Drain, Flush, Inference, LogLevel, S3, SidecarConfig, Storage, Violation};

@@ -55,6 +55,9 @@ pub struct SidecarConfig {
 
     /// What happens when the process is told to end.
     pub drain: Drain,
+
+    /// How the type of a new column is found.
+    pub inference: Inference,
 }
 
 /// The LakeIngest that owns a prefix: two are the same when all three fields are.
@@ -121,6 +124,23 @@ pub struct Drain {
     /// pod's own grace period, which the application may use up. Unit: seconds. Range 1 to 3600; default 60.
     #[cfg_attr(feature = "resource", schemars(range(min = 1, max = 3_600)))]
     pub grace_period_seconds: u16,
+}
+
+/// How the type of a column is found that a table does not have yet. A column that is there keeps its type for ever.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[cfg_attr(feature = "resource", derive(schemars::JsonSchema))]
+pub struct Inference {
+    /// Whether a new column becomes a date where each of its values in its first batch is one (`2026-01-08`), and a
+    /// timestamp where each is one as RFC 3339 has it (`2026-01-08T10:05:30.123Z`); without it both are text. A later value
+    /// of another form goes to quarantine then. Default true.
+    pub timestamps: bool,
+}
+
+impl Default for Inference {
+    fn default() -> Self {
+        Self { timestamps: true }
+    }
 }
 
 /// Where the lake is.

@@ -71,7 +71,9 @@ impl Parts {
         let store = store_of(settings, &writer)?;
         let location = store.location();
         let (prefix, owner) = (settings.prefix.clone(), settings.owner.clone());
-        let registry = Arc::new(Registry::new(store.clone(), prefix.clone(), Arc::clone(&clock), journal.id()));
+        let inference = settings.config.inference.clone();
+        let registry =
+            Arc::new(Registry::new(store.clone(), prefix.clone(), Arc::clone(&clock), journal.id(), inference));
         for segment in &segments {
             registry.remember(&segment.contents.table, &segment.contents.observed);
         }

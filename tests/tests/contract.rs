@@ -215,7 +215,8 @@ fn year_month_and_day_that_are_the_partitions_are_stored_once() {
 fn a_file_has_every_column_with_its_type_and_its_field_id() {
     let site = Site::local();
     let sidecar = site.start();
-    let record = json!({"count": 1, "price": 1.5, "done": true, "name": "x", "tags": ["a", 1], "never": null});
+    let record = json!({"count": 1, "price": 1.5, "done": true, "name": "x", "tags": ["a", 1], "never": null,
+        "due": "2026-01-08", "at": "2026-01-08T10:05:30.123456+02:00"});
     let first = ingest(&sidecar, "things", &[record]);
     // A column that comes later gets the next id, and the others keep theirs.
     let second = ingest(&sidecar, "things", &[json!({"later": 7})]);
@@ -237,18 +238,38 @@ fn a_file_has_every_column_with_its_type_and_its_field_id() {
     let names_and_types: Vec<_> = own(&found).iter().map(|column| (column[0].clone(), column[1].clone())).collect();
     let mut sorted = names_and_types.clone();
     sorted.sort_by_key(|(name, _)| name.to_string());
-    let expected = [("count", "int64"), ("done", "bool"), ("name", "string"), ("price", "double"), ("tags", "string")];
+    let expected = [
+        ("at", "timestamp[us, tz=UTC]"),
+        ("count", "int64"),
+        ("done", "bool"),
+        ("due", "date32[day]"),
+        ("name", "string"),
+        ("price", "double"),
+        ("tags", "string"),
+    ];
     assert_eq!(sorted, expected.map(|(name, of_type)| (json!(name), json!(of_type))));
     let ids: Vec<_> = own(&found).iter().map(|column| column[2].clone()).collect();
-    assert_eq!(ids, [4, 5, 6, 7, 8]);
+    assert_eq!(ids, [4, 5, 6, 7, 8, 9, 10]);
 
     let mut later = columns(&second);
     later.as_array_mut().expect("an array").sort_by_key(|column| column[2].as_i64());
     let mut with_later = own(&found);
-    with_later.push(json!(["later", "int64", 9]));
+    with_later.push(json!(["later", "int64", 11]));
     assert_eq!(own(&later), with_later);
     let rows = site.lake().table("things");
-    assert!(rows.iter().any(|row| row["tags"] == json!(r#"["a",1]"#)), "{rows:?}");
+    let row = rows.iter().find(|row| row["tags"] == json!(r#"["a",1]"#)).unwrap_or_else(|| panic!("{rows:?}"));
+    assert_eq!((&row["due"], &row["at"]), (&json!("2026-01-08"), &json!("2026-01-08 08:05:30.123456+00")));
+}
+
+#[test]
+fn a_configuration_that_says_so_leaves_timestamps_as_text() {
+    let site = Site::local().with_config("inference: {timestamps: false}\n");
+    let sidecar = site.start();
+    ingest(&sidecar, "events", &[json!({"due": "2026-01-08", "at": "2026-01-08T10:05:30+02:00"})]);
+    let row = &site.lake().table("events")[0];
+    assert_eq!((&row["due"], &row["at"]), (&json!("2026-01-08"), &json!("2026-01-08T10:05:30+02:00")));
+    let columns = &table_status(&sidecar, "events")["columns"];
+    assert!(columns.as_array().is_some_and(|columns| columns.iter().all(|column| column["type"] == "varchar")));
 }
 
 #[test]

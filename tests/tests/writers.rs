@@ -59,6 +59,22 @@ fn i9_the_type_that_is_registered_first_stands_and_the_others_rows_are_quarantin
     assert_eq!(answer["quarantined"], 0);
 }
 
+/// What only one of them takes for timestamps is stored as the text that it is, where the other one was first.
+#[test]
+fn i9_a_timestamp_is_text_where_another_writer_has_registered_text() {
+    let first = Site::local();
+    let second = Site::on(first.lake());
+    let (one, two) = (first.start(), second.start());
+    assert_eq!(flush(&two)["rows"], 0);
+    ingest(&one, "events", &[json!({"at": "2026-01-08T10:05:30.50Z"}), json!({"at": "yesterday"})]);
+    let answer = ingest(&two, "events", &[json!({"at": "2026-01-08T10:05:30.50+01:00"})]);
+    assert_eq!(answer["quarantined"], 0);
+    let mut stored: Vec<String> =
+        first.lake().table("events").iter().filter_map(|row| Some(row["at"].as_str()?.to_owned())).collect();
+    stored.sort();
+    assert_eq!(stored, ["2026-01-08T10:05:30.50+01:00", "2026-01-08T10:05:30.50Z", "yesterday"]);
+}
+
 #[test]
 fn an_answer_of_ingest_counts_what_was_quarantined_of_its_own_records() {
     let first = Site::local();

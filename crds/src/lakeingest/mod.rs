@@ -18,7 +18,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::sidecar_config::{Addressing, Buffer, DEFAULT_PREFIX, Drain, Encryption, Flush, LogLevel};
+use crate::sidecar_config::{Addressing, Buffer, DEFAULT_PREFIX, Drain, Encryption, Flush, Inference, LogLevel};
 
 /// A lake that the pods of a namespace may write to: a bucket, its credentials, and when buffered rows go there.
 ///
@@ -103,6 +103,10 @@ pub struct LakeIngestSpec {
     /// What happens when a pod ends.
     #[serde(default)]
     pub drain: Drain,
+
+    /// How the type of a new column is found.
+    #[serde(default)]
+    pub inference: Inference,
 }
 
 /// Where the lake is. A prefix belongs to one LakeIngest: the first sidecar that reaches the bucket claims it for its

@@ -223,6 +223,7 @@ fn config(spec: &LakeIngestSpec) -> SidecarConfig {
         server: sidecar_config::Server { port: spec.sidecar.port, health_port: spec.sidecar.health_port },
         log_level: spec.sidecar.log_level,
         drain: spec.drain.clone(),
+        inference: spec.inference.clone(),
     }
 }
 

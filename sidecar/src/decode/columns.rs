@@ -1,7 +1,7 @@
-//! From scanned records to Arrow columns.
+//! From scanned records to the rows of a table, as Arrow columns.
 //!
-//! Owns: the physical form of each column type in memory.
-//! Does not own: which records fit (`schema::verdict`), which rows a table takes (`schema::fit`).
+//! Owns: the physical form of each column type in memory, which records become rows of the table.
+//! Does not own: whether a record fitted when it was accepted (`schema::verdict`), where those go that do not (`encode`).
 //!
 //! | column type | Arrow type |
 //! |---|---|
@@ -9,86 +9,124 @@
 //! | double | Float64 |
 //! | boolean | Boolean |
 //! | varchar | Utf8, escapes resolved |
+//! | date | Date32 |
+//! | timestamp | Timestamp, microseconds, UTC |
 //! | json | Utf8, the value's text exactly as received |
+//!
+//! Two schemas meet here: the one that was known when the body was accepted, by which its records are judged once more,
+//! and the table's own, in whose types the values are stored. Another writer may have registered a column with another
+//! type first, and that type stands for ever; a value that fits it is stored as what it is, and one that does not is a
+//! misfit of its record.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow_array::ArrayRef;
-use arrow_array::builder::{BooleanBuilder, Float64Builder, Int64Builder, StringBuilder};
+use arrow_array::builder::{
+    BooleanBuilder, Date32Builder, Float64Builder, Int64Builder, StringBuilder, TimestampMicrosecondBuilder,
+};
+use arrow_array::{ArrayRef, BooleanArray};
+use arrow_schema::ArrowError;
+use arrow_select::filter::filter;
 
 use super::envelope::Scanned;
 use super::error::{DecodeError, Violation};
+use super::instant::{parse_date, parse_timestamp};
 use super::number::{parse_double, parse_integer};
 use super::tape::{NodeKind, Value};
 use crate::limits::COLUMNS_MAX;
-use crate::schema::{Column, ColumnType, Fault, Misfit, Rules, Unknown};
+use crate::schema::{ColumnType, Fault, Misfit, Rules, Schema, Unknown};
 
-/// One column of a batch.
+/// Some records of a body as rows of a table.
 #[derive(Clone, Debug)]
-pub struct DecodedColumn {
-    /// Its name.
-    pub name: String,
+pub struct DecodedRows {
+    /// One array for each column that was asked for, with the rows of `kept` only.
+    pub columns: Vec<ArrayRef>,
 
-    /// Its type in the schema that the batch was decoded with.
-    pub column_type: ColumnType,
+    /// Numbers of the records that fit, ascending.
+    pub kept: Vec<u32>,
 
-    /// Its values, one for each row of the batch.
-    pub array: ArrayRef,
-}
-
-/// Some records of a body as columns.
-#[derive(Clone, Debug)]
-pub struct DecodedBatch {
-    /// Their number.
-    pub rows: usize,
-
-    /// The columns that were asked for, in the schema's order.
-    pub columns: Vec<DecodedColumn>,
-
-    /// The records that do not fit, in order: what `columns` has in their rows means nothing.
+    /// The records that do not fit, ascending, each once: together with `kept` they are all that were looked at.
     pub misfits: Vec<Misfit>,
 }
 
-/// Decodes of the records in `range` the columns for which `present` is true; missing and null values become null.
-/// Keys of the partition are skipped: their values are the partition's own.
+impl DecodedRows {
+    /// Keeps of the rows that fit those for which `stays` holds; the others are in neither list then.
+    ///
+    /// # Errors
+    /// None for the types that a column can have.
+    pub fn retain(&mut self, stays: impl FnMut(u32) -> bool) -> Result<(), ArrowError> {
+        let stays: Vec<bool> = self.kept.iter().copied().map(stays).collect();
+        if stays.contains(&false) {
+            let mut flags = stays.iter();
+            self.kept.retain(|_| flags.next().is_some_and(|stays| *stays));
+            self.columns = only(&self.columns, stays)?;
+        }
+        Ok(())
+    }
+}
+
+/// The rows of each column whose flag is set.
+fn only(columns: &[ArrayRef], flags: Vec<bool>) -> Result<Vec<ArrayRef>, ArrowError> {
+    let flags = BooleanArray::from(flags);
+    columns.iter().map(|column| filter(column, &flags)).collect()
+}
+
+/// What is made of records.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'s> {
+    /// The rules under which they were accepted.
+    pub rules: Rules<'s>,
+
+    /// For each column of the schema of `rules` whether a record that fits has a value in it.
+    pub present: &'s [bool],
+
+    /// The table's schema.
+    pub registered: &'s Schema,
+
+    /// The columns of `registered` that are asked for, by position, ascending: at least those that are present.
+    pub wanted: &'s [usize],
+}
+
+/// Decodes the records in `range`; missing and null values become null. Keys of the partition are skipped: their values are
+/// the partition's own.
 ///
 /// # Errors
-/// `Illegal` when a record fits and has a value in a column that was not asked for.
+/// `Illegal` when a record fits and has a value in a column that has no place.
 /// No body of which [`crate::schema::observe()`] has told the columns under the same schema gives one.
 ///
 /// # Panics
-/// When `present` is not as long as the schema, or `range` ends behind the last record.
-pub fn decode_columns(
+/// When `present` is not as long as its schema, or `range` ends behind the last record.
+pub fn decode_rows(
     scanned: &Scanned<'_>,
-    rules: Rules<'_>,
-    present: &[bool],
+    target: &Target<'_>,
     range: Range<usize>,
-) -> Result<DecodedBatch, DecodeError> {
-    let schema = rules.schema();
-    assert_eq!(present.len(), schema.len(), "there is one present flag for each column of the schema");
-    let rows = range.len();
-    let builder =
-        |(column, is_present): (&Column, &bool)| is_present.then(|| ColumnBuilder::new(column.column_type, rows));
-    let mut decoder = Decoder { rules, builders: schema.columns().iter().zip(present).map(builder).collect() };
-    let mut misfits = Vec::new();
-    for (row, index) in range.enumerate() {
-        match decoder.record(row, scanned.record(index)) {
+) -> Result<DecodedRows, DecodeError> {
+    let mut decoder = Decoder::new(target, range.len());
+    let (mut misfits, mut flags) = (Vec::new(), vec![true; range.len()]);
+    let first = range.start;
+    for index in range {
+        match decoder.record(index - first, scanned.record(index)) {
             Ok(()) => {}
             Err(Unfit::Field(name, fault)) => {
-                let row = u32::try_from(row).expect("a body is counted in u32 and a row takes at least two bytes");
-                misfits.push(Misfit::new(row, &name, &fault));
+                flags[index - first] = false;
+                misfits.push(Misfit::new(number_of(index), &name, &fault));
             }
             Err(Unfit::NoColumn(name)) => return Err(no_column(scanned, index, &name)),
         }
     }
-    let columns = schema.columns().iter().zip(decoder.builders).filter_map(|(column, builder)| {
-        let array = builder?.finish(rows);
-        Some(DecodedColumn { name: column.name.clone(), column_type: column.column_type, array })
-    });
-    Ok(DecodedBatch { rows, columns: columns.collect(), misfits })
+    let columns: Vec<ArrayRef> = decoder.builders.into_iter().map(|builder| builder.finish(flags.len())).collect();
+    let kept = (first..).zip(&flags).filter(|(_, fits)| **fits).map(|(index, _)| number_of(index)).collect();
+    let columns = match misfits.is_empty() {
+        true => columns,
+        false => only(&columns, flags).expect("a filter takes every type that a column can have"),
+    };
+    Ok(DecodedRows { columns, kept, misfits })
+}
+
+fn number_of(index: usize) -> u32 {
+    u32::try_from(index).expect("a body is counted in u32 and a record takes at least two bytes")
 }
 
 #[cold]
@@ -106,13 +144,44 @@ enum Unfit<'s> {
     NoColumn(Cow<'s, str>),
 }
 
-struct Decoder<'r> {
-    rules: Rules<'r>,
-    /// One for each column that was asked for.
-    builders: Vec<Option<ColumnBuilder>>,
+/// Where the values of a column go that was known when the body was accepted.
+#[derive(Clone, Copy)]
+enum Place {
+    /// To this builder.
+    Builder(usize),
+    /// The table has no such column: another writer has filled it up, or has one of this name in another case.
+    NotRegistered,
+    /// Nowhere: no record that fits has a value in it.
+    Nowhere,
 }
 
-impl Decoder<'_> {
+struct Decoder<'t> {
+    rules: Rules<'t>,
+    /// One for each column of the schema of `rules`.
+    places: Vec<Place>,
+    /// One for each column that was asked for.
+    builders: Vec<ColumnBuilder>,
+}
+
+impl<'t> Decoder<'t> {
+    fn new(target: &Target<'t>, rows: usize) -> Self {
+        let Target { rules, present, registered, wanted } = target;
+        let known = rules.schema();
+        assert_eq!(present.len(), known.len(), "there is one present flag for each column of the schema");
+        let place = |name: &str| match registered.position(name) {
+            Some(position) => wanted.binary_search(&position).map_or(Place::Nowhere, Place::Builder),
+            None => Place::NotRegistered,
+        };
+        let columns = known.columns().iter().zip(*present);
+        let places = columns.map(|(column, is_present)| if *is_present { place(&column.name) } else { Place::Nowhere });
+        let builders = wanted.iter().map(|position| registered.columns()[*position].column_type);
+        Self {
+            rules: *rules,
+            places: places.collect(),
+            builders: builders.map(|column_type| ColumnBuilder::new(column_type, rows)).collect(),
+        }
+    }
+
     /// Appends the values of a record, up to the first field that does not fit.
     #[inline]
     fn record<'s>(&mut self, row: usize, record: Value<'s>) -> Result<(), Unfit<'s>> {
@@ -132,15 +201,34 @@ impl Decoder<'_> {
             if value.is_null() {
                 continue;
             }
-            let is_appended = self.builders[position].as_mut().is_some_and(|builder| builder.append(row, value));
-            if !is_appended {
-                match self.rules.column(position, value) {
-                    Ok(()) => homeless.name = homeless.name.or(Some(name)),
-                    Err(fault) => return Err(Unfit::Field(name, fault)),
-                }
+            match self.known(row, position, value) {
+                Ok(true) => {}
+                Ok(false) => homeless.name = homeless.name.or(Some(name)),
+                Err(fault) => return Err(Unfit::Field(name, fault)),
             }
         }
         homeless.name.map_or(Ok(()), |name| Err(Unfit::NoColumn(name)))
+    }
+
+    /// Appends the value of a column that was known; false if it has no place.
+    #[inline]
+    fn known(&mut self, row: usize, position: usize, value: Value<'_>) -> Result<bool, Fault> {
+        let accepted = self.rules.schema().columns()[position].column_type;
+        let place = self.places[position];
+        if let Place::Builder(place) = place
+            && self.builders[place].column_type() == accepted
+            && self.builders[place].append(row, value)
+        {
+            return Ok(true);
+        }
+        // By the rules of then first, so that the records which did not fit then are those that do not fit now.
+        self.rules.column(position, value)?;
+        match place {
+            Place::Builder(place) if self.builders[place].append(row, value) => Ok(true),
+            Place::Builder(place) => Err(Fault::Registered { table: self.builders[place].column_type(), accepted }),
+            Place::NotRegistered => Err(Fault::NotRegistered),
+            Place::Nowhere => Ok(false),
+        }
     }
 }
 
@@ -173,11 +261,27 @@ enum ColumnBuilder {
     Double(Float64Builder),
     Boolean(BooleanBuilder),
     Varchar(StringBuilder),
+    Date(Date32Builder),
+    Timestamp(TimestampMicrosecondBuilder),
     Json(StringBuilder),
 }
 
 /// A guess at the length of a text, for the first allocation. Unit: bytes.
 const TEXT_BYTES_GUESS: usize = 16;
+
+/// The same call for the builder of every type.
+macro_rules! each_builder {
+    ($builder:expr, $name:ident => $call:expr) => {
+        match $builder {
+            ColumnBuilder::Bigint($name) => $call,
+            ColumnBuilder::Double($name) => $call,
+            ColumnBuilder::Boolean($name) => $call,
+            ColumnBuilder::Varchar($name) | ColumnBuilder::Json($name) => $call,
+            ColumnBuilder::Date($name) => $call,
+            ColumnBuilder::Timestamp($name) => $call,
+        }
+    };
+}
 
 impl ColumnBuilder {
     fn new(column_type: ColumnType, rows: usize) -> Self {
@@ -187,11 +291,28 @@ impl ColumnBuilder {
             ColumnType::Double => Self::Double(Float64Builder::with_capacity(rows)),
             ColumnType::Boolean => Self::Boolean(BooleanBuilder::with_capacity(rows)),
             ColumnType::Varchar => Self::Varchar(texts()),
+            ColumnType::Date => Self::Date(Date32Builder::with_capacity(rows)),
+            ColumnType::Timestamp => {
+                Self::Timestamp(TimestampMicrosecondBuilder::with_capacity(rows).with_timezone("UTC"))
+            }
             ColumnType::Json => Self::Json(texts()),
         }
     }
 
-    /// Sets the value of `row`, which is behind every row that was set before; false when it does not fit.
+    fn column_type(&self) -> ColumnType {
+        match self {
+            Self::Bigint(_) => ColumnType::Bigint,
+            Self::Double(_) => ColumnType::Double,
+            Self::Boolean(_) => ColumnType::Boolean,
+            Self::Varchar(_) => ColumnType::Varchar,
+            Self::Date(_) => ColumnType::Date,
+            Self::Timestamp(_) => ColumnType::Timestamp,
+            Self::Json(_) => ColumnType::Json,
+        }
+    }
+
+    /// Sets the value of `row`, which is behind every row that was set before; false when it does not fit. It fits where
+    /// [`ColumnType::fits`] says so.
     #[inline]
     fn append(&mut self, row: usize, value: Value<'_>) -> bool {
         self.fill_to(row);
@@ -208,6 +329,14 @@ impl ColumnBuilder {
                 Some(text) => texts.append_value(text),
                 None => return false,
             },
+            (Self::Date(builder), _) => match value.string().and_then(|text| parse_date(&text)) {
+                Some(days) => builder.append_value(days),
+                None => return false,
+            },
+            (Self::Timestamp(builder), _) => match value.string().and_then(|text| parse_timestamp(&text)) {
+                Some(micros) => builder.append_value(micros),
+                None => return false,
+            },
             (Self::Bigint(_) | Self::Double(_) | Self::Boolean(_), _) => return false,
         }
         true
@@ -217,25 +346,14 @@ impl ColumnBuilder {
     #[inline]
     fn fill_to(&mut self, row: usize) {
         use arrow_array::builder::ArrayBuilder as _;
-        match self {
-            Self::Bigint(builder) if builder.len() < row => builder.append_nulls(row - builder.len()),
-            Self::Double(builder) if builder.len() < row => builder.append_nulls(row - builder.len()),
-            Self::Boolean(builder) if builder.len() < row => builder.append_nulls(row - builder.len()),
-            Self::Varchar(texts) | Self::Json(texts) if texts.len() < row => {
-                texts.append_nulls(row - texts.len());
-            }
-            Self::Bigint(_) | Self::Double(_) | Self::Boolean(_) | Self::Varchar(_) | Self::Json(_) => {}
-        }
+        each_builder!(self, builder => if builder.len() < row {
+            builder.append_nulls(row - builder.len());
+        });
     }
 
     fn finish(mut self, rows: usize) -> ArrayRef {
         self.fill_to(rows);
-        match self {
-            Self::Bigint(mut builder) => Arc::new(builder.finish()),
-            Self::Double(mut builder) => Arc::new(builder.finish()),
-            Self::Boolean(mut builder) => Arc::new(builder.finish()),
-            Self::Varchar(mut texts) | Self::Json(mut texts) => Arc::new(texts.finish()),
-        }
+        each_builder!(&mut self, builder => Arc::new(builder.finish()) as ArrayRef)
     }
 }
 

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use chrono::NaiveDate;
 
 use super::error::{DecodeError, Violation, Violations, pointer_segment};
+use super::instant::{NoDate, read_date};
 use super::scan::{ScanLimits, root, scan_document, scan_lines, too_many_records};
 use super::tape::{Node, NodeKind, Value};
 
@@ -338,23 +339,13 @@ pub fn check_table_name(name: &str) -> Result<(), Violation> {
 /// # Errors
 /// A violation at `/partition_date`; the client has to send another date.
 pub fn parse_partition_date(text: &str) -> Result<NaiveDate, Violation> {
-    let violation = |detail: &str| Violation::new("/partition_date", "partition-date", detail);
-    let &[y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2] = text.as_bytes() else {
-        return Err(violation("a partition date is written YYYY-MM-DD"));
+    let detail = match read_date(text.as_bytes()) {
+        Ok(date) => return Ok(date),
+        Err(NoDate::Form) => "a partition date is written YYYY-MM-DD",
+        Err(NoDate::Year) => "a partition date has a year from 0001 to 9999",
+        Err(NoDate::Day) => "there is no such day in the calendar",
     };
-    let number = |digits: &[u8]| {
-        digits
-            .iter()
-            .try_fold(0_u16, |number, digit| digit.is_ascii_digit().then(|| number * 10 + u16::from(digit - b'0')))
-    };
-    let (Some(year), Some(month), Some(day)) = (number(&[y1, y2, y3, y4]), number(&[m1, m2]), number(&[d1, d2])) else {
-        return Err(violation("a partition date is written YYYY-MM-DD"));
-    };
-    if year == 0 {
-        return Err(violation("a partition date has a year from 0001 to 9999"));
-    }
-    NaiveDate::from_ymd_opt(i32::from(year), u32::from(month), u32::from(day))
-        .ok_or_else(|| violation("there is no such day in the calendar"))
+    Err(Violation::new("/partition_date", "partition-date", detail))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 //!
 //! ```text
 //! body --decoded--> bytes --scan--> Scanned --schema::observe--> Observation       (when a body is accepted)
-//! body --decoded--> bytes --scan--> Scanned --decode_columns--> DecodedBatch       (when a segment is flushed)
+//! body --decoded--> bytes --scan--> Scanned --decode_rows--> DecodedRows             (when a segment is flushed)
 //! ```
 
 mod coding;
@@ -16,16 +16,18 @@ mod columns;
 mod envelope;
 mod error;
 mod escape;
+mod instant;
 mod number;
 mod scan;
 mod tape;
 
 pub use coding::{Body, ContentCoding, decoded};
-pub use columns::{DecodedBatch, DecodedColumn, decode_columns};
+pub use columns::{DecodedRows, Target, decode_rows};
 pub use envelope::{Format, Scanned, check_table_name, parse_partition_date, scan};
 pub use error::{DecodeError, Kind, VIOLATIONS_MAX, Violation, Violations};
 pub use scan::ScanLimits;
 pub use tape::{Elements, Members, NodeKind, Value};
 
 pub(crate) use error::pointer_segment;
+pub(crate) use instant::{parse_date, parse_timestamp};
 pub(crate) use number::{integer_is_exact_in_f64, parse_integer};

@@ -5,12 +5,13 @@
 //! `xxh3-sum-1`: the sum modulo 2^128 over all rows of XXH3-128 of the row's bytes. A row's bytes are its partition
 //! date as days since 1970 (4 bytes), then for each column with a value, in the order of the columns: the field id
 //! (4 bytes), one byte for the type, and the value: 8 bytes for `i` (bigint) and `d` (double, its bits), one for `b`
-//! (boolean), and for `s` (text) its length (4 bytes) and its UTF-8. All little-endian.
+//! (boolean), 4 for `D` (date, days since 1970), 8 for `t` (timestamp, microseconds since 1970), and for `s` (text) its
+//! length (4 bytes) and its UTF-8. All little-endian.
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Float64Type, Int64Type};
+use arrow_array::types::{Date32Type, Float64Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array, ArrayRef};
-use arrow_schema::DataType;
+use arrow_schema::{DataType, TimeUnit};
 use xxhash_rust::xxh3::xxh3_128;
 
 /// The algorithm's name, in front of every digest.
@@ -64,6 +65,14 @@ fn append_value(bytes: &mut Vec<u8>, column: &ArrayRef, row: usize) {
             bytes.extend_from_slice(&column.as_primitive::<Float64Type>().value(row).to_bits().to_le_bytes());
         }
         DataType::Boolean => bytes.extend_from_slice(&[b'b', u8::from(column.as_boolean().value(row))]),
+        DataType::Date32 => {
+            bytes.push(b'D');
+            bytes.extend_from_slice(&column.as_primitive::<Date32Type>().value(row).to_le_bytes());
+        }
+        DataType::Timestamp(TimeUnit::Microsecond, _) => {
+            bytes.push(b't');
+            bytes.extend_from_slice(&column.as_primitive::<TimestampMicrosecondType>().value(row).to_le_bytes());
+        }
         DataType::Utf8 => {
             let text = column.as_string::<i32>().value(row);
             bytes.push(b's');

@@ -13,7 +13,7 @@ use arrow_select::concat::concat_batches;
 use chrono::NaiveDate;
 use duckdb::{Appender, Connection};
 
-use crate::decode::{ScanLimits, Scanned, decode_columns, scan};
+use crate::decode::{DecodedRows, ScanLimits, Scanned, Target, decode_rows, scan};
 use crate::encode::EncodeJob;
 use crate::encode::digest::RowDigest;
 use crate::encode::error::EncodeError;
@@ -23,7 +23,7 @@ use crate::journal::control::{PLAN_QUARANTINED_ROWS_MAX, QuarantinedRow};
 use crate::journal::reader::SegmentReader;
 use crate::journal::segment::Contents;
 use crate::schema::registry::RegisteredSchema;
-use crate::schema::{ColumnType, Fitted, Misfit, Rules, fit};
+use crate::schema::{ColumnType, Misfit, Rules};
 use crate::seeded::{self, Bug};
 
 /// Name of the table with the rows that fit. No user's table or column can be named so.
@@ -72,6 +72,9 @@ pub(super) fn sql_type(column_type: ColumnType) -> &'static str {
         ColumnType::Bigint => "BIGINT",
         ColumnType::Double => "DOUBLE",
         ColumnType::Boolean => "BOOLEAN",
+        ColumnType::Date => "DATE",
+        // A timestamp without a zone shifts with the zone of whoever reads it.
+        ColumnType::Timestamp => "TIMESTAMPTZ",
         // Parquet's own JSON type makes files that some engines cannot read at all.
         ColumnType::Varchar | ColumnType::Json => "VARCHAR",
     }
@@ -91,20 +94,21 @@ const POISON_CODE: &str = "encode-failed";
 
 impl Selection {
     /// Takes out of rows that fit, whose first one is row `first` of the segment's row `start`, those that are not wanted.
-    fn apply(&self, fitted: &mut Fitted, registered: &RegisteredSchema, sequence: u64, start: u64) {
+    fn apply(&self, rows: &mut DecodedRows, sequence: u64, start: u64) -> Result<(), EncodeError> {
         let is_in = |row: u32| self.range.contains(&(start + u64::from(row)));
         let is_poison = |row: u32| self.poison.contains(&(sequence, row));
-        let poison = fitted.kept.iter().filter(|row| is_in(**row) && is_poison(**row)).map(|row| Misfit {
+        let poison = rows.kept.iter().filter(|row| is_in(**row) && is_poison(**row)).map(|row| Misfit {
             row: *row,
             column: String::new(),
             code: POISON_CODE,
             detail: "the encoder fails on this record".to_owned(),
         });
         let poison: Vec<Misfit> = poison.collect();
-        fitted.retain(&registered.schema, |row| is_in(row) && !is_poison(row));
-        fitted.misfits.retain(|misfit| is_in(misfit.row));
-        fitted.misfits.extend(poison);
-        fitted.misfits.sort_by_key(|misfit| misfit.row);
+        rows.retain(|row| is_in(row) && !is_poison(row)).map_err(EncodeError::Arrow)?;
+        rows.misfits.retain(|misfit| is_in(misfit.row));
+        rows.misfits.extend(poison);
+        rows.misfits.sort_by_key(|misfit| misfit.row);
+        Ok(())
     }
 }
 
@@ -124,19 +128,19 @@ pub(super) fn load(connection: &Connection, job: &EncodeJob, selection: &Selecti
         let mut present = batch.present.clone();
         present.resize(known.len(), false);
         let rules = Rules::new(known, batch.partition_date);
+        let (wanted, registered) = (loaded.columns.clone(), &registered.schema);
+        let target = Target { rules, present: &present, registered, wanted: &wanted };
         let source = Source { batch: &batch, id: format!("{}-{sequence}", job.segment.journal), sequence };
         for first in (0..scanned.record_count()).step_by(APPEND_ROWS) {
             // A table's every column is made for these rows alone, whatever the batch has.
             let slice = first..scanned.record_count().min(first + APPEND_ROWS);
-            let decoded = decode_columns(&scanned, rules, &present, slice).map_err(decode_error)?;
-            let mut fitted = fit(&decoded, &registered.schema);
-            fitted.move_rows(u32::try_from(first).expect("a batch counts its rows in 32 bits"));
-            selection.apply(&mut fitted, registered, sequence, rows);
+            let mut decoded = decode_rows(&scanned, &target, slice).map_err(decode_error)?;
+            selection.apply(&mut decoded, sequence, rows)?;
             if [Bug::PoisonRecord, Bug::DeadlyRecord, Bug::PanickingRecord].into_iter().any(seeded::is) {
-                fail_on_poison(&fitted, &scanned)?;
+                fail_on_poison(&decoded, &scanned)?;
             }
-            loaded.quarantine(&mut tables, &scanned, &fitted.misfits, &source)?;
-            loaded.take(&mut tables, fitted, registered, &source)?;
+            loaded.quarantine(&mut tables, &scanned, &decoded.misfits, &source)?;
+            loaded.take(&mut tables, decoded, &job.registered, &source)?;
         }
         rows += u64::from(batch.rows);
     }
@@ -149,9 +153,9 @@ pub(super) fn load(connection: &Connection, job: &EncodeJob, selection: &Selecti
 }
 
 /// See [`Bug::PoisonRecord`] and those like it.
-fn fail_on_poison(fitted: &Fitted, scanned: &Scanned<'_>) -> Result<(), EncodeError> {
+fn fail_on_poison(rows: &DecodedRows, scanned: &Scanned<'_>) -> Result<(), EncodeError> {
     let is_poison = |row: &u32| scanned.record_text(*row as usize).contains(seeded::POISON);
-    match fitted.kept.iter().any(is_poison) {
+    match rows.kept.iter().any(is_poison) {
         true if seeded::is(Bug::DeadlyRecord) => std::process::abort(),
         true if seeded::is(Bug::PanickingRecord) => panic!("the record is poison"),
         true => Err(EncodeError::Load(duckdb::Error::InvalidQuery)),
@@ -277,23 +281,23 @@ impl Loaded {
     fn take(
         &mut self,
         tables: &mut Tables<'_>,
-        fitted: Fitted,
+        decoded: DecodedRows,
         registered: &RegisteredSchema,
         source: &Source<'_>,
     ) -> Result<(), EncodeError> {
-        if fitted.kept.is_empty() {
+        let DecodedRows { columns: values, kept, .. } = decoded;
+        if kept.is_empty() {
             return Ok(());
         }
         let days = days_since_1970(source.batch.partition_date);
         let (rows, digest) = self.partitions.entry(source.batch.partition_date).or_default();
-        *rows += fitted.kept.len() as u64;
-        let values: Vec<ArrayRef> = self.columns.iter().map(|place| Arc::clone(&fitted.columns[*place])).collect();
+        *rows += kept.len() as u64;
         let field_ids: Vec<i32> = self.columns.iter().map(|place| registered.field_ids[*place]).collect();
         match values.is_empty() {
-            true => digest.add_empty(days, fitted.kept.len()),
+            true => digest.add_empty(days, kept.len()),
             false => digest.add(days, &field_ids, &values),
         }
-        let mut columns: Vec<ArrayRef> = vec![Arc::new(Int32Array::from(vec![days; fitted.kept.len()]))];
+        let mut columns: Vec<ArrayRef> = vec![Arc::new(Int32Array::from(vec![days; kept.len()]))];
         columns.extend(values);
         tables.main.append(columns)
     }

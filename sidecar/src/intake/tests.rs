@@ -23,7 +23,8 @@ impl Fixture {
         let opened = Journal::open(&options, Arc::clone(&clock), Arc::clone(&metrics)).expect("the journal opens");
         let store = DirectoryStore::new(folder.path(), "data/_lakeingest/unfinished".to_owned(), "writer");
         let prefix = Prefix::new("data").expect("the default prefix is one");
-        let registry = Registry::new(Store::Directory(store), prefix, Arc::clone(&clock), "writer".to_owned());
+        let registry =
+            Registry::new(Store::Directory(store), prefix, Arc::clone(&clock), "writer".to_owned(), Default::default());
         let status = Arc::new(Status::new(Arc::clone(&clock)));
         let intake = Intake::new(Arc::new(registry), opened.journal.clone(), status, metrics, clock);
         Self { intake: Arc::new(intake), _opened: opened, _folder: folder }

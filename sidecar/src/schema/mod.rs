@@ -4,7 +4,6 @@
 //! the verdict on each row that meets another schema.
 //! Does not own: the bytes of records (`decode`), files (`encode`).
 
-pub mod fit;
 pub mod observe;
 pub mod registry;
 #[expect(clippy::module_inception, reason = "the folder is the subject, the file is its central value")]
@@ -12,7 +11,6 @@ mod schema;
 mod types;
 mod verdict;
 
-pub use fit::{Fitted, fit};
 pub use observe::{Observation, observe};
 pub use schema::{Error, Fingerprint, PARTITION_COLUMNS, Schema, is_column_name};
 pub use types::{Column, ColumnType};

@@ -8,12 +8,14 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use chrono::NaiveDate;
+use lakeingest_crds::Inference;
 
 use super::schema::Schema;
 use super::types::{Column, ColumnType};
 use super::verdict::{Fault, Rules, Unknown};
 use crate::decode::{
-    DecodeError, NodeKind, Scanned, Value, Violation, Violations, integer_is_exact_in_f64, parse_integer,
+    DecodeError, NodeKind, Scanned, Value, Violation, Violations, integer_is_exact_in_f64, parse_date, parse_integer,
+    parse_timestamp,
 };
 use crate::limits::{CELLS_MAX, COLUMNS_MAX};
 
@@ -53,7 +55,12 @@ impl Observation {
 ///
 /// # Errors
 /// `Illegal` when the batch has too many records for its columns.
-pub fn observe(scanned: &Scanned<'_>, known: &Schema, partition_date: NaiveDate) -> Result<Observation, DecodeError> {
+pub fn observe(
+    scanned: &Scanned<'_>,
+    known: &Schema,
+    partition_date: NaiveDate,
+    inference: &Inference,
+) -> Result<Observation, DecodeError> {
     let mut observer = Observer {
         rules: Rules::new(known, partition_date),
         present: vec![false; known.len()],
@@ -70,7 +77,7 @@ pub fn observe(scanned: &Scanned<'_>, known: &Schema, partition_date: NaiveDate)
             });
         }
     }
-    let added = observer.new.into_columns();
+    let added = observer.new.into_columns(inference);
     let observation = Observation { added, present: observer.present, rows: scanned.record_count(), misfits };
     if observation.cells() > CELLS_MAX {
         let violation = Violation::new("", "too-many-cells", too_many_cells(&observation));
@@ -222,9 +229,9 @@ impl<'s> NewColumns<'s> {
     }
 
     /// The columns, each with the type that holds all of its values.
-    fn into_columns(self) -> Vec<Column> {
+    fn into_columns(self, inference: &Inference) -> Vec<Column> {
         let columns = self.columns.into_iter();
-        columns.filter_map(|(name, kinds)| Some(Column::new(name, kinds.joined()?))).collect()
+        columns.filter_map(|(name, kinds)| Some(Column::new(name, kinds.joined(inference)?))).collect()
     }
 }
 
@@ -239,6 +246,8 @@ impl ValueKinds {
     const BOOLEAN: u8 = 8;
     const STRING: u8 = 16;
     const CONTAINER: u8 = 32;
+    const DATE: u8 = 64;
+    const TIMESTAMP: u8 = 128;
 
     /// These and the kind of `value`.
     #[inline]
@@ -249,19 +258,25 @@ impl ValueKinds {
             NodeKind::Integer => Self::INTEGER_INEXACT_IN_F64,
             NodeKind::Double => Self::DOUBLE,
             NodeKind::True | NodeKind::False => Self::BOOLEAN,
-            NodeKind::String | NodeKind::EscapedString => Self::STRING,
+            NodeKind::String | NodeKind::EscapedString => match value.string() {
+                Some(text) if parse_timestamp(&text).is_some() => Self::TIMESTAMP,
+                Some(text) if parse_date(&text).is_some() => Self::DATE,
+                Some(_) | None => Self::STRING,
+            },
             NodeKind::Object | NodeKind::Array => Self::CONTAINER,
         };
         Self(self.0 | kind)
     }
 
     /// The type that holds all of them; `None` when there are none.
-    fn joined(self) -> Option<ColumnType> {
+    fn joined(self, inference: &Inference) -> Option<ColumnType> {
         let is_subset_of = |kinds: u8| self.0 & !kinds == 0;
         match self.0 {
             0 => None,
             Self::BOOLEAN => Some(ColumnType::Boolean),
-            Self::STRING => Some(ColumnType::Varchar),
+            Self::DATE if inference.timestamps => Some(ColumnType::Date),
+            Self::TIMESTAMP if inference.timestamps => Some(ColumnType::Timestamp),
+            _ if is_subset_of(Self::STRING | Self::DATE | Self::TIMESTAMP) => Some(ColumnType::Varchar),
             _ if is_subset_of(Self::INTEGER | Self::INTEGER_INEXACT_IN_F64) => Some(ColumnType::Bigint),
             _ if is_subset_of(Self::INTEGER | Self::DOUBLE) => Some(ColumnType::Double),
             _ => Some(ColumnType::Json),

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, NaiveDate, Utc};
+use lakeingest_crds::Inference;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
@@ -111,6 +112,7 @@ pub struct Registry {
     clock: SharedClock,
     /// Named in the versions that this process makes.
     writer: String,
+    inference: Inference,
     tables: Mutex<HashMap<String, TableSchemas>>,
 }
 
@@ -119,8 +121,8 @@ const ATTEMPTS_MAX: u32 = 16;
 
 impl Registry {
     /// A registry that knows nothing yet.
-    pub fn new(store: Store, prefix: Prefix, clock: SharedClock, writer: String) -> Self {
-        Self { store, prefix, clock, writer, tables: Mutex::new(HashMap::new()) }
+    pub fn new(store: Store, prefix: Prefix, clock: SharedClock, writer: String, inference: Inference) -> Self {
+        Self { store, prefix, clock, writer, inference, tables: Mutex::new(HashMap::new()) }
     }
 
     /// Checks a request against its table and takes in the columns that are new. Never waits for the lake.
@@ -138,7 +140,7 @@ impl Registry {
     ) -> Result<Admitted, DecodeError> {
         loop {
             let known = self.tables().get(table).map_or_else(Schema::empty, |table| table.local.clone());
-            let observation = observe(scanned, &known, date)?;
+            let observation = observe(scanned, &known, date, &self.inference)?;
             if on_invalid == OnInvalid::Reject && !observation.misfits.is_empty() {
                 return Err(DecodeError::Illegal(observation.misfits));
             }

@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::decode::{NodeKind, Value, integer_is_exact_in_f64, parse_integer};
+use crate::decode::{NodeKind, Value, integer_is_exact_in_f64, parse_date, parse_integer, parse_timestamp};
 
 /// The one physical type of a column, for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -25,6 +25,12 @@ pub enum ColumnType {
     /// UTF-8 text without NUL.
     Varchar,
 
+    /// Days of the years 1 to 9999, sent as `YYYY-MM-DD`.
+    Date,
+
+    /// Instants of the years 1 to 9999 in UTC, to the microsecond; sent as RFC 3339, the offset is taken off.
+    Timestamp,
+
     /// The text of any JSON value but null, exactly as received.
     Json,
 }
@@ -37,6 +43,8 @@ impl ColumnType {
             Self::Double => "double",
             Self::Boolean => "boolean",
             Self::Varchar => "varchar",
+            Self::Date => "date",
+            Self::Timestamp => "timestamp",
             Self::Json => "json",
         }
     }
@@ -51,6 +59,8 @@ impl ColumnType {
             (Self::Double, kind) => kind == NodeKind::Double,
             (Self::Boolean, kind) => matches!(kind, NodeKind::True | NodeKind::False),
             (Self::Varchar, kind) => matches!(kind, NodeKind::String | NodeKind::EscapedString),
+            (Self::Date, _) => value.string().is_some_and(|text| parse_date(&text).is_some()),
+            (Self::Timestamp, _) => value.string().is_some_and(|text| parse_timestamp(&text).is_some()),
         }
     }
 }

@@ -42,17 +42,27 @@ pub enum Fault {
     },
     /// The table has as many columns as a table can have.
     TooManyColumns,
+    /// It was accepted, and another writer has registered the column with another type.
+    Registered {
+        /// The type that stands.
+        table: ColumnType,
+        /// The type with which the value was accepted.
+        accepted: ColumnType,
+    },
+    /// It was accepted, and others have filled the table with columns, or have one of the name in another case.
+    NotRegistered,
 }
 
 impl Fault {
     /// Stable kebab-case code; clients may match on it.
     pub const fn code(&self) -> &'static str {
         match self {
-            Self::Type { .. } => "type-mismatch",
+            Self::Type { .. } | Self::Registered { .. } => "type-mismatch",
             Self::Name { .. } => "column-name",
             Self::Case { .. } => "column-case",
             Self::Partition { .. } => "partition-column-mismatch",
             Self::TooManyColumns => "too-many-columns",
+            Self::NotRegistered => "column-unknown",
         }
     }
 }
@@ -63,6 +73,14 @@ impl fmt::Display for Fault {
             Self::Type { column: ColumnType::Double, value: NodeKind::Integer } => {
                 write!(formatter, "column is double, value is an integer that a double cannot hold exactly")
             }
+            Self::Type { column: ColumnType::Date, value: NodeKind::String | NodeKind::EscapedString } => {
+                write!(formatter, "column is date, value is a string that is no date written YYYY-MM-DD")
+            }
+            Self::Type { column: ColumnType::Timestamp, value: NodeKind::String | NodeKind::EscapedString } => write!(
+                formatter,
+                "column is timestamp, value is a string that is no RFC 3339 timestamp of at most microseconds, for example \
+                 2026-01-08T10:05:30.123456Z"
+            ),
             Self::Type { column, value } => write!(formatter, "column is {column}, value is {}", value.in_words()),
             Self::Name { bytes } => write!(
                 formatter,
@@ -74,6 +92,13 @@ impl fmt::Display for Fault {
                 "the column is the partition's, for this batch {expected}; the value is {} that is not equal to it",
                 value.in_words()
             ),
+            Self::Registered { table: ColumnType::Double, accepted: ColumnType::Bigint } => {
+                write!(formatter, "the table's column is double, which cannot hold this integer exactly")
+            }
+            Self::Registered { table, accepted } => {
+                write!(formatter, "the table's column is {table}, the value was accepted as {accepted}")
+            }
+            Self::NotRegistered => write!(formatter, "the table has no such column"),
             Self::TooManyColumns => write!(formatter, "a table has at most {COLUMNS_MAX} columns"),
         }
     }

@@ -43,11 +43,21 @@ def connect(s3):
     return connection
 
 
+def in_words(relation):
+    """The relation with times that have a zone as text: as values they need a module that is not there."""
+    names = ['"' + name.replace('"', '""') + '"' for name in relation.columns]
+    zoned = [str(of_type) == "TIMESTAMP WITH TIME ZONE" for of_type in relation.types]
+    if not any(zoned):
+        return relation
+    columns = [f"CAST({name} AS VARCHAR) AS {name}" if has_zone else name for name, has_zone in zip(names, zoned)]
+    return relation.project(", ".join(columns))
+
+
 question = json.load(sys.stdin)
 try:
-    result = connect(question["s3"]).execute(question["sql"])
+    result = in_words(connect(question["s3"]).sql(question["sql"]))
+    columns = result.columns
+    rows = [[plain(value) for value in row] for row in result.fetchall()]
 except duckdb.Error as error:
     sys.exit(f"{type(error).__name__}: {error}")
-columns = [column[0] for column in result.description]
-rows = [[plain(value) for value in row] for row in result.fetchall()]
 json.dump({"columns": columns, "rows": rows}, sys.stdout, allow_nan=False)

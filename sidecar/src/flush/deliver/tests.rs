@@ -51,7 +51,13 @@ impl World {
         let scratch = Scratch::open(&self.path("scratch"), 256 << 20).expect("the folder can be made");
         let prefix = Prefix::new("data").expect("the default prefix is one");
         let store = Store::Directory(DirectoryStore::new(&self.path("lake"), prefix.unfinished(), "writer"));
-        let registry = Arc::new(Registry::new(store.clone(), prefix.clone(), Arc::clone(&clock), "test".to_owned()));
+        let registry = Arc::new(Registry::new(
+            store.clone(),
+            prefix.clone(),
+            Arc::clone(&clock),
+            "test".to_owned(),
+            Default::default(),
+        ));
         let owner = Owner { cluster_id: None, namespace: None, name: "local".to_owned() };
         let context = DeliveryContext {
             contact: Contact::new(

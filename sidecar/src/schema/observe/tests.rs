@@ -16,7 +16,7 @@ fn known() -> Schema {
 
 fn observe_lines(lines: &str, known: &Schema) -> Result<Observation, DecodeError> {
     let scanned = scan(Format::Ndjson, lines.as_bytes(), &ScanLimits::DEFAULT).expect("legal lines");
-    observe(&scanned, known, NaiveDate::from_ymd_opt(2025, 12, 1).expect("a day"))
+    observe(&scanned, known, NaiveDate::from_ymd_opt(2025, 12, 1).expect("a day"), &Inference::default())
 }
 
 fn observed(lines: &str) -> Observation {
@@ -83,6 +83,14 @@ fn the_type_of_a_new_column_is_joined_over_the_batch() {
         (&["9007199254740992", "2.5"], Some(ColumnType::Double)),
         (&["true", "false"], Some(ColumnType::Boolean)),
         (&["\"a\"", "\"\\n\"", "null"], Some(ColumnType::Varchar)),
+        (&["\"2026-01-08\"", "null", "\"0001-01-01\""], Some(ColumnType::Date)),
+        (&["\"2026-01-08T10:05:30Z\"", "\"2026-01-08T10:05:30.123456+02:00\""], Some(ColumnType::Timestamp)),
+        (&["\"2026\\u002d01-08T10:05:30Z\""], Some(ColumnType::Timestamp)),
+        (&["\"2026-01-08\"", "\"2026-01-08T10:05:30Z\""], Some(ColumnType::Varchar)),
+        (&["\"2026-01-08\"", "\"\""], Some(ColumnType::Varchar)),
+        (&["\"2026-01-08T10:05:30Z\"", "\"n/a\""], Some(ColumnType::Varchar)),
+        (&["\"2026-01-08T10:05:30.123456789Z\""], Some(ColumnType::Varchar)),
+        (&["\"2026-01-08\"", "1"], Some(ColumnType::Json)),
         (&["{}"], Some(ColumnType::Json)),
         (&["[1]", "null"], Some(ColumnType::Json)),
         (&["1", "\"1\""], Some(ColumnType::Json)),
@@ -92,6 +100,35 @@ fn the_type_of_a_new_column_is_joined_over_the_batch() {
     ] {
         assert_eq!(inferred(values), expected, "{values:?}");
     }
+}
+
+#[test]
+fn without_the_inference_of_timestamps_they_are_text_and_a_column_that_is_one_stays_so() {
+    let lines = "{\"day\":1,\"on\":\"2026-01-08\",\"at\":\"2026-01-08T10:05:30Z\",\"known\":\"2026-01-08\"}";
+    let scanned = scan(Format::Ndjson, lines.as_bytes(), &ScanLimits::DEFAULT).expect("legal lines");
+    let known = Schema::new(vec![Column::new("known", ColumnType::Date)]).expect("legal");
+    let date = NaiveDate::from_ymd_opt(2025, 12, 1).expect("a day");
+    let observed = observe(&scanned, &known, date, &Inference { timestamps: false }).expect("there are few");
+    let expected = [Column::new("on", ColumnType::Varchar), Column::new("at", ColumnType::Varchar)];
+    assert_eq!((observed.added.as_slice(), observed.present), (&expected[..], vec![true]));
+}
+
+#[test]
+fn a_text_that_is_no_date_or_timestamp_does_not_fit_such_a_column() {
+    let known = Schema::new(vec![Column::new("on", ColumnType::Date), Column::new("at", ColumnType::Timestamp)])
+        .expect("legal");
+    for (record, words) in [
+        (r#"{"on":"2026-02-30"}"#, "column is date, value is a string that is no date written YYYY-MM-DD"),
+        (r#"{"on":20260108}"#, "column is date, value is an integer"),
+        (r#"{"at":"2026-01-08"}"#, "no RFC 3339 timestamp of at most microseconds"),
+        (r#"{"at":"2026-01-08T10:05:30.0000001Z"}"#, "no RFC 3339 timestamp of at most microseconds"),
+        (r#"{"at":true}"#, "column is timestamp, value is a boolean"),
+    ] {
+        let misfits = observe_lines(record, &known).expect("there are few").misfits.into_listed();
+        assert!(misfits[0].detail.contains(words), "{record}: {misfits:?}");
+    }
+    let fits = r#"{"on":"2024-02-29","at":"2026-01-08T10:05:30.123456-05:00"}"#;
+    assert!(observe_lines(fits, &known).expect("there are few").misfits.is_empty());
 }
 
 #[test]
@@ -131,7 +168,7 @@ fn a_violation_names_record_field_and_types_but_no_value() {
     let body = br#"{"table_name":"t","records":[{"id":1},{"id":"hunter2"}]}"#;
     let scanned = scan(Format::Json, body, &ScanLimits::DEFAULT).expect("legal");
     let date = NaiveDate::from_ymd_opt(2025, 12, 1).expect("a day");
-    let misfits = observe(&scanned, &known(), date).expect("there are few").misfits;
+    let misfits = observe(&scanned, &known(), date, &Inference::default()).expect("there are few").misfits;
     let expected = Violation::new("/records/1/id", "type-mismatch", "column is bigint, value is a string").of_record(1);
     assert_eq!(misfits.into_listed(), [expected]);
 }

@@ -8,7 +8,7 @@ use crate::publish::directory::DirectoryStore;
 fn registry(root: &std::path::Path, writer: &str) -> Registry {
     let store = Store::Directory(DirectoryStore::new(root, "data/_lakeingest/unfinished".to_owned(), "writer"));
     let prefix = Prefix::new("data").expect("the default prefix is one");
-    Registry::new(store, prefix, SystemClock::shared(), writer.to_owned())
+    Registry::new(store, prefix, SystemClock::shared(), writer.to_owned(), Inference::default())
 }
 
 fn column(name: &str, column_type: ColumnType) -> Column {
