@@ -211,9 +211,9 @@ impl Intake {
             .to_owned();
         check_table_name(&table).map_err(illegal)?;
         let named_date = agreed("/partition_date", "partition_date", partition_date, scanned.partition_date())?;
-        let digest = digest_of(format, &table, named_date, &bytes);
+        let key = key.map(|key| (key, digest_of(format, &table, named_date, &bytes)));
         // Before the types: what was accepted once is answered, whatever the table has become since.
-        let claim = match key.as_deref().map(|key| self.journal.keys().claim(key, digest)).transpose()? {
+        let claim = match key.as_ref().map(|(key, digest)| self.journal.keys().claim(key, *digest)).transpose()? {
             None => None,
             Some(Claimed::New(claim)) => Some(claim),
             Some(Claimed::Replay(batch)) => return Ok(Checked::Replay(batch)),
@@ -233,7 +233,7 @@ impl Intake {
             partition_date: date,
             schema: admitted.schema.fingerprint(),
             table,
-            key: key.map(|key| (key, digest)),
+            key,
             present: admitted.present.clone(),
             body: Body { coding, decoded_bytes: bytes.len() as u64, bytes: body.clone() },
         };

@@ -17,7 +17,7 @@ use crate::flush::pace::Pace;
 use crate::flush::tracker::FlushPolicy;
 use crate::flush::worker::FlushRequest;
 use crate::http::InFlight;
-use crate::http::state::{AppState, Identity};
+use crate::http::state::{AppState, Identity, Shared};
 use crate::intake::Intake;
 use crate::journal::recovery::{ASIDE_FOLDER, PartialSegment};
 use crate::journal::{Files, Journal, JournalOptions, OpenedJournal};
@@ -35,7 +35,7 @@ use crate::status::{Status, reasons};
 #[derive(Debug)]
 pub(crate) struct Parts {
     /// What the endpoints share.
-    pub(crate) state: AppState,
+    pub(crate) state: Shared,
     /// What deliveries need.
     pub(crate) context: Arc<DeliveryContext>,
     /// Where callers ask for flushes.
@@ -130,6 +130,7 @@ impl Parts {
         };
         let recovered =
             segments.into_iter().map(|segment| Delivery::new(Arc::new(segment.contents), segment.state)).collect();
+        let state = Arc::new(state);
         Ok(Self { state, context: Arc::new(context), requests, recovered, left })
     }
 }

@@ -3,6 +3,8 @@
 //! Owns: the threads that send, what counts as an acknowledgement, the time it took, the progress that is shown.
 //! Does not own: what is sent (see `flights`).
 
+mod connection;
+
 use std::borrow::Cow;
 use std::fmt::Write;
 use std::io::IsTerminal;
@@ -13,17 +15,22 @@ use anyhow::{Result, bail};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use serde::Deserialize;
 
+use connection::Connection;
+
 use crate::interrupt;
 use crate::numbers::{Latencies, counted, grouped, per_second};
-use crate::servers::{Response, Sidecar, http};
+use crate::servers::{Response, Sidecar};
 use crate::stopwatch::Stopwatch;
 use crate::wait::Look;
+
+/// Threads that send: more of them would take the processors from the sidecar.
+const THREADS_MAX: usize = 8;
 
 /// What is sent, and how.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sending<'a> {
     pub(crate) path: &'a str,
-    /// Each with one request at a time.
+    /// Each with one request at a time. Above [`THREADS_MAX`] a thread has several of them.
     pub(crate) connections: usize,
     pub(crate) limit: Limit,
     /// What acknowledges: 200 in the lake, 202 in the journal.
@@ -80,7 +87,6 @@ pub(crate) fn send<'a>(
     progress: &Progress,
     body: impl Fn(usize) -> Result<Body<'a>> + Sync,
 ) -> Result<Load> {
-    let url = format!("{}{}", sidecar.url(), sending.path);
     let next = AtomicUsize::new(0);
     let failed = AtomicBool::new(false);
     let stopwatch = Stopwatch::start();
@@ -88,28 +94,41 @@ pub(crate) fn send<'a>(
         Limit::Requests(count) => index >= count,
         Limit::Time(limit) => stopwatch.elapsed() >= limit,
     };
-    let work = || -> Result<(u64, Vec<Duration>)> {
-        let agent = http::agent();
+    let threads = sending.connections.min(THREADS_MAX);
+    let work = |thread: usize| -> Result<(u64, Vec<Duration>)> {
+        let own = (thread..sending.connections).step_by(threads);
+        let mut connections =
+            own.map(|_| Connection::open(sidecar.port(), sending.path)).collect::<Result<Vec<_>>>()?;
         let (mut acknowledged_rows, mut latencies) = (0, Vec::new());
         loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            // Once one has failed, the others have no reason to go on.
-            if is_over(index) || failed.load(Ordering::Relaxed) {
+            interrupt::check()?;
+            let mut under_way = Vec::with_capacity(connections.len());
+            for connection in &mut connections {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                // Once one has failed, the others have no reason to go on.
+                if is_over(index) || failed.load(Ordering::Relaxed) {
+                    break;
+                }
+                let Body { rows, json } = body(index)?;
+                let request = Stopwatch::start();
+                connection.send(&json)?;
+                under_way.push((rows, request));
+            }
+            if under_way.is_empty() {
                 return Ok((acknowledged_rows, latencies));
             }
-            interrupt::check()?;
-            let Body { rows, json } = body(index)?;
-            let request = Stopwatch::start();
-            let answer = http::send(&agent, "POST", &url, &[("content-type", "application/json")], Some(&json))?;
-            latencies.push(request.elapsed());
-            ensure_acknowledged(&answer, sending.status, rows)?;
-            acknowledged_rows += rows;
-            progress.add(rows);
+            for (connection, (rows, request)) in connections.iter_mut().zip(under_way) {
+                let answer = connection.receive()?;
+                latencies.push(request.elapsed());
+                ensure_acknowledged(&answer, sending.status, rows)?;
+                acknowledged_rows += rows;
+                progress.add(rows);
+            }
         }
     };
+    let work = &|thread| work(thread).inspect_err(|_| failed.store(true, Ordering::Relaxed));
     let outcomes: Vec<Result<(u64, Vec<Duration>)>> = std::thread::scope(|scope| {
-        let work = || work().inspect_err(|_| failed.store(true, Ordering::Relaxed));
-        let workers: Vec<_> = (0..sending.connections).map(|_| scope.spawn(work)).collect();
+        let workers: Vec<_> = (0..threads).map(|thread| scope.spawn(move || work(thread))).collect();
         workers.into_iter().map(|worker| worker.join().expect("a worker does not panic")).collect()
     });
     let seconds = stopwatch.seconds();

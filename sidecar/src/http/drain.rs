@@ -7,10 +7,10 @@ use axum::extract::State;
 use http::StatusCode;
 use tracing::info;
 
-use crate::http::state::AppState;
+use crate::http::state::Shared;
 
 /// `POST /drain`: 202. From now on records are still taken and go to the lake within a second.
-pub(super) async fn drain(state: State<AppState>) -> (StatusCode, &'static str) {
+pub(super) async fn drain(state: State<Shared>) -> (StatusCode, &'static str) {
     info!("the end of the pod was announced");
     state.leaving.announce(state.clock.monotonic());
     (StatusCode::ACCEPTED, "draining\n")

@@ -13,7 +13,7 @@ use crate::decode::check_table_name;
 use crate::flush::worker::FlushRequest;
 use crate::http::problem::{Problem, ProblemKind};
 use crate::http::query::Query;
-use crate::http::state::AppState;
+use crate::http::state::Shared;
 use crate::limits::LAKE_WAIT_DEFAULT;
 
 /// The body: absent, empty or `{"table_name": "…"}`.
@@ -35,12 +35,7 @@ struct Answer {
 }
 
 /// `POST /flush`: 200 when everything that was buffered at the call is in the lake.
-pub(super) async fn flush(
-    state: State<AppState>,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Problem> {
+pub(super) async fn flush(state: State<Shared>, uri: Uri, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
     let state = state.0;
     let query = Query::parse(&uri, &["table_name", "wait"])?;
     let wait = query.wait()?.unwrap_or(LAKE_WAIT_DEFAULT);

@@ -18,7 +18,7 @@ use crate::flush::worker::FlushRequest;
 use crate::http::body::{coding_of, format_of};
 use crate::http::problem::{Problem, ProblemKind};
 use crate::http::query::Query;
-use crate::http::state::AppState;
+use crate::http::state::{AppState, Shared};
 use crate::intake::{Accepted, IntakeError, OnInvalid, Submission};
 use crate::journal::Appended;
 use crate::journal::control::{FileRole, Settled};
@@ -62,18 +62,13 @@ struct Answer {
 }
 
 /// `POST /ingest`: in the lake when it answers 200.
-pub(super) async fn batch(
-    state: State<AppState>,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Problem> {
+pub(super) async fn batch(state: State<Shared>, uri: Uri, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
     ingest(state.0, uri, headers, body, Durability::Lake).await
 }
 
 /// `POST /ingest/stream`: durable on this node when it answers 202.
 pub(super) async fn stream(
-    state: State<AppState>,
+    state: State<Shared>,
     uri: Uri,
     headers: HeaderMap,
     body: Body,
@@ -82,7 +77,7 @@ pub(super) async fn stream(
 }
 
 async fn ingest(
-    state: AppState,
+    state: Shared,
     uri: Uri,
     headers: HeaderMap,
     body: Body,

@@ -25,10 +25,10 @@ use axum::response::Response;
 use axum::routing::{get, post};
 
 use problem::{Problem, ProblemKind};
-use state::AppState;
+use state::Shared;
 
 /// The routes of the application's port.
-pub fn application_router(state: AppState) -> Router {
+pub fn application_router(state: Shared) -> Router {
     let router = Router::new()
         .route("/ingest", post(ingest::batch))
         .route("/ingest/stream", post(ingest::stream))
@@ -40,11 +40,11 @@ pub fn application_router(state: AppState) -> Router {
 }
 
 /// The routes of the port for probes and metrics: nothing that writes, and nothing that another pod may not know.
-pub fn health_router(state: AppState) -> Router {
+pub fn health_router(state: Shared) -> Router {
     finished(with_reports(Router::new()), state).layer(middleware::from_fn(unread::read_the_rest))
 }
 
-fn with_reports(router: Router<AppState>) -> Router<AppState> {
+fn with_reports(router: Router<Shared>) -> Router<Shared> {
     router
         .route("/health", get(report::health))
         .route("/tables", get(report::tables))
@@ -53,7 +53,7 @@ fn with_reports(router: Router<AppState>) -> Router<AppState> {
         .route("/metrics", get(report::metrics))
 }
 
-fn finished(router: Router<AppState>, state: AppState) -> Router {
+fn finished(router: Router<Shared>, state: Shared) -> Router {
     router
         .fallback(async || Problem::new(ProblemKind::NotFound, "there is no such endpoint"))
         .method_not_allowed_fallback(async || {
@@ -64,10 +64,8 @@ fn finished(router: Router<AppState>, state: AppState) -> Router {
 }
 
 /// Counts each request by the route that it matched, so that a stranger's paths make no metrics.
-async fn count_requests(state: State<AppState>, request: Request, next: Next) -> Response {
-    let matched = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
-    let response = next.run(request).await;
-    let endpoint = match matched.as_deref() {
+async fn count_requests(state: State<Shared>, request: Request, next: Next) -> Response {
+    let endpoint = match request.extensions().get::<MatchedPath>().map(MatchedPath::as_str) {
         Some("/ingest") => "ingest",
         Some("/ingest/stream") => "ingest_stream",
         Some("/flush") => "flush",
@@ -76,6 +74,7 @@ async fn count_requests(state: State<AppState>, request: Request, next: Next) ->
         Some("/health" | "/livez" | "/readyz" | "/metrics") => "probe",
         _ => "other",
     };
+    let response = next.run(request).await;
     state.metrics.requests(endpoint, response.status().as_u16()).inc();
     response
 }

@@ -8,7 +8,7 @@ use axum::extract::{Path, State};
 use serde::Serialize;
 
 use crate::http::problem::{Problem, ProblemKind};
-use crate::http::state::AppState;
+use crate::http::state::{AppState, Shared};
 use crate::journal::control::FileRole;
 use crate::lake::description::descriptions_of;
 use crate::publish::key::BatchId;
@@ -32,7 +32,7 @@ pub(super) struct Receipt {
 }
 
 /// `GET /receipts/{batch}`.
-pub(super) async fn receipt(state: State<AppState>, Path(batch): Path<String>) -> Result<Json<Receipt>, Problem> {
+pub(super) async fn receipt(state: State<Shared>, Path(batch): Path<String>) -> Result<Json<Receipt>, Problem> {
     let unknown = |detail: &str| Problem::new(ProblemKind::NotFound, detail);
     let Some(id) = BatchId::parse(&batch) else {
         return Err(unknown("this is not the id of a batch, as an answer has it"));

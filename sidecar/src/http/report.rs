@@ -12,7 +12,7 @@ use chrono::{DateTime, SecondsFormat};
 use http::{StatusCode, header};
 use serde::Serialize;
 
-use crate::http::state::{AppState, Identity};
+use crate::http::state::{AppState, Identity, Shared};
 use crate::journal::view::JournalView;
 
 #[derive(Debug, Serialize)]
@@ -62,7 +62,7 @@ struct Version {
 }
 
 /// `GET /health`: 200 with what is wrong in words; a machine looks at `status`.
-pub(super) async fn health(state: State<AppState>) -> Response {
+pub(super) async fn health(state: State<Shared>) -> Response {
     let state = state.0;
     let view = state.journal.view();
     let reasons: Vec<Reason> = state
@@ -152,7 +152,7 @@ struct TableColumn {
 }
 
 /// `GET /tables`.
-pub(super) async fn tables(state: State<AppState>) -> Response {
+pub(super) async fn tables(state: State<Shared>) -> Response {
     let state = state.0;
     let view = state.journal.view();
     let mut tables: BTreeMap<String, Table> = BTreeMap::new();
@@ -201,7 +201,7 @@ pub(super) async fn livez() -> &'static str {
 }
 
 /// `GET /readyz`: the journal takes records.
-pub(super) async fn readyz(state: State<AppState>) -> (StatusCode, &'static str) {
+pub(super) async fn readyz(state: State<Shared>) -> (StatusCode, &'static str) {
     match state.status.is_draining() {
         true => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
         false => (StatusCode::OK, "ok\n"),
@@ -209,7 +209,7 @@ pub(super) async fn readyz(state: State<AppState>) -> (StatusCode, &'static str)
 }
 
 /// `GET /metrics`.
-pub(super) async fn metrics(state: State<AppState>) -> Response {
+pub(super) async fn metrics(state: State<Shared>) -> Response {
     let state = state.0;
     let view = state.journal.view();
     let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);

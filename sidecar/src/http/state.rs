@@ -35,8 +35,12 @@ pub struct Identity {
     pub pod: Option<Pod>,
 }
 
-/// What the endpoints share. Cheap to clone.
-#[derive(Clone, Debug)]
+/// What the endpoints share, by one handle: each request has several of them, and a copy of all that is in here would take
+/// a sixth of what a short request takes.
+pub type Shared = Arc<AppState>;
+
+/// See [`Shared`].
+#[derive(Debug)]
 pub struct AppState {
     /// The way in.
     pub intake: Arc<Intake>,

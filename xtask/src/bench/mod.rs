@@ -4,6 +4,7 @@
 //! their ratios are meant to be.
 //! Does not own: limits; nothing here passes or fails by a figure, but a lost row fails the run.
 
+mod events;
 mod machine;
 mod table;
 
@@ -78,6 +79,7 @@ pub fn run() -> Result<()> {
     bench.starts()?;
     let directory = bench.directory()?;
     bench.s3(&directory)?;
+    bench.events()?;
     bench.disturbance()?;
     println!("\nEvery acknowledged row was counted in the lake.");
     Ok(())
