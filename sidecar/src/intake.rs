@@ -294,7 +294,7 @@ fn illegal(violation: Violation) -> DecodeError {
 fn missing_table(format: Format) -> Violation {
     let detail = match format {
         Format::Json => "the body must have a field table_name",
-        Format::Ndjson => "the query must have table_name, for example ?table_name=events",
+        Format::Ndjson | Format::Csv => "the query must have table_name, for example ?table_name=events",
     };
     Violation { index: None, pointer: "/table_name".to_owned(), code: "missing-field", detail: detail.to_owned() }
 }

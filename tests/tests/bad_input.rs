@@ -51,6 +51,11 @@ impl Case {
         Self { headers: vec![("content-type", "application/x-ndjson")], ..case }.at("/ingest?table_name=controls")
     }
 
+    fn csv(name: &'static str, rows: impl Into<Vec<u8>>, status: u16) -> Self {
+        let case = Self::json(name, rows, status);
+        Self { headers: vec![("content-type", "text/csv")], ..case }.at("/ingest?table_name=controls")
+    }
+
     fn at(self, path: &'static str) -> Self {
         Self { path, ..self }
     }
@@ -263,7 +268,27 @@ fn byte_cases() -> Vec<Case> {
         Case::json("invalid UTF-8", invalid, 400).with("invalid-utf-8", None, ""),
         Case::json("a byte order mark", format!("\u{feff}{control}"), 400).with("byte-order-mark", None, ""),
         Case::json("more than 8 MiB", oversized, 413),
-        Case::json("CSV", format!("n\n{CANARY}\n"), 415).header("content-type", "text/csv"),
+        Case::json("values that tabs part", format!("n\n{CANARY}\n"), 415)
+            .header("content-type", "text/tab-separated-values"),
+        Case::csv("CSV without a table", format!("n\n{CANARY}\n"), 422).at("/ingest").with(
+            "missing-field",
+            None,
+            "/table_name",
+        ),
+        Case::csv("CSV with a row that is too short", format!("n,name\n1,{CANARY}\n2\n"), 400).with(
+            "field-count",
+            Some(1),
+            "",
+        ),
+        Case::csv("CSV with an open quote", format!("n\n\"{CANARY}\n"), 400).with("syntax", Some(0), ""),
+        Case::csv("CSV with a name that is none", format!("{CANARY}\n1\n"), 422).with(
+            "column-name",
+            None,
+            format!("/({} bytes)", CANARY.len()),
+        ),
+        Case::csv("CSV with a value that does not fit", format!("n\n1\n{CANARY}\n"), 422)
+            .at("/ingest?table_name=controls&on_invalid=reject")
+            .with("type-mismatch", Some(1), "/n"),
         Case::json("gzip that is none", control, 400).header("content-encoding", "gzip").with(
             "content-coding",
             None,

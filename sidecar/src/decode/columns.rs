@@ -316,6 +316,9 @@ impl ColumnBuilder {
     #[inline]
     fn append(&mut self, row: usize, value: Value<'_>) -> bool {
         self.fill_to(row);
+        if value.is_cell() {
+            return value.string().is_some_and(|text| self.append_cell(&text, value));
+        }
         match (self, value.kind()) {
             (Self::Bigint(builder), NodeKind::Integer) => builder.append_value(parse_integer(value.raw())),
             (Self::Double(builder), NodeKind::Double) => builder.append_value(parse_double(value.raw())),
@@ -338,6 +341,23 @@ impl ColumnBuilder {
                 None => return false,
             },
             (Self::Bigint(_) | Self::Double(_) | Self::Boolean(_), _) => return false,
+        }
+        true
+    }
+
+    /// As [`Self::append`], for a field of CSV.
+    fn append_cell(&mut self, text: &str, value: Value<'_>) -> bool {
+        if !self.column_type().fits(value) {
+            return false;
+        }
+        match self {
+            Self::Bigint(builder) => builder.append_value(parse_integer(text)),
+            Self::Double(builder) => builder.append_value(parse_double(text)),
+            Self::Boolean(builder) => builder.append_value(text == "true"),
+            Self::Varchar(texts) => texts.append_value(text),
+            Self::Json(texts) => texts.append_value(value.json()),
+            Self::Date(builder) => builder.append_option(parse_date(text)),
+            Self::Timestamp(builder) => builder.append_option(parse_timestamp(text)),
         }
         true
     }

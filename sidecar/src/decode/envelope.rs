@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use chrono::NaiveDate;
 
+use super::csv::scan_csv;
 use super::error::{DecodeError, Violation, Violations, pointer_segment};
 use super::instant::{NoDate, read_date};
 use super::scan::{ScanLimits, root, scan_document, scan_lines, too_many_records};
@@ -21,6 +22,9 @@ pub enum Format {
 
     /// One JSON object a line (LF or CRLF); blank lines are skipped, the last line may lack its end.
     Ndjson,
+
+    /// A header, then a row a record; see `csv`.
+    Csv,
 }
 
 impl Format {
@@ -29,6 +33,7 @@ impl Format {
         match self {
             Self::Json => 1,
             Self::Ndjson => 2,
+            Self::Csv => 3,
         }
     }
 
@@ -37,6 +42,7 @@ impl Format {
         match code {
             1 => Some(Self::Json),
             2 => Some(Self::Ndjson),
+            3 => Some(Self::Csv),
             _ => None,
         }
     }
@@ -60,7 +66,7 @@ impl Scanned<'_> {
         self.format
     }
 
-    /// The checked table name of a JSON envelope; `None` for NDJSON, which has no envelope.
+    /// The checked table name of a JSON envelope; `None` for the formats that have no envelope.
     pub fn table_name(&self) -> Option<&str> {
         self.table_name.as_deref()
     }
@@ -84,12 +90,20 @@ impl Scanned<'_> {
         root(self.text, &self.nodes, self.records[index])
     }
 
-    /// The text of record `index` exactly as received.
+    /// The text of record `index` exactly as received; of a row of CSV, an object of its texts under the header's names.
     ///
     /// # Panics
     /// When `index` is not below [`Self::record_count`].
-    pub fn record_text(&self, index: usize) -> &str {
-        self.record(index).raw()
+    pub fn record_text(&self, index: usize) -> Cow<'_, str> {
+        let record = self.record(index);
+        match self.format {
+            Format::Json | Format::Ndjson => Cow::Borrowed(record.raw()),
+            Format::Csv => {
+                // The header's names are legal, and need no escape.
+                let fields = record.members().map(|(name, value)| format!("\"{name}\":{}", value.json()));
+                Cow::Owned(format!("{{{}}}", fields.collect::<Vec<_>>().join(",")))
+            }
+        }
     }
 
     /// JSON pointer to the field `name` of record `index`, as violations give it.
@@ -98,7 +112,7 @@ impl Scanned<'_> {
         match (self.format, self.single_record) {
             (Format::Json, false) => format!("/records/{index}/{field}"),
             (Format::Json, true) => format!("/record/{field}"),
-            (Format::Ndjson, _) => format!("/{field}"),
+            (Format::Ndjson | Format::Csv, _) => format!("/{field}"),
         }
     }
 }
@@ -123,12 +137,18 @@ pub fn scan<'a>(format: Format, body: &'a [u8], limits: &ScanLimits) -> Result<S
     })?;
     match format {
         Format::Json => scan_json(text, limits),
-        Format::Ndjson => scan_ndjson(text, limits),
+        Format::Ndjson => scan_records(format, text, scan_lines(text, limits)?, limits),
+        Format::Csv => scan_records(format, text, scan_csv(text, limits)?, limits),
     }
 }
 
-fn scan_ndjson<'a>(text: &'a str, limits: &ScanLimits) -> Result<Scanned<'a>, DecodeError> {
-    let (nodes, records) = scan_lines(text, limits)?;
+/// A body without an envelope.
+fn scan_records<'a>(
+    format: Format,
+    text: &'a str,
+    (nodes, records): (Vec<Node>, Vec<u32>),
+    limits: &ScanLimits,
+) -> Result<Scanned<'a>, DecodeError> {
     let mut violations = Violations::default();
     if records.is_empty() {
         violations.push(Violation::new("", "no-records", "the body has no records"));
@@ -139,7 +159,7 @@ fn scan_ndjson<'a>(text: &'a str, limits: &ScanLimits) -> Result<Scanned<'a>, De
         });
     }
     violations.into_result(Scanned {
-        format: Format::Ndjson,
+        format,
         text,
         nodes,
         records,

@@ -13,6 +13,7 @@
 
 mod coding;
 mod columns;
+mod csv;
 mod envelope;
 mod error;
 mod escape;
@@ -30,4 +31,4 @@ pub use tape::{Elements, Members, NodeKind, Value};
 
 pub(crate) use error::pointer_segment;
 pub(crate) use instant::{parse_date, parse_timestamp};
-pub(crate) use number::{integer_is_exact_in_f64, parse_integer};
+pub(crate) use number::{integer_is_exact_in_f64, kind_of_number, parse_integer};

@@ -93,6 +93,14 @@ fn magnitude(digits: &[u8]) -> u64 {
     digits.iter().fold(0, |magnitude, digit| magnitude * 10 + u64::from(digit - b'0'))
 }
 
+/// What a text is that is a number and nothing else, within the range of its kind.
+pub(crate) fn kind_of_number(text: &str) -> Option<NodeKind> {
+    match scan_number(text, 0) {
+        NumberScan::Number { kind, end } if end == text.len() => Some(kind),
+        NumberScan::Number { .. } | NumberScan::OutOfRange { .. } | NumberScan::DigitMissing { .. } => None,
+    }
+}
+
 /// The value of a number that the scanner has called an integer.
 #[inline]
 pub(crate) fn parse_integer(text: &str) -> i64 {

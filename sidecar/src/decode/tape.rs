@@ -30,11 +30,20 @@ pub enum NodeKind {
     True,
     /// `false`
     False,
-    /// `null`
+    /// `null`, and an empty field of CSV
     Null,
+    /// A field of CSV: its text is its value, as its column's type has it.
+    Cell,
+    /// A field of CSV in which quotes are doubled.
+    EscapedCell,
 }
 
 impl NodeKind {
+    /// Whether it has a text.
+    pub fn is_text(self) -> bool {
+        matches!(self, Self::String | Self::EscapedString | Self::Cell | Self::EscapedCell)
+    }
+
     /// The kind in words, as a violation tells it.
     pub fn in_words(self) -> &'static str {
         match self {
@@ -45,6 +54,7 @@ impl NodeKind {
             Self::Double => "a double",
             Self::True | Self::False => "a boolean",
             Self::Null => "null",
+            Self::Cell | Self::EscapedCell => "a text",
         }
     }
 }
@@ -108,14 +118,32 @@ impl<'s> Value<'s> {
         &self.text[node.start as usize - quote..node.end as usize + quote]
     }
 
-    /// The text of a string with its escapes resolved; `None` when it is no string.
+    /// Whether it is a field of CSV, which has no type of its own.
+    #[inline]
+    pub fn is_cell(self) -> bool {
+        matches!(self.kind(), NodeKind::Cell | NodeKind::EscapedCell)
+    }
+
+    /// As JSON: its text exactly as received; a field of CSV as a string, an empty one as null.
+    pub fn json(self) -> Cow<'s, str> {
+        match self.kind() {
+            NodeKind::Cell | NodeKind::EscapedCell => {
+                Cow::Owned(serde_json::Value::String(self.string().unwrap_or_default().into_owned()).to_string())
+            }
+            NodeKind::Null => Cow::Borrowed("null"),
+            _ => Cow::Borrowed(self.raw()),
+        }
+    }
+
+    /// The text of a string or of a field of CSV with its escapes resolved; `None` when it is neither.
     #[inline]
     pub fn string(self) -> Option<Cow<'s, str>> {
         let node = self.node();
         let content = || &self.text[node.start as usize..node.end as usize];
         match node.kind {
-            NodeKind::String => Some(Cow::Borrowed(content())),
+            NodeKind::String | NodeKind::Cell => Some(Cow::Borrowed(content())),
             NodeKind::EscapedString => Some(unescape(content())),
+            NodeKind::EscapedCell => Some(Cow::Owned(content().replace("\"\"", "\""))),
             NodeKind::Object
             | NodeKind::Array
             | NodeKind::Integer

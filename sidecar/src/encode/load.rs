@@ -326,7 +326,7 @@ impl Loaded {
         let text = |of: &dyn Fn(&Misfit) -> String| -> ArrayRef {
             Arc::new(StringArray::from_iter_values(misfits.iter().map(of)))
         };
-        let record = |misfit: &Misfit| scanned.record_text(misfit.row as usize).to_owned();
+        let record = |misfit: &Misfit| scanned.record_text(misfit.row as usize).into_owned();
         let digested: [ArrayRef; 3] = [text(&|_| id.clone()), text(&|misfit| misfit.row.to_string()), text(&record)];
         let days = days_since_1970(batch.partition_date);
         self.quarantine_digest.add(days, &[4, 5, 11], &digested);

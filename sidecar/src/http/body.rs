@@ -169,8 +169,9 @@ pub(super) fn format_of(headers: &HeaderMap) -> Result<Format, Problem> {
     match essence.as_str() {
         "" | "application/json" | "application/x-www-form-urlencoded" => Ok(Format::Json),
         "application/x-ndjson" | "application/ndjson" | "application/jsonl" => Ok(Format::Ndjson),
+        "text/csv" => Ok(Format::Csv),
         _ => {
-            let detail = "the Content-Type must be application/json or application/x-ndjson";
+            let detail = "the Content-Type must be application/json, application/x-ndjson or text/csv";
             Err(Problem::new(ProblemKind::UnsupportedType, detail))
         }
     }

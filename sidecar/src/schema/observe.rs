@@ -14,8 +14,8 @@ use super::schema::Schema;
 use super::types::{Column, ColumnType};
 use super::verdict::{Fault, Rules, Unknown};
 use crate::decode::{
-    DecodeError, NodeKind, Scanned, Value, Violation, Violations, integer_is_exact_in_f64, parse_date, parse_integer,
-    parse_timestamp,
+    DecodeError, NodeKind, Scanned, Value, Violation, Violations, integer_is_exact_in_f64, kind_of_number, parse_date,
+    parse_integer, parse_timestamp,
 };
 use crate::limits::{CELLS_MAX, COLUMNS_MAX};
 
@@ -237,41 +237,63 @@ impl<'s> NewColumns<'s> {
 
 /// The set of the kinds of values that a new column has in a batch; its join does not depend on their order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct ValueKinds(u8);
+struct ValueKinds(u16);
 
 impl ValueKinds {
-    const INTEGER: u8 = 1;
-    const INTEGER_INEXACT_IN_F64: u8 = 2;
-    const DOUBLE: u8 = 4;
-    const BOOLEAN: u8 = 8;
-    const STRING: u8 = 16;
-    const CONTAINER: u8 = 32;
-    const DATE: u8 = 64;
-    const TIMESTAMP: u8 = 128;
+    const INTEGER: u16 = 1;
+    const INTEGER_INEXACT_IN_F64: u16 = 2;
+    const DOUBLE: u16 = 4;
+    const BOOLEAN: u16 = 8;
+    const STRING: u16 = 16;
+    const CONTAINER: u16 = 32;
+    const DATE: u16 = 64;
+    const TIMESTAMP: u16 = 128;
+    /// They are fields of CSV, whose form is not their type: a column of numbers and texts is text.
+    const CELL: u16 = 256;
 
     /// These and the kind of `value`.
     #[inline]
     fn with(self, value: Value<'_>) -> Self {
+        if value.is_cell() {
+            return Self(self.0 | Self::CELL | Self::kind_of_cell(&value.string().unwrap_or_default()));
+        }
         let kind = match value.kind() {
             NodeKind::Null => 0,
             NodeKind::Integer if integer_is_exact_in_f64(parse_integer(value.raw())) => Self::INTEGER,
             NodeKind::Integer => Self::INTEGER_INEXACT_IN_F64,
             NodeKind::Double => Self::DOUBLE,
             NodeKind::True | NodeKind::False => Self::BOOLEAN,
-            NodeKind::String | NodeKind::EscapedString => match value.string() {
-                Some(text) if parse_timestamp(&text).is_some() => Self::TIMESTAMP,
-                Some(text) if parse_date(&text).is_some() => Self::DATE,
-                Some(_) | None => Self::STRING,
-            },
+            NodeKind::String | NodeKind::EscapedString | NodeKind::Cell | NodeKind::EscapedCell => {
+                value.string().map_or(Self::STRING, |text| Self::kind_of_text(&text))
+            }
             NodeKind::Object | NodeKind::Array => Self::CONTAINER,
         };
         Self(self.0 | kind)
     }
 
+    fn kind_of_text(text: &str) -> u16 {
+        match text {
+            _ if parse_timestamp(text).is_some() => Self::TIMESTAMP,
+            _ if parse_date(text).is_some() => Self::DATE,
+            _ => Self::STRING,
+        }
+    }
+
+    fn kind_of_cell(text: &str) -> u16 {
+        match (text, kind_of_number(text)) {
+            ("true" | "false", _) => Self::BOOLEAN,
+            (_, Some(NodeKind::Integer)) if integer_is_exact_in_f64(parse_integer(text)) => Self::INTEGER,
+            (_, Some(NodeKind::Integer)) => Self::INTEGER_INEXACT_IN_F64,
+            (_, Some(_)) => Self::DOUBLE,
+            (_, None) => Self::kind_of_text(text),
+        }
+    }
+
     /// The type that holds all of them; `None` when there are none.
     fn joined(self, inference: &Inference) -> Option<ColumnType> {
-        let is_subset_of = |kinds: u8| self.0 & !kinds == 0;
-        match self.0 {
+        let kinds = self.0 & !Self::CELL;
+        let is_subset_of = |of: u16| kinds & !of == 0;
+        match kinds {
             0 => None,
             Self::BOOLEAN => Some(ColumnType::Boolean),
             Self::DATE if inference.timestamps => Some(ColumnType::Date),
@@ -279,6 +301,7 @@ impl ValueKinds {
             _ if is_subset_of(Self::STRING | Self::DATE | Self::TIMESTAMP) => Some(ColumnType::Varchar),
             _ if is_subset_of(Self::INTEGER | Self::INTEGER_INEXACT_IN_F64) => Some(ColumnType::Bigint),
             _ if is_subset_of(Self::INTEGER | Self::DOUBLE) => Some(ColumnType::Double),
+            _ if self.0 & Self::CELL != 0 => Some(ColumnType::Varchar),
             _ => Some(ColumnType::Json),
         }
     }

@@ -7,7 +7,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::decode::{NodeKind, Value, integer_is_exact_in_f64, parse_date, parse_integer, parse_timestamp};
+use crate::decode::{
+    NodeKind, Value, integer_is_exact_in_f64, kind_of_number, parse_date, parse_integer, parse_timestamp,
+};
 
 /// The one physical type of a column, for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -52,6 +54,9 @@ impl ColumnType {
     /// Whether a column of this type can hold the value without loss; null fits every type.
     #[inline]
     pub fn fits(self, value: Value<'_>) -> bool {
+        if value.is_cell() {
+            return value.string().is_some_and(|text| self.fits_cell(&text));
+        }
         match (self, value.kind()) {
             (_, NodeKind::Null) | (Self::Json, _) => true,
             (Self::Bigint, kind) => kind == NodeKind::Integer,
@@ -61,6 +66,23 @@ impl ColumnType {
             (Self::Varchar, kind) => matches!(kind, NodeKind::String | NodeKind::EscapedString),
             (Self::Date, _) => value.string().is_some_and(|text| parse_date(&text).is_some()),
             (Self::Timestamp, _) => value.string().is_some_and(|text| parse_timestamp(&text).is_some()),
+        }
+    }
+}
+
+impl ColumnType {
+    /// As [`Self::fits`], for a field of CSV: its text has to be what JSON has without quotes, or within them.
+    fn fits_cell(self, text: &str) -> bool {
+        match self {
+            Self::Bigint => kind_of_number(text) == Some(NodeKind::Integer),
+            Self::Double => match kind_of_number(text) {
+                Some(NodeKind::Integer) => integer_is_exact_in_f64(parse_integer(text)),
+                kind => kind == Some(NodeKind::Double),
+            },
+            Self::Boolean => matches!(text, "true" | "false"),
+            Self::Varchar | Self::Json => true,
+            Self::Date => parse_date(text).is_some(),
+            Self::Timestamp => parse_timestamp(text).is_some(),
         }
     }
 }

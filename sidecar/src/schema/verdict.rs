@@ -73,10 +73,10 @@ impl fmt::Display for Fault {
             Self::Type { column: ColumnType::Double, value: NodeKind::Integer } => {
                 write!(formatter, "column is double, value is an integer that a double cannot hold exactly")
             }
-            Self::Type { column: ColumnType::Date, value: NodeKind::String | NodeKind::EscapedString } => {
+            Self::Type { column: ColumnType::Date, value } if value.is_text() => {
                 write!(formatter, "column is date, value is a string that is no date written YYYY-MM-DD")
             }
-            Self::Type { column: ColumnType::Timestamp, value: NodeKind::String | NodeKind::EscapedString } => write!(
+            Self::Type { column: ColumnType::Timestamp, value } if value.is_text() => write!(
                 formatter,
                 "column is timestamp, value is a string that is no RFC 3339 timestamp of at most microseconds, for example \
                  2026-01-08T10:05:30.123456Z"
@@ -158,6 +158,9 @@ impl<'s> Rules<'s> {
             return match value.kind() {
                 _ if name != column => Err(Fault::Case { column: column.to_owned() }),
                 NodeKind::Integer if parse_integer(value.raw()) == expected => Ok(Unknown::Nothing),
+                NodeKind::Cell if value.string().is_some_and(|text| text == expected.to_string()) => {
+                    Ok(Unknown::Nothing)
+                }
                 kind => Err(Fault::Partition { expected, value: kind }),
             };
         }

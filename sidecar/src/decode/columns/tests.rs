@@ -219,6 +219,26 @@ fn a_value_is_stored_by_what_it_is_and_not_by_what_it_was_taken_for() {
 }
 
 #[test]
+fn fields_of_csv_are_stored_as_their_columns_have_them() {
+    let text = "i,d,b,s,j,on,at\n-5,1,true,07030,07030,1970-01-02,1970-01-01T00:00:00.5Z\n,,,,,,\n7,2.5,false,\"a \"\"b\"\"\",\"{\"\"x\"\"}\",,\n";
+    let scanned = scan(Format::Csv, text.as_bytes(), &ScanLimits::DEFAULT).expect("legal rows");
+    let (schema, wanted): (_, Vec<usize>) = (all_types(), (0..7).collect());
+    let target =
+        Target { rules: Rules::new(&schema, day()), present: &[true; 7], registered: &schema, wanted: &wanted };
+    let rows = decode_rows(&scanned, &target, 0..3).expect("every value has its place");
+    assert_eq!((&*rows.kept, rows.misfits.len()), (&[0, 1, 2][..], 0));
+    let column = |position: usize| &rows.columns[position];
+    assert_eq!(*column(0).as_primitive::<Int64Type>(), Int64Array::from(vec![Some(-5), None, Some(7)]));
+    assert_eq!(*column(1).as_primitive::<Float64Type>(), Float64Array::from(vec![Some(1.0), None, Some(2.5)]));
+    assert_eq!(*column(2).as_boolean(), BooleanArray::from(vec![Some(true), None, Some(false)]));
+    assert_eq!(*column(3).as_string::<i32>(), StringArray::from(vec![Some("07030"), None, Some("a \"b\"")]));
+    let json = StringArray::from(vec![Some(r#""07030""#), None, Some(r#""{\"x\"}""#)]);
+    assert_eq!(*column(4).as_string::<i32>(), json);
+    assert_eq!(*column(5).as_primitive::<Date32Type>(), Date32Array::from(vec![Some(1), None, None]));
+    assert_eq!(column(6).as_primitive::<TimestampMicrosecondType>().values()[0], 500_000);
+}
+
+#[test]
 fn a_value_whose_column_is_not_registered_is_a_misfit() {
     let rows = fitted("{\"a\":1}\n{\"A2\":1}", &schema(&[("a", ColumnType::Bigint)]));
     assert_eq!((&*rows.kept, reasons(&rows)), (&[0][..], vec![(1, "A2", "column-unknown")]));

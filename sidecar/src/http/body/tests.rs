@@ -15,11 +15,13 @@ fn what_curl_sends_by_itself_is_json() {
     assert_eq!(format_of(&form).ok(), Some(Format::Json));
     let lines = headers(&[(header::CONTENT_TYPE, "application/x-ndjson; charset=utf-8")]);
     assert_eq!(format_of(&lines).ok(), Some(Format::Ndjson));
+    let csv = headers(&[(header::CONTENT_TYPE, "text/csv; charset=utf-8; header=present")]);
+    assert_eq!(format_of(&csv).ok(), Some(Format::Csv));
 }
 
 #[test]
 fn other_types_and_encodings_are_refused() {
-    assert!(format_of(&headers(&[(header::CONTENT_TYPE, "text/csv")])).is_err());
+    assert!(format_of(&headers(&[(header::CONTENT_TYPE, "text/tab-separated-values")])).is_err());
     let coding = |values: &[&'static str]| {
         let values: Vec<_> = values.iter().map(|value| (header::CONTENT_ENCODING, *value)).collect();
         coding_of(&headers(&values)).ok()

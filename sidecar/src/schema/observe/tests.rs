@@ -102,6 +102,64 @@ fn the_type_of_a_new_column_is_joined_over_the_batch() {
     }
 }
 
+/// Of CSV, whose fields have no type: a column is of the narrowest type that each of them has the form of.
+#[test]
+fn the_type_of_a_column_of_csv_is_that_of_all_its_texts() {
+    for (values, expected) in [
+        (&["1", "", "-5"][..], Some(ColumnType::Bigint)),
+        (&["1", "2.50"], Some(ColumnType::Double)),
+        (&["9007199254740993", "2.5"], Some(ColumnType::Varchar)),
+        (&["true", "false"], Some(ColumnType::Boolean)),
+        (&["true", "1"], Some(ColumnType::Varchar)),
+        (&["07030", "10001"], Some(ColumnType::Varchar)),
+        (&["1", "\"\""], Some(ColumnType::Varchar)),
+        (&["\"1\"", "\"2\""], Some(ColumnType::Bigint)),
+        (&["1e400"], Some(ColumnType::Varchar)),
+        (&["18446744073709551616"], Some(ColumnType::Varchar)),
+        (&["2026-01-08", "2024-02-29"], Some(ColumnType::Date)),
+        (&["2026-01-08T10:05:30Z"], Some(ColumnType::Timestamp)),
+        (&["2026-01-08", "1"], Some(ColumnType::Varchar)),
+        (&["NA", "1"], Some(ColumnType::Varchar)),
+        (&["\"say \"\"so\"\"\""], Some(ColumnType::Varchar)),
+        (&["", ""], None),
+    ] {
+        let text = format!("x,y\n{}", values.iter().map(|value| format!("{value},1\n")).collect::<String>());
+        let scanned = scan(Format::Csv, text.as_bytes(), &ScanLimits::DEFAULT).expect("legal rows");
+        let date = NaiveDate::from_ymd_opt(2025, 12, 1).expect("a day");
+        let observed = observe(&scanned, &Schema::empty(), date, &Inference::default()).expect("there are few");
+        let found = observed.added.iter().find(|column| column.name == "x").map(|column| column.column_type);
+        assert_eq!(found, expected, "{values:?}");
+    }
+}
+
+#[test]
+fn a_field_of_csv_fits_a_column_that_it_has_the_form_of() {
+    for (field, misfits) in [
+        ("id,1", false),
+        ("id,x", true),
+        ("id,1.0", true),
+        ("id,\"\"", true),
+        ("price,1", false),
+        ("price,1.5", false),
+        ("price,9007199254740993", true),
+        ("ok,true", false),
+        ("ok,TRUE", true),
+        ("name,1", false),
+        ("name,\"\"", false),
+        ("extra,{}", false),
+        ("year,2025", false),
+        ("year,2024", true),
+        ("Id,1", true),
+    ] {
+        let (name, value) = field.split_once(',').expect("it has both");
+        let text = format!("{name}\n{value}\n");
+        let scanned = scan(Format::Csv, text.as_bytes(), &ScanLimits::DEFAULT).expect("a legal row");
+        let date = NaiveDate::from_ymd_opt(2025, 12, 1).expect("a day");
+        let observed = observe(&scanned, &known(), date, &Inference::default()).expect("there are few");
+        assert_eq!(!observed.misfits.is_empty(), misfits, "{field}");
+    }
+}
+
 #[test]
 fn without_the_inference_of_timestamps_they_are_text_and_a_column_that_is_one_stays_so() {
     let lines = "{\"day\":1,\"on\":\"2026-01-08\",\"at\":\"2026-01-08T10:05:30Z\",\"known\":\"2026-01-08\"}";
