@@ -1,7 +1,7 @@
 //! Fuzzing on the stable toolchain: inputs of a corpus, changed at random by seed, a fixed number of times in every test
 //! run and any number by `cargo xtask torture --fuzz-iterations N`.
 //!
-//! Owns: how inputs are changed, and the targets: the journal's decoders and the makers of keys. An input that breaks a
+//! Owns: how inputs are changed, and the targets: bodies on their whole way to columns, the journal's decoders, the makers of keys. An input that breaks a
 //! target is kept beside the corpus by whoever finds it: it is printed, and becomes a file there.
 
 use std::fs;
@@ -10,16 +10,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, NaiveDate};
+use lakeingest_crds::Inference;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::decode::Format;
+use crate::decode::{Format, ScanLimits, Target, decode_rows, scan};
 use crate::journal::batch::Batch;
 use crate::journal::control::{FileRole, KeyRecord, Plan, SchemaFrame, Seal};
 use crate::journal::frame::{FrameHeader, FrameKind, FrameStart, LogHeader};
 use crate::journal::reader::{Entry, LogReader};
 use crate::publish::key::{BatchId, Prefix, SegmentName};
-use crate::schema::{Column, ColumnType, Schema};
+use crate::schema::{Column, ColumnType, Rules, Schema, observe};
 
 /// Changed inputs of each target in every test run: some seconds.
 const ITERATIONS: u64 = 100_000;
@@ -168,6 +169,48 @@ fn make_keys(bytes: &[u8]) {
         assert!(key.split('/').all(is_plain) && !key.chars().any(char::is_control), "{key}");
         assert!(key.len() <= 1_024, "{key} is longer than a key of S3");
     }
+}
+
+/// What a scanner accepts can be stored: each record is a row of the table or has its reason, by the same verdict at the door
+/// and on the way to the lake, whatever the table has become meanwhile; and it is what an independent reader takes it for.
+fn store_body(bytes: &[u8]) {
+    let columns = [("id", "bigint"), ("name", "varchar"), ("price", "double"), ("ok", "boolean"), ("on", "date")];
+    let columns = columns.into_iter().chain([("at", "timestamp"), ("extra", "json")]);
+    let canonical: Vec<_> = columns.map(|(name, of_type)| format!("[\"{name}\",\"{of_type}\"]")).collect();
+    let canonical = format!("{{\"columns\":[{}]}}", canonical.join(","));
+    let known = Schema::from_canonical_json(canonical.as_bytes()).expect("it is canonical");
+    let date = NaiveDate::from_ymd_opt(2026, 1, 8).expect("the date exists");
+    for format in [Format::Json, Format::Ndjson, Format::Csv] {
+        let Ok(scanned) = scan(format, bytes, &ScanLimits::DEFAULT) else { continue };
+        let count = scanned.record_count();
+        for record in 0..count {
+            let text = scanned.record_text(record);
+            let read: Result<serde_json::Map<String, serde_json::Value>, _> = serde_json::from_str(&text);
+            assert!(read.is_ok(), "record {record} is not what another reader takes for one: {text}");
+        }
+        let Ok(observation) = observe(&scanned, &known, date, &Inference::default()) else { continue };
+        let grown = known.with_columns_added(&observation.added).expect("what is added is legal");
+        let present = observation.present_with_added();
+        // As another writer may have registered it: each column with the type of the one before.
+        let names = grown.columns().iter().map(|column| &column.name);
+        let types = grown.columns().iter().cycle().skip(grown.len() - 1).map(|column| column.column_type);
+        let turned = names.zip(types).map(|(name, column_type)| Column::new(name, column_type)).collect();
+        let turned = Schema::new(turned).expect("the names are those of a schema");
+        for registered in [&grown, &turned] {
+            let wanted: Vec<usize> = (0..registered.len()).collect();
+            let target = Target { rules: Rules::new(&grown, date), present: &present, registered, wanted: &wanted };
+            let rows = decode_rows(&scanned, &target, 0..count).expect("every value that fits has its column");
+            let (misfits, at_the_door) = (rows.misfits.len(), observation.misfits.total());
+            assert!(misfits >= at_the_door && (misfits == at_the_door || *registered != grown), "{misfits} misfits");
+            assert_eq!(rows.kept.len() + misfits, count);
+            assert!(rows.columns.iter().all(|column| column.len() == rows.kept.len()));
+        }
+    }
+}
+
+#[test]
+fn fuzz_bodies() {
+    fuzz("bodies", store_body);
 }
 
 #[test]
