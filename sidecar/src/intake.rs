@@ -143,11 +143,18 @@ impl Intake {
         Self { registry, journal, status, metrics, clock, checks: Arc::new(Semaphore::new(CHECKS_MAX)) }
     }
 
-    /// Checks a submission and journals it; answers when it would survive a power cut.
+    /// Checks a submission and journals it; answers when it would survive a power cut. A caller that goes away changes nothing
+    /// of what becomes of it: half of the way would leave columns and keys that are nobody's.
     ///
     /// # Errors
     /// See [`IntakeError`]; only `Append(Unknown)` leaves open whether it is stored.
     pub async fn accept(self: &Arc<Self>, submission: Submission) -> Result<Accepted, IntakeError> {
+        let intake = Arc::clone(self);
+        let accepted = tokio::spawn(async move { intake.take(submission).await });
+        accepted.await.unwrap_or(Err(IntakeError::Internal))
+    }
+
+    async fn take(self: &Arc<Self>, submission: Submission) -> Result<Accepted, IntakeError> {
         // What has a key may have been accepted before, and then its answer is due.
         if self.status.is_draining() && submission.key.is_none() {
             return Err(IntakeError::Draining);
@@ -193,7 +200,7 @@ impl Intake {
         let turn = turn(&self.checks, IN_FLIGHT_WAIT_MAX).await?;
         let intake = Arc::clone(self);
         let checked = tokio::task::spawn_blocking(move || {
-            // Held to the end of the check even when its client goes away.
+            // Held to the end of the check.
             let _turn = turn;
             intake.check(submission)
         });

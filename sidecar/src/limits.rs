@@ -78,6 +78,10 @@ pub const VALUES_MAX: usize = 8 << 20;
 /// 8 bytes are 64 MiB. As many as [`RECORDS_MAX`] records of 83 columns.
 pub const CELLS_MAX: usize = 8 << 20;
 
+/// By how much the records of one request that do not fit may be longer in quarantine than they were sent, which those of
+/// CSV are: each is kept with the names of its fields. Unit: bytes; past it: 422. As long as a body may be.
+pub const ASIDE_BYTES_MAX: usize = 8 << 20;
+
 /// Long bodies that are checked at one time. Past it a request waits for [`IN_FLIGHT_WAIT_MAX`], then 503. A small pod
 /// has two cores, so more would not be faster; the tapes of a dense body take 16 times its bytes ([`VALUES_MAX`]), 256
 /// MiB for two of them.
@@ -208,6 +212,10 @@ pub const SEGMENT_CELLS_MAX: u64 = 16 << 20;
 /// Days in a segment, each of which becomes a file; past it the segment is sealed. Requests under way at that moment
 /// may bring one more each.
 pub const SEGMENT_PARTITIONS_MAX: usize = 64;
+
+/// Schemas in a segment; past it the segment is sealed. Columns that come one by one would else make a schema for each
+/// request, of which each holds all columns before it: 64 of 1,000 columns are some 25 MiB.
+pub const SEGMENT_SCHEMAS_MAX: usize = 64;
 
 /// Descriptions of one segment that are looked for: a file of the table and one of its quarantine for each of its days,
 /// and some for the requests that came while it was sealed.

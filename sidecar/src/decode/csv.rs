@@ -26,7 +26,7 @@ pub(super) fn scan_csv(text: &str, limits: &ScanLimits) -> Result<(Vec<Node>, Ve
         if records.len() >= limits.records_max {
             return Err(DecodeError::Illegal(too_many_records(limits.records_max).into()));
         }
-        if nodes.len() + 2 * header.len() > limits.values_max {
+        if nodes.len() + 1 + 2 * header.len() > limits.values_max {
             let detail = format!("more than {} keys and values in one body", limits.values_max);
             return Err(DecodeError::Illegal(Violation::new("", "too-many-values", detail).into()));
         }
@@ -58,7 +58,7 @@ fn syntax(detail: String) -> Fault {
 }
 
 fn place(index: usize) -> u32 {
-    u32::try_from(index).expect("a body has fewer nodes than bytes, which u32 counts")
+    u32::try_from(index).expect("a body has at most two nodes a byte, and is far shorter than half of what u32 counts")
 }
 
 /// What ends a field.
@@ -84,13 +84,20 @@ impl Reader<'_> {
         }
         loop {
             let (node, end) = self.field().map_err(Fault::of_header)?;
+            if names.len() >= limits.keys_max {
+                let detail = format!("the header has more than {} names", limits.keys_max);
+                return Err(DecodeError::Illegal(Violation::new("", "too-many-keys", detail).into()));
+            }
             let name = &self.text[node.start as usize..node.end as usize];
             if !is_column_name(name) {
-                let detail = format!(
-                    "a column name is [A-Za-z_][A-Za-z0-9_] and has at most 128 bytes; name {} of the header is not",
-                    names.len() + 1
-                );
-                violations.push(Violation::new(format!("/{}", pointer_segment(name)), "column-name", detail));
+                let number = names.len() + 1;
+                violations.push_with(|| {
+                    let detail = format!(
+                        "a column name is [A-Za-z_][A-Za-z0-9_] and has at most 128 bytes; name {number} of the header is \
+                         not"
+                    );
+                    Violation::new(format!("/{}", pointer_segment(name)), "column-name", detail)
+                });
             } else if !seen.insert(name) {
                 let fault = Fault { code: "duplicate-key", detail: format!("the header has {name} twice") };
                 return Err(fault.of_header());
@@ -99,10 +106,6 @@ impl Reader<'_> {
             if end == End::Row {
                 break;
             }
-        }
-        if names.len() > limits.keys_max {
-            let detail = format!("the header has {} names, a record has at most {} keys", names.len(), limits.keys_max);
-            violations.push(Violation::new("", "too-many-keys", detail));
         }
         violations.into_result(names)
     }
@@ -170,6 +173,11 @@ impl Reader<'_> {
             match bytes.get(self.at) {
                 None | Some(b',' | b'\n') => break,
                 Some(b'\r') if bytes.get(self.at + 1) == Some(&b'\n') => break,
+                Some(b'\r') => {
+                    let detail =
+                        format!("a carriage return without a line feed at byte {}, outside of quotes", self.at);
+                    return Err(syntax(detail));
+                }
                 Some(b'"') => {
                     let detail =
                         format!("a quote within a field at byte {}; such a field begins with a quote", self.at);

@@ -99,10 +99,19 @@ impl Scanned<'_> {
         match self.format {
             Format::Json | Format::Ndjson => Cow::Borrowed(record.raw()),
             Format::Csv => {
-                // The header's names are legal, and need no escape.
-                let fields = record.members().map(|(name, value)| format!("\"{name}\":{}", value.json()));
+                // The header's names are legal, and need no escape. What is empty is not there.
+                let fields = record.members().filter(|(_, value)| !value.is_null());
+                let fields = fields.map(|(name, value)| format!("\"{name}\":{}", value.json()));
                 Cow::Owned(format!("{{{}}}", fields.collect::<Vec<_>>().join(",")))
             }
+        }
+    }
+
+    /// By how much [`Self::record_text`] is longer than what was received. Unit: bytes.
+    pub(crate) fn text_added(&self, index: usize) -> usize {
+        match self.format {
+            Format::Json | Format::Ndjson => 0,
+            Format::Csv => self.record_text(index).len().saturating_sub(self.record(index).raw().len()),
         }
     }
 

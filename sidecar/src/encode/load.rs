@@ -139,7 +139,9 @@ pub(super) fn load(connection: &Connection, job: &EncodeJob, selection: &Selecti
             if [Bug::PoisonRecord, Bug::DeadlyRecord, Bug::PanickingRecord].into_iter().any(seeded::is) {
                 fail_on_poison(&decoded, &scanned)?;
             }
-            loaded.quarantine(&mut tables, &scanned, &decoded.misfits, &source)?;
+            for misfits in decoded.misfits.chunks(QUARANTINE_ROWS) {
+                loaded.quarantine(&mut tables, &scanned, misfits, &source)?;
+            }
             loaded.take(&mut tables, decoded, &job.registered, &source)?;
         }
         rows += u64::from(batch.rows);
@@ -200,6 +202,12 @@ struct TableAppender<'a> {
 /// Rows that are handed to the database at once: its own vector size.
 const APPEND_ROWS: usize = 2_048;
 
+/// Arrays that are gathered for that at the most: many short batches of a wide table have far more of them than values.
+const GATHERED_ARRAYS_MAX: usize = 1 << 15;
+
+/// Rows of a quarantine that are made at once: their texts can be long.
+const QUARANTINE_ROWS: usize = 64;
+
 impl<'a> Tables<'a> {
     fn create(
         connection: &'a Connection,
@@ -248,7 +256,9 @@ impl<'a> TableAppender<'a> {
         let batch = RecordBatch::try_new(Arc::new(ArrowSchema::new(fields)), columns).map_err(EncodeError::Arrow)?;
         self.gathered_rows += batch.num_rows();
         self.gathered.push(batch);
-        if self.gathered_rows >= APPEND_ROWS { self.hand_over() } else { Ok(()) }
+        let arrays = self.gathered.len() * self.gathered.first().map_or(0, RecordBatch::num_columns);
+        let is_enough = self.gathered_rows >= APPEND_ROWS || arrays >= GATHERED_ARRAYS_MAX;
+        if is_enough { self.hand_over() } else { Ok(()) }
     }
 
     fn hand_over(&mut self) -> Result<(), EncodeError> {

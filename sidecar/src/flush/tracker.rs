@@ -11,7 +11,9 @@ use chrono::NaiveDate;
 
 use crate::journal::control::SealReason;
 use crate::journal::view::OpenSegment;
-use crate::limits::{BACKLOG_SEGMENTS_MAX, HURRIED_AGE, INGEST_LINGER, SEGMENT_CELLS_MAX, SEGMENT_PARTITIONS_MAX};
+use crate::limits::{
+    BACKLOG_SEGMENTS_MAX, HURRIED_AGE, INGEST_LINGER, SEGMENT_CELLS_MAX, SEGMENT_PARTITIONS_MAX, SEGMENT_SCHEMAS_MAX,
+};
 
 /// When buffered rows go to the lake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,7 +177,7 @@ impl FlushTracker {
 impl Tracked {
     /// Why the segment can take no more.
     fn is_full(&self, policy: &FlushPolicy) -> Option<SealReason> {
-        let OpenSegment { rows, body_bytes, columns, partitions, .. } = self.segment;
+        let OpenSegment { rows, body_bytes, columns, partitions, schemas, .. } = self.segment;
         if rows >= policy.rows_max {
             Some(SealReason::Rows)
         } else if body_bytes >= policy.bytes_max {
@@ -184,6 +186,8 @@ impl Tracked {
             Some(SealReason::Cells)
         } else if partitions >= SEGMENT_PARTITIONS_MAX {
             Some(SealReason::Partitions)
+        } else if schemas >= SEGMENT_SCHEMAS_MAX {
+            Some(SealReason::Schemas)
         } else {
             None
         }
@@ -227,6 +231,7 @@ mod tests {
             rows,
             body_bytes,
             columns: 1,
+            schemas: 1,
             partitions: 1,
             first_received_micros: 0,
         }
@@ -245,6 +250,7 @@ mod tests {
             (open(1, 5, 1_000), SealReason::Bytes),
             (wide, SealReason::Cells),
             (scattered, SealReason::Partitions),
+            (OpenSegment { schemas: SEGMENT_SCHEMAS_MAX, ..open(1, 5, 5) }, SealReason::Schemas),
         ] {
             let mut tracker = FlushTracker::new(POLICY);
             assert_eq!(tracker.on_event(at(0), FlushEvent::Open { open: &[open(1, 5, 5)], backlog: 0 }), []);

@@ -169,12 +169,29 @@ pub(super) fn format_of(headers: &HeaderMap) -> Result<Format, Problem> {
     match essence.as_str() {
         "" | "application/json" | "application/x-www-form-urlencoded" => Ok(Format::Json),
         "application/x-ndjson" | "application/ndjson" | "application/jsonl" => Ok(Format::Ndjson),
-        "text/csv" => Ok(Format::Csv),
+        "text/csv" => csv_of(text.split(';').skip(1)),
         _ => {
             let detail = "the Content-Type must be application/json, application/x-ndjson or text/csv";
             Err(Problem::new(ProblemKind::UnsupportedType, detail))
         }
     }
+}
+
+/// CSV with the parameters of RFC 7111: without a header its first row would be taken for one.
+fn csv_of<'a>(parameters: impl Iterator<Item = &'a str>) -> Result<Format, Problem> {
+    for (name, value) in parameters.filter_map(|parameter| parameter.split_once('=')) {
+        let (name, value) = (name.trim().to_ascii_lowercase(), value.trim().trim_matches('"').to_ascii_lowercase());
+        let is_supported = match name.as_str() {
+            "header" => value == "present",
+            "charset" => matches!(value.as_str(), "utf-8" | "us-ascii"),
+            _ => true,
+        };
+        if !is_supported {
+            let detail = "CSV must have a header, and be UTF-8: text/csv; header=present; charset=utf-8";
+            return Err(Problem::new(ProblemKind::UnsupportedType, detail));
+        }
+    }
+    Ok(Format::Csv)
 }
 
 #[cfg(test)]

@@ -88,6 +88,24 @@ async fn a_long_body_waits_for_its_turn_and_a_short_one_does_not() {
     assert_eq!(fixture.intake.checks.available_permits(), CHECKS_MAX);
 }
 
+/// Goal: a client that goes away leaves nothing half done. Method: it goes while its body is checked on another thread.
+#[tokio::test]
+async fn a_client_that_goes_away_changes_nothing_of_what_becomes_of_its_request() {
+    let fixture = Fixture::new(1 << 30);
+    let long = format!("{{\"n\": 1, \"x\": \"text\"}}\n{}", "\n".repeat(CHECK_INLINE_BYTES));
+    let mut sending = Box::pin(fixture.send(&long));
+    assert!(futures::poll!(&mut sending).is_pending());
+    drop(sending);
+    let mut changes = fixture.intake.journal.watch();
+    let journaled = changes.wait_for(|view| view.unretired_rows(None) == 1);
+    tokio::time::timeout(Duration::from_secs(60), journaled)
+        .await
+        .expect("it is journaled")
+        .expect("the journal lives");
+    let refused = fixture.send(r#"{"x": 5}"#).await;
+    assert!(matches!(refused, Err(IntakeError::Decode(_))), "x is text, and no column is undecided: {refused:?}");
+}
+
 /// What was accepted is answered for as long as the process answers; nothing new is taken.
 #[tokio::test]
 async fn a_retry_is_answered_while_the_sidecar_drains_and_a_new_key_is_not_taken() {

@@ -24,6 +24,8 @@ pub enum SealReason {
     Cells,
     /// Its rows lie under as many days as one segment may have.
     Partitions,
+    /// Its batches have as many schemas as one segment may have: each of them has brought new columns.
+    Schemas,
     /// `flush.maxAge` was reached.
     Age,
     /// The UTC day changed.
@@ -44,6 +46,7 @@ impl SealReason {
             Self::Bytes => "bytes",
             Self::Cells => "cells",
             Self::Partitions => "partitions",
+            Self::Schemas => "schemas",
             Self::Age => "age",
             Self::Day => "day",
             Self::Request => "request",

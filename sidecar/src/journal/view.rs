@@ -41,6 +41,8 @@ pub struct OpenSegment {
     pub columns: usize,
     /// Days under which its rows lie: it becomes a file for each.
     pub partitions: usize,
+    /// Schemas that its batches are decoded with.
+    pub schemas: usize,
     /// Receive time of its first batch. Unit: microseconds since 1970.
     pub first_received_micros: i64,
 }
@@ -80,6 +82,7 @@ impl OpenSegment {
             body_bytes: contents.body_bytes,
             columns: contents.observed.len(),
             partitions: contents.partitions.len(),
+            schemas: contents.schemas.len(),
             first_received_micros: contents.first_received_micros,
         }
     }

@@ -17,7 +17,7 @@ use crate::decode::{
     DecodeError, NodeKind, Scanned, Value, Violation, Violations, integer_is_exact_in_f64, kind_of_number, parse_date,
     parse_integer, parse_timestamp,
 };
-use crate::limits::{CELLS_MAX, COLUMNS_MAX};
+use crate::limits::{ASIDE_BYTES_MAX, CELLS_MAX, COLUMNS_MAX};
 
 /// What a batch says about its table. Records that do not fit say nothing of its columns.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +54,7 @@ impl Observation {
 /// Checks every field of a batch against what is known of its table, and infers what is not.
 ///
 /// # Errors
-/// `Illegal` when the batch has too many records for its columns.
+/// `Illegal` when the batch has too many records for its columns, or too many that do not fit for its header.
 pub fn observe(
     scanned: &Scanned<'_>,
     known: &Schema,
@@ -67,11 +67,15 @@ pub fn observe(
         new: NewColumns::default(),
         changes: Vec::new(),
     };
-    let mut misfits = Violations::default();
+    let (mut misfits, mut aside_bytes) = (Violations::default(), 0);
     for index in 0..scanned.record_count() {
         observer.changes.clear();
         if let Err((name, fault)) = observer.record(scanned.record(index)) {
             observer.undo();
+            aside_bytes += scanned.text_added(index);
+            if aside_bytes > ASIDE_BYTES_MAX {
+                return Err(DecodeError::Illegal(Violation::new("", "too-much-aside", too_much_aside()).into()));
+            }
             misfits.push_with(|| {
                 Violation::new(scanned.pointer(index, &name), fault.code(), fault.to_string()).of_record(index)
             });
@@ -84,6 +88,13 @@ pub fn observe(
         return Err(DecodeError::Illegal(violation.into()));
     }
     Ok(observation)
+}
+
+fn too_much_aside() -> String {
+    format!(
+        "the records that do not fit would take {ASIDE_BYTES_MAX} bytes more in quarantine than they have here, since each \
+         is kept with the header's names; send fewer in one request, or mend them"
+    )
 }
 
 fn too_many_cells(observation: &Observation) -> String {

@@ -58,7 +58,7 @@ fn quotes_hold_commas_lines_and_quotes_and_tell_null_from_an_empty_text() {
 #[test]
 fn a_record_is_told_as_an_object_of_its_texts() {
     let scanned = scanned("a,b,c\n1,\"say \"\"so\"\"\",\n");
-    assert_eq!(scanned.record_text(0), r#"{"a":"1","b":"say \"so\"","c":null}"#);
+    assert_eq!(scanned.record_text(0), r#"{"a":"1","b":"say \"so\""}"#);
     assert_eq!(scanned.pointer(0, "b"), "/b");
 }
 
@@ -74,6 +74,8 @@ fn what_is_no_csv_is_refused_whole_with_its_place() {
         ("a,b\n1,2\"\n", ("syntax", Some(0), true)),
         ("a,b\n\"1\"x,2\n", ("syntax", Some(0), true)),
         ("a,\"b\n", ("syntax", None, true)),
+        ("a,b\n1,2\r", ("syntax", Some(0), true)),
+        ("a,b\n1\r,2\n", ("syntax", Some(0), true)),
         ("a,b,a\n1,2,3\n", ("duplicate-key", None, true)),
         ("a,First Name\n1,2\n", ("column-name", None, false)),
         ("a,\n1,2\n", ("column-name", None, false)),
@@ -90,8 +92,10 @@ fn a_body_is_bounded_as_json_is() {
         scan(Format::Csv, text.as_bytes(), limits).expect_err("it is beyond a bound").violations()[0].code
     };
     assert_eq!(code("a\n1\n2\n3\n", &limits), "too-many-records");
-    assert_eq!(code("a,b\n1,2\n3,4\n", &ScanLimits { values_max: 7, ..ScanLimits::DEFAULT }), "too-many-values");
+    assert_eq!(code("a,b\n1,2\n3,4\n", &ScanLimits { values_max: 9, ..ScanLimits::DEFAULT }), "too-many-values");
     assert_eq!(code("a,b\n1,2\n", &ScanLimits { keys_max: 1, ..ScanLimits::DEFAULT }), "too-many-keys");
+    let commas = ",".repeat(1 << 20);
+    assert_eq!(code(&commas, &ScanLimits::DEFAULT), "too-many-keys");
     assert_eq!(code("a\nlong\n", &ScanLimits { record_bytes_max: 3, ..ScanLimits::DEFAULT }), "record-too-large");
 }
 

@@ -97,6 +97,7 @@ impl Pair {
                     rows,
                     body_bytes: rows,
                     columns: 1,
+                    schemas: 1,
                     partitions: 1,
                     first_received_micros: 0,
                 };

@@ -17,6 +17,9 @@ fn what_curl_sends_by_itself_is_json() {
     assert_eq!(format_of(&lines).ok(), Some(Format::Ndjson));
     let csv = headers(&[(header::CONTENT_TYPE, "text/csv; charset=utf-8; header=present")]);
     assert_eq!(format_of(&csv).ok(), Some(Format::Csv));
+    for refused in ["text/csv; header=absent", "text/csv;charset=ISO-8859-1"] {
+        assert!(format_of(&headers(&[(header::CONTENT_TYPE, refused)])).is_err(), "{refused}");
+    }
 }
 
 #[test]

@@ -83,7 +83,10 @@ impl TableSchemas {
     /// Takes in what a request brings that was looked at under `known`; none when that does not hold any more.
     pub(super) fn admit(&mut self, known: &Schema, observation: &Observation) -> Option<Admitted> {
         let schema = if observation.added.is_empty() {
-            if !self.has(known, &observation.present) {
+            // What does not fit was held against every column that was known.
+            let is_same = self.local.fingerprint() == known.fingerprint();
+            let still_holds = is_same || (observation.misfits.is_empty() && self.has(known, &observation.present));
+            if !still_holds {
                 return None;
             }
             known.clone()
@@ -107,8 +110,7 @@ impl TableSchemas {
             let position = self.local.position(&column.name);
             position.is_some_and(|position| self.local.columns()[position] == *column)
         };
-        self.local.fingerprint() == known.fingerprint()
-            || known.columns().iter().zip(present).all(|(column, is_present)| !is_present || is_here(column))
+        known.columns().iter().zip(present).all(|(column, is_present)| !is_present || is_here(column))
     }
 
     fn claim(&mut self, schema: &Schema, present: &[bool]) -> Claim {
