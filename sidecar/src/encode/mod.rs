@@ -19,6 +19,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use duckdb::Connection;
 use tokio::sync::{mpsc, oneshot};
@@ -79,6 +80,8 @@ enum Job {
 #[derive(Clone, Debug)]
 pub struct Encoder {
     jobs: mpsc::Sender<Job>,
+    /// Parts of segments that were tried one by one.
+    tries: Arc<AtomicU64>,
 }
 
 impl Encoder {
@@ -89,19 +92,26 @@ impl Encoder {
     pub fn start(scratch: Scratch, trials: Trials) -> Result<Self, EncodeError> {
         let (jobs, queue) = mpsc::channel(ENCODE_QUEUE_MAX);
         let (ready, opened) = std::sync::mpsc::sync_channel(1);
+        let tries = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&tries);
         std::thread::Builder::new()
             .name("encoder".to_owned())
             .spawn(move || match Session::open(&scratch) {
                 Ok(session) => {
                     // The caller waits for exactly this answer.
                     let _ = ready.send(Ok(()));
-                    run(session, &scratch, trials, queue);
+                    run(session, &Workplace { scratch, trials, tries: counted }, queue);
                 }
                 Err(error) => drop(ready.send(Err(EncodeError::Open(error)))),
             })
             .map_err(EncodeError::StartThread)?;
         opened.recv().unwrap_or(Err(EncodeError::Gone))?;
-        Ok(Self { jobs })
+        Ok(Self { jobs, tries })
+    }
+
+    /// How many parts of segments were tried one by one, to find records that the encoder fails on.
+    pub fn tries(&self) -> u64 {
+        self.tries.load(Ordering::Relaxed)
     }
 
     /// Encodes a segment.
@@ -123,13 +133,22 @@ impl Identify for Encoder {
     }
 }
 
+/// Where and how the thread works.
+struct Workplace {
+    scratch: Scratch,
+    trials: Trials,
+    tries: Arc<AtomicU64>,
+}
+
 /// Serves jobs until every handle is gone. A panic ends the thread, and with it the process (`EncodeError::Gone`).
-fn run(mut session: Session, scratch: &Scratch, trials: Trials, mut queue: mpsc::Receiver<Job>) {
+fn run(mut session: Session, workplace: &Workplace, mut queue: mpsc::Receiver<Job>) {
     let mut has_failed = false;
     while let Some(job) = queue.blocking_recv() {
         match job {
+            // Whoever asked has given up, and may have taken the folders with it.
+            Job::Encode(_, reply) if reply.is_closed() => {}
             Job::Encode(job, reply) => {
-                let note = Note::begin(scratch, job.contents.number);
+                let note = Note::begin(&workplace.scratch, job.contents.number);
                 let is_deadly = note.deaths() >= ENCODE_FAILURES_MAX;
                 if is_deadly {
                     let (segment, deaths) = (job.contents.number, note.deaths());
@@ -139,8 +158,7 @@ fn run(mut session: Session, scratch: &Scratch, trials: Trials, mut queue: mpsc:
                         "the process has ended while it encoded this segment; trying it in a process of its own"
                     );
                 }
-                let is_tried = is_deadly || trials == Trials::Always;
-                let encoded = encode_or_suspect(&mut session, &mut has_failed, scratch, &job, is_tried);
+                let encoded = encode_or_suspect(&mut session, &mut has_failed, workplace, &job, is_deadly);
                 match &encoded {
                     Ok(_) => note.end(),
                     Err(_) => note.go_back(),
@@ -155,15 +173,18 @@ fn run(mut session: Session, scratch: &Scratch, trials: Trials, mut queue: mpsc:
     }
 }
 
-/// Encodes a segment; where it fails and is suspect, without the records that it fails on. Of one that `is_tried`, this
-/// process encodes exactly what a process of its own has encoded before.
+/// Encodes a segment; where it fails and is suspect, without the records that it fails on. Of one that is tried aside, this
+/// process encodes exactly what a process of its own has encoded before; one that nobody is known to have died over is
+/// encoded here too where no such process can be had.
 fn encode_or_suspect(
     session: &mut Session,
     has_failed: &mut bool,
-    scratch: &Scratch,
+    workplace: &Workplace,
     job: &EncodeJob,
-    is_tried: bool,
+    is_deadly: bool,
 ) -> Result<Encoded, EncodeError> {
+    let Workplace { scratch, trials, tries } = workplace;
+    let is_tried = is_deadly || *trials == Trials::Always;
     let mut attempt = |selection: &Selection| {
         let columns = job.registered.schema.len();
         let encoded = session.prepare(scratch, columns, *has_failed).map_err(EncodeError::Open);
@@ -172,12 +193,27 @@ fn encode_or_suspect(
         encoded
     };
     let all = Selection { range: 0..u64::MAX, poison: job.poison.clone() };
-    let aside = |selection: &Selection| if is_tried { trial::encode_aside(scratch, job, selection) } else { Ok(()) };
+    let aside = |selection: &Selection| {
+        let tried = if is_tried { trial::encode_aside(scratch, job, selection) } else { Ok(()) };
+        match tried {
+            Err(EncodeError::Trial(error)) if !is_deadly => {
+                warn!(error = %error, "failed to try a segment in a process of its own");
+                Ok(())
+            }
+            outcome => outcome,
+        }
+    };
     let error = match aside(&all).and_then(|()| attempt(&all)) {
         Err(error) if (job.is_suspect || is_tried) && error.is_about_rows() => error,
         outcome => return outcome,
     };
-    let mut try_part = |selection: &Selection| if is_tried { aside(selection) } else { attempt(selection).map(drop) };
+    let mut try_part = |selection: &Selection| {
+        tries.fetch_add(1, Ordering::Relaxed);
+        match is_tried {
+            true => trial::encode_aside(scratch, job, selection),
+            false => attempt(selection).map(drop),
+        }
+    };
     warn!(error = %crate::error_chain(&error), "looking for the records that the encoder fails on");
     let mut encodes = |range: Range<u64>| match try_part(&Selection { range, poison: job.poison.clone() }) {
         Ok(()) => Ok(true),

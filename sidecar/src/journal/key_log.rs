@@ -40,8 +40,8 @@ pub(super) struct KeyLog {
     next_sequence: u64,
     /// Length of the newest file when it was last written anew. Unit: bytes.
     compact_bytes: u64,
-    /// What the entries that are still needed may take; all files together take at most twice as much, and three times
-    /// while one is written anew. Unit: bytes.
+    /// What the entries that are still needed may take; all files together take at most twice as much, and four times
+    /// while they are written anew. Unit: bytes.
     needed_bytes_max: u64,
 }
 
@@ -113,7 +113,7 @@ impl KeyLog {
     /// Writes everything anew, once so many of the oldest keys are forgotten that it is not to be done again at once.
     fn make_room(&mut self, keys: &Keys) -> Result<bool, JournalError> {
         let (mut records, mut forgotten) = (keys.records(), 0);
-        while bytes_of(&records) > self.needed_bytes_max / 2 * 3 {
+        while bytes_of(&records) > self.needed_bytes_max {
             match keys.forget_oldest() {
                 0 => break,
                 count => forgotten += count,
@@ -135,13 +135,13 @@ impl KeyLog {
     /// # Errors
     /// The new file cannot be made for another reason, or the others cannot be removed.
     pub(super) fn compact(&mut self, records: &[KeyRecord]) -> Result<bool, JournalError> {
-        let has_room = bytes_of(records) <= 2 * self.needed_bytes_max;
-        if !has_room || (self.old_files.is_empty() && self.log.is_none()) {
+        let bytes = bytes_of(records);
+        if bytes > 2 * self.needed_bytes_max || (self.old_files.is_empty() && self.log.is_none()) {
             return Ok(false);
         }
         let before = (self.log.take(), self.compact_bytes);
         self.old_files.extend(before.0.as_ref().map(|log| (log.header().file, log.position().offset)));
-        if !unless_no_space(self.begin_file().and_then(|()| self.write(records)))? {
+        if !unless_no_space(self.begin_file().and_then(|()| self.write(records, bytes)))? {
             info!("the key log is not written anew, for lack of space");
             if let Some(path) = self.log.take().map(|log| log_path(&self.folder, log.header().file)) {
                 fs::remove_file(&path).map_err(|source| JournalError::WriteLog { path, source })?;
@@ -162,15 +162,16 @@ impl KeyLog {
         Ok(true)
     }
 
-    /// Writes records to the newest file, a chunk at a time.
-    fn write(&mut self, records: &[KeyRecord]) -> Result<(), JournalError> {
+    /// Writes records, which take so many bytes, to the newest file, a chunk at a time.
+    fn write(&mut self, records: &[KeyRecord], bytes: u64) -> Result<(), JournalError> {
         let Some(log) = &mut self.log else { return Ok(()) };
         let path = log_path(&self.folder, log.header().file);
         let failed = |source| JournalError::WriteLog { path: path.clone(), source };
+        // All at once: where there is no room, nothing is written.
+        log.reserve_exactly(bytes).map_err(failed)?;
         let mut gathered = 0;
         for (segment, payload) in records.iter().map(payload_of) {
             let bytes = (FRAME_HEADER_BYTES + payload.len()) as u64;
-            log.reserve_exactly(bytes).map_err(failed)?;
             log.push(FrameKind::Keys, self.next_sequence, segment, &payload);
             self.next_sequence += 1;
             gathered += bytes;

@@ -366,10 +366,10 @@ fn refuse_old(recovered: &Recovered, directory: &Path, now: DateTime<Utc>) -> Re
 }
 
 /// What the keys that are still needed may take on a volume of this size. Unit: bytes. While they are written anew they are
-/// there three times, and a third of what neither the journal's share nor its reserve takes has room for that.
+/// there four times at the most, and what neither the journal's share nor its reserve takes has room for that.
 fn key_log_bytes(size_limit_bytes: u64) -> u64 {
     let rest = size_limit_bytes / 100 * (100 - JOURNAL_SHARE_PERCENT);
-    (rest.saturating_sub(JOURNAL_RESERVE_BYTES) / 3).min(KEYS_MAX as u64 * KEY_DISK_BYTES)
+    (rest.saturating_sub(JOURNAL_RESERVE_BYTES) / 4).min(KEYS_MAX as u64 * KEY_DISK_BYTES)
 }
 
 /// The header of the file that is begun when a journal is opened: always in a new epoch, so that no two processes

@@ -14,6 +14,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -260,16 +261,18 @@ async fn deliver_all(parts: Parts, settings: &Settings, patience: Duration) -> O
     let (_drain, draining) = watch::channel(true);
     let (_close, closed) = watch::channel(true);
     let (journal, mut changes) = (context.journal.clone(), context.journal.watch());
+    let encoder = context.encoder.clone();
     let worker = FlushWorker::new(context, policy_of(settings), requests, hurry, draining, closed, recovered).run();
     tokio::pin!(worker);
     let undelivered = || journal.view().unretired_rows(None);
     loop {
-        let before = undelivered();
+        let (before, tries) = (undelivered(), encoder.tries());
         let progress = async { while undelivered() == before && changes.changed().await.is_ok() {} };
         tokio::select! {
             end = &mut worker => return Some(end),
             progress = tokio::time::timeout(patience, progress) => {
-                if progress.is_err() {
+                // A search for records that the encoder fails on takes its time, and ends.
+                if progress.is_err() && encoder.tries() == tries {
                     return None;
                 }
             }
@@ -283,6 +286,8 @@ struct Work {
     path: PathBuf,
     /// Held for its lock alone.
     _lock: File,
+    /// Folders that were made in it.
+    folders: AtomicU64,
 }
 
 impl Work {
@@ -298,15 +303,18 @@ impl Work {
         let lock = lock.with_context(failed)?;
         let is_free = lock.try_lock().is_ok();
         ensure!(is_free, "another rescue works in {}; give this one another folder with --work", path.display());
-        let work = Self { path, _lock: lock };
+        let work = Self { path, _lock: lock, folders: AtomicU64::new(0) };
         work.clear().with_context(|| format!("failed to clear {}", work.path.display()))?;
         Ok(work)
     }
 
-    /// An empty folder; what was in it before is gone.
+    /// An empty folder that nobody has had. What was in earlier ones is removed; where an encoder that was given up still
+    /// writes there, that is tried again with the next one.
     fn fresh_folder(&self) -> io::Result<PathBuf> {
-        self.clear()?;
-        let folder = self.path.join("files");
+        if let Err(error) = self.clear() {
+            warn!(error = %error, "failed to remove the files of an earlier journal; trying again later");
+        }
+        let folder = self.path.join(format!("files-{}", self.folders.fetch_add(1, Ordering::Relaxed)));
         make_private_directory(&folder)?;
         Ok(folder)
     }

@@ -140,6 +140,9 @@ impl Ending {
             Reason::Stuck => {
                 error!(rows, rescued_rows, %journal, "ended with rows that cannot be delivered; the lake has other rows under their names");
             }
+            Reason::Failed if rows == 0 => {
+                warn!(rescued_rows, "ended because a part failed; nothing is in the journal alone");
+            }
             Reason::Unflushed | Reason::Failed if goes_with_pod => {
                 error!(rows, rescued_rows, %journal, "ended with rows in the journal; they are lost if its volume goes with the pod");
             }
@@ -154,7 +157,7 @@ impl Running {
     /// Takes no more records, answers who waits, flushes everything, and ends. The deadline, or a second interrupt, ends it
     /// before. A second SIGTERM says nothing new.
     pub(super) async fn drain(self, signals: &mut Signals) -> Ending {
-        let Self { context, status, grace, mut application, worker, close, mut journal_failed, .. } = self;
+        let Self { context, status, grace, mut application, mut worker, close, mut journal_failed, .. } = self;
         let announced = self.leaving.announced();
         let wait = grace.drain_wait(self.clock.monotonic(), announced);
         info!(seconds = wait.as_secs(), "draining");
@@ -171,19 +174,20 @@ impl Running {
         let (worker_end, worker_ended) = watch::channel(None);
         let departure =
             Departure { context: &context, progress: &progress, worker_end: worker_ended, closed: close.subscribe() };
-        let drained = async {
-            // The flushes that those requests wait for go on meanwhile.
-            let _ = (&mut application).await;
-            close.send_replace(true);
-            worker.await.unwrap_or(WorkerEnd::Fatal)
-        };
         let end = {
             let (departed, deadline) = (departure.run(wait), tokio::time::sleep(wait));
-            tokio::pin!(drained, departed, deadline);
+            tokio::pin!(departed, deadline);
+            let mut is_closed = false;
             loop {
                 let known = *worker_end.borrow();
                 let found = tokio::select! {
-                    end = &mut drained, if known.is_none() => end,
+                    // The flushes that requests wait for go on meanwhile.
+                    _ = &mut application, if !is_closed => {
+                        is_closed = true;
+                        close.send_replace(true);
+                        continue;
+                    }
+                    end = &mut worker, if known.is_none() => end.unwrap_or(WorkerEnd::Fatal),
                     _ = journal_failed.wait_for(|failed| *failed), if known.is_none() => WorkerEnd::Fatal,
                     () = &mut departed, if is_pod => break known,
                     () = &mut deadline => break known,
