@@ -57,9 +57,9 @@ fn an_outage_with_a_clean_stop_in_the_middle_loses_nothing_and_goes_oldest_first
     proxy.go_down();
     stream_segments(&ledger, &sidecar, 1);
     wait_for_reason(&sidecar, "StorageUnreachable");
-    let before = sidecar.rss_bytes().expect("it runs");
+    let before = sidecar.server().rss_bytes().expect("it runs");
     stream_segments(&ledger, &sidecar, 2);
-    let after = sidecar.rss_bytes().expect("it runs");
+    let after = sidecar.server().rss_bytes().expect("it runs");
     assert!(after < before + GROWTH_BYTES_MAX, "{before} bytes became {after}");
     assert_eq!(health(&sidecar)["backlog"]["rows"], json!(2 * SEGMENTS * RECORDS));
     assert_eq!(sidecar.stop().expect("it ends").code(), Some(75), "the rest is in the journal");

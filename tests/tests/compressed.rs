@@ -117,7 +117,7 @@ fn what_is_not_its_coding_or_becomes_too_long_is_refused_and_takes_no_memory() {
     let site = Site::local();
     let sidecar = site.start();
     stream(&sidecar, "events", &json!({"n": 1}));
-    let before = sidecar.peak_rss_bytes().expect("the process is there");
+    let before = sidecar.server().peak_rss_bytes().expect("the process is there");
     let blanks = [b"{\"n\": 2}".to_vec(), vec![b' '; 256 * MEBIBYTE]].concat();
     let refused = |coding: &str, sent: &[u8], status: u16, code: &str| {
         let headers = [("content-type", "application/x-ndjson"), ("content-encoding", coding)];
@@ -133,7 +133,7 @@ fn what_is_not_its_coding_or_becomes_too_long_is_refused_and_takes_no_memory() {
         refused(coding, &whole[..whole.len() - 1], 400, "content-coding");
         refused(coding, &[whole, b"{\"n\": 4}".to_vec()].concat(), 400, "content-coding");
     }
-    let after = sidecar.peak_rss_bytes().expect("the process is there");
+    let after = sidecar.server().peak_rss_bytes().expect("the process is there");
     // What a body may become, and not what it would.
     assert!(after - before < 128 * MEBIBYTE as u64, "{} MiB more", (after - before) >> 20);
     flush(&sidecar);
@@ -150,6 +150,6 @@ fn another_coding_is_refused_with_those_that_are_known() {
         assert_eq!(answer.status, 415, "{coding}: {}", answer.text());
         assert_eq!(answer.header("accept-encoding"), Some("gzip, zstd"), "{coding}");
     }
-    let answer = send(&sidecar, "/ingest", &[("content-type", "text/csv")], b"n\n1\n");
+    let answer = send(&sidecar, "/ingest", &[("content-type", "text/tab-separated-values")], b"n\n1\n");
     assert_eq!((answer.status, answer.header("accept-encoding")), (415, None), "the type is at fault, not the coding");
 }

@@ -77,12 +77,12 @@ struct Acknowledgement {
     quarantined: u64,
 }
 
-/// Sends until the limit is reached; `body` makes each request's body from its number, counted from 0.
+/// Sends to a port of this machine until the limit is reached; `body` makes each request's body from its number, counted from 0.
 ///
 /// # Errors
 /// When a request is not acknowledged with all its rows, or on Ctrl-C.
 pub(crate) fn send<'a>(
-    sidecar: &Sidecar,
+    port: u16,
     sending: Sending<'_>,
     progress: &Progress,
     body: impl Fn(usize) -> Result<Body<'a>> + Sync,
@@ -97,8 +97,7 @@ pub(crate) fn send<'a>(
     let threads = sending.connections.min(THREADS_MAX);
     let work = |thread: usize| -> Result<(u64, Vec<Duration>)> {
         let own = (thread..sending.connections).step_by(threads);
-        let mut connections =
-            own.map(|_| Connection::open(sidecar.port(), sending.path)).collect::<Result<Vec<_>>>()?;
+        let mut connections = own.map(|_| Connection::open(port, sending.path)).collect::<Result<Vec<_>>>()?;
         let (mut acknowledged_rows, mut latencies) = (0, Vec::new());
         loop {
             interrupt::check()?;

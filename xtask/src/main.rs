@@ -34,7 +34,7 @@ enum Verb {
     Image(image::ImageOptions),
     /// Start or stop a Kubernetes of one node on this machine, for work by hand
     Cluster(cluster::ClusterOptions),
-    /// Measure the sidecar on this machine, each figure against one of the machine's own, in about a minute
+    /// Measure the sidecar on this machine, each figure against one of the machine's own, in some minutes
     Bench,
 }
 

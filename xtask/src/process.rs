@@ -176,6 +176,58 @@ impl Server {
         child.wait().with_context(|| format!("failed to wait for {}", self.name))
     }
 
+    /// Memory that it holds now. Unit: bytes.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn rss_bytes(&self) -> Result<u64> {
+        self.status_bytes("VmRSS:")
+    }
+
+    /// The most memory that it has held since its start. Unit: bytes.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn peak_rss_bytes(&self) -> Result<u64> {
+        self.status_bytes("VmHWM:")
+    }
+
+    fn status_bytes(&self, field: &str) -> Result<u64> {
+        let kibibytes = self
+            .proc_file("status")?
+            .lines()
+            .find_map(|line| line.strip_prefix(field))
+            .and_then(|value| value.trim().trim_end_matches(" kB").parse::<u64>().ok())
+            .with_context(|| format!("failed to find {field} in the process's status"))?;
+        Ok(kibibytes * 1024)
+    }
+
+    /// Processor time that it has used, of all its threads. Unit: seconds.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn cpu_seconds(&self) -> Result<f64> {
+        let stat = self.proc_file("stat")?;
+        // The name in brackets may hold blanks; after it come the fields from the third on, utime and stime
+        // being the fourteenth and the fifteenth.
+        let (_, fields) = stat.rsplit_once(')').context("failed to read the process's stat")?;
+        let ticks = fields
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .map(str::parse::<u32>)
+            .sum::<Result<u32, _>>()
+            .context("failed to read the process's times")?;
+        let ticks_per_second =
+            u32::try_from(rustix::param::clock_ticks_per_second()).context("failed to read the length of a tick")?;
+        Ok(f64::from(ticks) / f64::from(ticks_per_second))
+    }
+
+    fn proc_file(&self, name: &str) -> Result<String> {
+        let path = format!("/proc/{}/{name}", self.pid);
+        std::fs::read_to_string(&path).with_context(|| format!("failed to read {path}"))
+    }
+
     fn child(&self) -> MutexGuard<'_, Child> {
         self.child.lock().expect("no holder of this lock panics")
     }

@@ -15,7 +15,7 @@ use crate::versions::KUBERNETES;
 type Install = fn() -> Result<PathBuf>;
 
 /// What is installed, by name.
-const TOOLS: [(&str, Install); 12] = [
+const TOOLS: [(&str, Install); 13] = [
     ("libduckdb", tools::libduckdb),
     ("cargo-nextest", tools::nextest),
     ("cargo-deny", tools::cargo_deny),
@@ -23,6 +23,7 @@ const TOOLS: [(&str, Install); 12] = [
     ("another S3 server", tools::minio),
     ("readers", tools::readers),
     ("flights", tools::flights),
+    ("sketch", tools::sketch),
     ("Kubernetes", || tools::kubernetes(&KUBERNETES[0])),
     ("etcd", tools::etcd),
     ("helm", tools::helm),

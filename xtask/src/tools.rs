@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::cache::Cache;
 use crate::commands::{command, run_quiet};
-use crate::versions::{CARGO_DENY, FLIGHTS, LIBDUCKDB, NEXTEST, Pinned, READERS, SEAWEEDFS};
+use crate::versions::{CARGO_DENY, FLIGHTS, LIBDUCKDB, NEXTEST, Pinned, READERS, SEAWEEDFS, SKETCH};
 use crate::{prerequisites, workspace};
 
 mod debian;
@@ -62,6 +62,21 @@ pub fn readers() -> Result<PathBuf> {
         let mut install = pip(python, "install")?;
         install.args(["--only-binary", ":all:"]).args(READERS.iter().map(Pinned::requirement));
         run_quiet(&fetching("the readers", &READERS), install)?;
+        Ok(())
+    })?;
+    Ok(folder.join("bin/python"))
+}
+
+/// A Python that has what the sketch of `tests/bench/peers` needs.
+///
+/// # Errors
+/// When Python is missing or the download fails.
+pub fn sketch() -> Result<PathBuf> {
+    let versions: Vec<_> = SKETCH.iter().map(|package| package.version).collect();
+    let folder = python_environment("sketch", &versions.join("_"), |python| {
+        let mut install = pip(python, "install")?;
+        install.args(["--only-binary", ":all:"]).args(SKETCH.iter().map(Pinned::requirement));
+        run_quiet(&fetching("the sketch's packages", &SKETCH), install)?;
         Ok(())
     })?;
     Ok(folder.join("bin/python"))

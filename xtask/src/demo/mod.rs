@@ -233,9 +233,9 @@ fn backfill(stage: &Stage, flights: &Flights) -> Result<()> {
         flights.rows(),
         flights.days.len()
     );
-    let cpu_seconds_before = stage.sidecar.cpu_seconds()?;
+    let cpu_seconds_before = stage.sidecar.server().cpu_seconds()?;
     let sending = Sending { path: "/ingest", connections: CONNECTIONS, limit: Limit::Requests(YEAR_DAYS), status: 200 };
-    let load = load::send(&stage.sidecar, sending, &Progress::start(YEAR_ROWS), |index| {
+    let load = load::send(stage.sidecar.port(), sending, &Progress::start(YEAR_ROWS), |index| {
         let day = &flights.days[index];
         Ok(Body { rows: day.rows.len() as u64, json: flights.backfill_body(day)?.into() })
     })?;
@@ -248,8 +248,8 @@ fn backfill(stage: &Stage, flights: &Flights) -> Result<()> {
     println!(
         "  a request took {:.0} ms (median); the sidecar used {:.1} s of processor time and holds {} MiB",
         load.latencies.ms(50),
-        stage.sidecar.cpu_seconds()? - cpu_seconds_before,
-        stage.sidecar.rss_bytes()? / (1024 * 1024)
+        stage.sidecar.server().cpu_seconds()? - cpu_seconds_before,
+        stage.sidecar.server().rss_bytes()? / (1024 * 1024)
     );
     Ok(())
 }
@@ -258,7 +258,7 @@ fn stream(stage: &Stage, flights: &Flights) -> Result<()> {
     let bodies = flights.departure_bodies(STREAMED_RECORDS);
     let limit = Limit::Requests(bodies.len());
     let sending = Sending { path: "/ingest/stream", connections: CONNECTIONS, limit, status: 202 };
-    let load = load::send(&stage.sidecar, sending, &Progress::start(bodies.len() as u64), |index| {
+    let load = load::send(stage.sidecar.port(), sending, &Progress::start(bodies.len() as u64), |index| {
         Ok(Body { rows: 1, json: bodies[index].as_slice().into() })
     })?;
     println!(

@@ -55,9 +55,11 @@ def in_words(relation):
 
 question = json.load(sys.stdin)
 try:
-    result = in_words(connect(question["s3"]).sql(question["sql"]))
-    columns = result.columns
-    rows = [[plain(value) for value in row] for row in result.fetchall()]
+    # A statement that writes has nothing to tell.
+    relation = connect(question["s3"]).sql(question["sql"])
+    result = None if relation is None else in_words(relation)
+    columns = [] if result is None else result.columns
+    rows = [] if result is None else [[plain(value) for value in row] for row in result.fetchall()]
 except duckdb.Error as error:
     sys.exit(f"{type(error).__name__}: {error}")
 json.dump({"columns": columns, "rows": rows}, sys.stdout, allow_nan=False)
