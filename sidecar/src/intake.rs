@@ -230,21 +230,20 @@ impl Intake {
         }
         let date = named_date.unwrap_or_else(|| day_of_micros(received_micros));
         let admitted = self.registry.admit(&table, &scanned, date, on_invalid)?;
+        let Admitted { schema, present, misfits, claim: columns } = admitted;
         let count = |records: usize| u32::try_from(records).map_err(|_| IntakeError::Internal);
-        let (rows, misfits) = (count(scanned.record_count())?, count(admitted.misfits.total())?);
         let batch = Batch {
             format,
-            rows,
-            misfits,
+            rows: count(scanned.record_count())?,
+            misfits: count(misfits.total())?,
             received_micros,
             partition_date: date,
-            schema: admitted.schema.fingerprint(),
+            schema: schema.fingerprint(),
             table,
             key,
-            present: admitted.present.clone(),
+            present,
             body: Body { coding, decoded_bytes: bytes.len() as u64, bytes: body.clone() },
         };
-        let Admitted { schema, claim: columns, misfits, .. } = admitted;
         let fresh = Fresh { batch, reasons: misfits.into_listed(), schema, claim: columns, key: claim };
         Ok(Checked::Fresh(Box::new(fresh)))
     }

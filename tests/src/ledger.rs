@@ -271,6 +271,8 @@ pub fn record(producer: u64, sequence: u64) -> Value {
         "amount": f64::from(u32::try_from(sequence % 1_000_003).expect("the remainder fits")) * 0.25 - 7.5,
         "even": sequence.is_multiple_of(2),
         "nested": {"list": [sequence, "x"], "none": null},
+        "due": format!("20{:02}-02-28", sequence % 100),
+        "moment": format!("2026-01-08T{:02}:05:30.{:05}1Z", sequence % 24, sequence % 100_000),
     });
     if sequence.is_multiple_of(3) {
         record["sometimes"] = json!(-i64::try_from(sequence).expect("sequences are small"));

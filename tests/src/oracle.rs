@@ -187,8 +187,15 @@ fn same(sent: &Value, stored: &Value) -> bool {
             (Some(sent), Some(stored)) => sent == stored,
             _ => sent.as_f64() == stored.as_f64(),
         },
+        (Value::String(sent), Value::String(stored)) => sent == stored || is_instant(sent, stored),
         _ => sent == stored,
     }
+}
+
+/// Whether a timestamp as `ledger::record` has it is stored as the reader tells one.
+fn is_instant(sent: &str, stored: &str) -> bool {
+    sent.split_once('T').and_then(|(date, time)| Some(format!("{date} {}+00", time.strip_suffix('Z')?))).as_deref()
+        == Some(stored)
 }
 
 /// What is wrong between the data files and their descriptions.

@@ -30,8 +30,12 @@ const REASONS: [(&str, &str); 5] = [
     ("(10 bytes)", "column-name"),
 ];
 
-fn begin(sidecar: &Sidecar) {
-    assert_eq!(ingest(sidecar, "events", &[json!({"id": 0, "name": "first"})])["quarantined"], 0);
+/// A sidecar whose table `events` knows the types of two columns.
+fn begin() -> (Site, Sidecar) {
+    let site = Site::local().with_config(QUIET);
+    let sidecar = site.start();
+    assert_eq!(ingest(&sidecar, "events", &[json!({"id": 0, "name": "first"})])["quarantined"], 0);
+    (site, sidecar)
 }
 
 /// Sends [`mixed`] with a key.
@@ -67,9 +71,7 @@ fn verify(site: &Site) {
 
 #[test]
 fn i5_a_record_that_does_not_fit_is_set_aside_and_its_neighbours_are_stored() {
-    let site = Site::local().with_config(QUIET);
-    let sidecar = site.start();
-    begin(&sidecar);
+    let (site, sidecar) = begin();
     let answer = send(&sidecar, "/ingest");
     assert_eq!(answer.status, 200, "{}", answer.text());
     let answer = body(&answer);
@@ -100,9 +102,7 @@ fn i5_a_record_that_does_not_fit_is_set_aside_and_its_neighbours_are_stored() {
 /// What the door has counted is in the batch's own frame, and the verdict is the same after a crash.
 #[test]
 fn i5_a_crash_changes_nothing_of_what_is_set_aside() {
-    let site = Site::local().with_config(QUIET);
-    let sidecar = site.start();
-    begin(&sidecar);
+    let (site, sidecar) = begin();
     let answer = send(&sidecar, "/ingest/stream");
     assert_eq!(answer.status, 202, "{}", answer.text());
     let answer = body(&answer);
@@ -128,9 +128,7 @@ fn i5_a_crash_changes_nothing_of_what_is_set_aside() {
 
 #[test]
 fn a_request_of_records_that_do_not_fit_alone_is_set_aside_whole() {
-    let site = Site::local().with_config(QUIET);
-    let sidecar = site.start();
-    begin(&sidecar);
+    let (site, sidecar) = begin();
     let answer = ingest(&sidecar, "events", &[json!({"id": "a"}), json!({"id": "b"})]);
     assert_eq!((&answer["rows"], &answer["quarantined"]), (&json!(2), &json!(2)));
     let files = answer["files"].as_array().cloned().unwrap_or_default();
@@ -146,9 +144,7 @@ fn a_request_of_records_that_do_not_fit_alone_is_set_aside_whole() {
 
 #[test]
 fn i4_a_request_that_must_not_be_set_aside_is_refused_whole() {
-    let site = Site::local().with_config(QUIET);
-    let sidecar = site.start();
-    begin(&sidecar);
+    let (site, sidecar) = begin();
     let sent = json!({"table_name": "events", "records": mixed()});
     for path in ["/ingest?on_invalid=reject", "/ingest/stream?on_invalid=reject"] {
         let answer = post(&sidecar, path, &sent);
@@ -169,9 +165,7 @@ fn i4_a_request_that_must_not_be_set_aside_is_refused_whole() {
 /// More reasons than an answer lists: all records are counted and stored.
 #[test]
 fn an_answer_lists_the_first_reasons_and_counts_all() {
-    let site = Site::local().with_config(QUIET);
-    let sidecar = site.start();
-    begin(&sidecar);
+    let (site, sidecar) = begin();
     let records: Vec<Value> =
         (0..5_000).map(|n| if n % 2 == 0 { json!({"id": n}) } else { json!({"id": "x"}) }).collect();
     let answer = ingest(&sidecar, "events", &records);

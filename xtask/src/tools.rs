@@ -57,14 +57,7 @@ pub fn weed() -> Result<PathBuf> {
 /// # Errors
 /// When Python is missing or the download fails.
 pub fn readers() -> Result<PathBuf> {
-    let versions: Vec<_> = READERS.iter().map(|package| package.version).collect();
-    let folder = python_environment("readers", &versions.join("_"), |python| {
-        let mut install = pip(python, "install")?;
-        install.args(["--only-binary", ":all:"]).args(READERS.iter().map(Pinned::requirement));
-        run_quiet(&fetching("the readers", &READERS), install)?;
-        Ok(())
-    })?;
-    Ok(folder.join("bin/python"))
+    python_with("readers", &READERS)
 }
 
 /// A Python that has what the sketch of `tests/bench/peers` needs.
@@ -72,14 +65,7 @@ pub fn readers() -> Result<PathBuf> {
 /// # Errors
 /// When Python is missing or the download fails.
 pub fn sketch() -> Result<PathBuf> {
-    let versions: Vec<_> = SKETCH.iter().map(|package| package.version).collect();
-    let folder = python_environment("sketch", &versions.join("_"), |python| {
-        let mut install = pip(python, "install")?;
-        install.args(["--only-binary", ":all:"]).args(SKETCH.iter().map(Pinned::requirement));
-        run_quiet(&fetching("the sketch's packages", &SKETCH), install)?;
-        Ok(())
-    })?;
-    Ok(folder.join("bin/python"))
+    python_with("sketch", &SKETCH)
 }
 
 /// The test runner's binary.
@@ -144,6 +130,18 @@ fn python_environment(name: &str, version: &str, fill: impl FnOnce(&Path) -> Res
         run_quiet(&format!("making a Python environment: {name}"), make)?;
         fill(&partial.join("bin/python"))
     })
+}
+
+/// A Python that has these packages, none of which is built here.
+fn python_with(name: &str, packages: &[Pinned]) -> Result<PathBuf> {
+    let versions: Vec<_> = packages.iter().map(|package| package.version).collect();
+    let folder = python_environment(name, &versions.join("_"), |python| {
+        let mut install = pip(python, "install")?;
+        install.args(["--only-binary", ":all:"]).args(packages.iter().map(Pinned::requirement));
+        run_quiet(&fetching(&format!("packages of the {name}"), packages), install)?;
+        Ok(())
+    })?;
+    Ok(folder.join("bin/python"))
 }
 
 fn pip(python: &Path, verb: &str) -> Result<Command> {

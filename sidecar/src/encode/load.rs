@@ -93,7 +93,7 @@ pub(super) struct Selection {
 const POISON_CODE: &str = "encode-failed";
 
 impl Selection {
-    /// Takes out of rows that fit, whose first one is row `first` of the segment's row `start`, those that are not wanted.
+    /// Takes out of the rows of a batch, which begins at row `start` of the segment, those that are not wanted.
     fn apply(&self, rows: &mut DecodedRows, sequence: u64, start: u64) -> Result<(), EncodeError> {
         let is_in = |row: u32| self.range.contains(&(start + u64::from(row)));
         let is_poison = |row: u32| self.poison.contains(&(sequence, row));
@@ -197,13 +197,15 @@ struct TableAppender<'a> {
     appender: Appender<'a>,
     gathered: Vec<RecordBatch>,
     gathered_rows: usize,
+    /// Unit: bytes.
+    gathered_bytes: usize,
 }
 
 /// Rows that are handed to the database at once: its own vector size.
 const APPEND_ROWS: usize = 2_048;
 
-/// Arrays that are gathered for that at the most: many short batches of a wide table have far more of them than values.
-const GATHERED_ARRAYS_MAX: usize = 1 << 15;
+/// What is gathered for that at the most: rows can be long, and short batches of a wide table have many arrays. Unit: bytes.
+const GATHERED_BYTES_MAX: usize = 8 << 20;
 
 /// Rows of a quarantine that are made at once: their texts can be long.
 const QUARANTINE_ROWS: usize = 64;
@@ -244,7 +246,7 @@ impl<'a> Tables<'a> {
 impl<'a> TableAppender<'a> {
     fn open(connection: &'a Connection, table: &str) -> Result<Self, EncodeError> {
         let appender = connection.appender(table).map_err(EncodeError::Load)?;
-        Ok(Self { appender, gathered: Vec::new(), gathered_rows: 0 })
+        Ok(Self { appender, gathered: Vec::new(), gathered_rows: 0, gathered_bytes: 0 })
     }
 
     fn append(&mut self, columns: Vec<ArrayRef>) -> Result<(), EncodeError> {
@@ -255,9 +257,9 @@ impl<'a> TableAppender<'a> {
             .collect();
         let batch = RecordBatch::try_new(Arc::new(ArrowSchema::new(fields)), columns).map_err(EncodeError::Arrow)?;
         self.gathered_rows += batch.num_rows();
+        self.gathered_bytes += batch.get_array_memory_size();
         self.gathered.push(batch);
-        let arrays = self.gathered.len() * self.gathered.first().map_or(0, RecordBatch::num_columns);
-        let is_enough = self.gathered_rows >= APPEND_ROWS || arrays >= GATHERED_ARRAYS_MAX;
+        let is_enough = self.gathered_rows >= APPEND_ROWS || self.gathered_bytes >= GATHERED_BYTES_MAX;
         if is_enough { self.hand_over() } else { Ok(()) }
     }
 
@@ -265,7 +267,7 @@ impl<'a> TableAppender<'a> {
         let Some(first) = self.gathered.first() else { return Ok(()) };
         let batch = concat_batches(&first.schema(), &self.gathered).map_err(EncodeError::Arrow)?;
         self.gathered.clear();
-        self.gathered_rows = 0;
+        (self.gathered_rows, self.gathered_bytes) = (0, 0);
         self.appender.append_record_batch(batch).map_err(EncodeError::Load)
     }
 
@@ -354,3 +356,6 @@ impl Loaded {
         tables.quarantine.append(columns)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -186,11 +186,6 @@ impl Rescue<'_> {
         let end = deliver_all(parts, &settings, self.patience).await;
         let undelivered = context.journal.view().unretired_rows(None);
         tally.rows += rows - undelivered;
-        let left = left_rows(&context, &partial).await?;
-        if left > 0 {
-            warn!(journal, rows = left, "rows are of segments that are not whole, and were left out");
-            tally.left += left;
-        }
         match end {
             Some(WorkerEnd::Drained) => {}
             Some(WorkerEnd::Stuck) | None => {
@@ -199,6 +194,11 @@ impl Rescue<'_> {
                 tally.left += undelivered;
             }
             Some(WorkerEnd::Fatal) => bail!("the disk or the encoder failed"),
+        }
+        let left = left_rows(&context, &partial).await?;
+        if left > 0 {
+            warn!(journal, rows = left, "rows are of segments that are not whole, and were left out");
+            tally.left += left;
         }
         info!(journal, rows, "delivered log files of a journal");
         Ok(())

@@ -54,6 +54,13 @@ fn a_bucket_is_all_that_is_needed() {
 }
 
 #[test]
+fn what_is_inferred_of_new_columns_is_told_to_the_sidecar() {
+    let inferred = |extra| validate_spec("events", &spec(extra), &images()).expect("it is legal").config.inference;
+    assert!(inferred(json!({})).timestamps);
+    assert!(!inferred(json!({"inference": {"timestamps": false}})).timestamps);
+}
+
+#[test]
 fn a_secret_makes_the_sidecar_read_files() {
     let spec = spec(json!({"storage": {"credentials": {"secretRef": {"name": "lake-s3"}}}}));
     let validated = validate_spec("events", &spec, &images()).expect("it is legal");

@@ -111,3 +111,29 @@ async fn i12_keys_that_find_no_room_are_forgotten_and_their_segment_is_retired_a
     assert!(opened.segments.is_empty(), "it is retired");
     assert!(is_known(&opened.journal, "small") && !*opened.journal.failed().borrow());
 }
+
+/// Invariant I12: a volume is measured by the blocks that are taken, and the journal counts the bytes that it has written.
+#[tokio::test]
+async fn i12_files_that_are_not_written_any_more_take_what_they_hold() {
+    use std::os::unix::fs::MetadataExt;
+    let fixture = Fixture { size_limit_bytes: 1 << 20, ..Fixture::new() };
+    // A process that ends leaves its newest file as it is; the next one begins another.
+    for number in 0..4 {
+        let opened = fixture.open();
+        append(&opened.journal, "t", number).await;
+        close(opened);
+    }
+    let opened = fixture.open();
+    for number in 4..2_000 {
+        append(&opened.journal, "t", number).await;
+    }
+    let mut old = fixture.logs();
+    old.pop();
+    assert!(old.len() > 5, "{old:?}");
+    for path in old {
+        let metadata = fs::metadata(&path).expect("the log is there");
+        let taken = metadata.blocks() * 512;
+        assert!(taken < metadata.len() + (64 << 10), "{}: {taken} of {}", path.display(), metadata.len());
+    }
+    close(opened);
+}

@@ -1,6 +1,8 @@
 //! Idempotency keys over restarts and crashes.
 
 use super::*;
+use crate::journal::control::KeyEntry;
+use crate::journal::keys::KeyName;
 
 pub(super) fn keyed(table: &str, number: u32, key: &str) -> Batch {
     Batch { key: Some((key.to_owned(), [9; 32])), ..batch(table, number) }
@@ -97,4 +99,39 @@ async fn i12_the_key_log_is_part_of_the_journals_size() {
     opened.journal.retire(keyed.segment, Settled::default()).await.expect("the disk works");
     let kept = fs::metadata(fixture.path().join("keys/0000000000000001.log")).expect("it is there").len();
     assert!(kept > 200 && opened.journal.view().size_bytes >= before + kept, "{before} and {kept} bytes");
+}
+
+/// Goal: the answer of a key that was used again is that of its latest use. Method: the first batch is still in the journal,
+/// and the second one is in the lake, so that the key log has it.
+#[tokio::test]
+async fn a_key_that_was_used_again_is_its_latest_batchs_after_a_restart() {
+    let fixture = Fixture::new();
+    let opened = fixture.open();
+    let first = append_keyed(&opened.journal, "stuck", now_seconds(), "again").await;
+    // As when its time is over.
+    let record = |sequence| KeyRecord {
+        epoch: 1,
+        segment: first.segment,
+        table: "stuck".to_owned(),
+        settled: Settled::default(),
+        keys: vec![KeyEntry {
+            key: KeyName::of("again").to_hex(),
+            digest: String::new(),
+            sequence,
+            rows: 1,
+            partition_date: NaiveDate::from_ymd_opt(2026, 1, 1).expect("the date exists"),
+            received_micros: 0,
+        }],
+    };
+    assert_eq!(opened.journal.keys().forget(&[record(first.sequence)]), 1);
+    let second = append_keyed(&opened.journal, "t", now_seconds(), "again").await;
+    opened.journal.seal(second.segment, SealReason::Request).await.expect("the disk works");
+    opened.journal.retire(second.segment, Settled::default()).await.expect("the disk works");
+    close(opened);
+    for start in 0..2 {
+        let opened = fixture.open();
+        let found = replay(&opened.journal, "again");
+        assert_eq!((found.sequence, found.settled.is_some()), (second.sequence, true), "start {start}");
+        close(opened);
+    }
 }

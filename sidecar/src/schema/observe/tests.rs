@@ -160,6 +160,28 @@ fn a_field_of_csv_fits_a_column_that_it_has_the_form_of() {
     }
 }
 
+/// Invariant I12: a short row under a long header is long where it is set aside, with the header's names.
+#[test]
+fn i12_rows_of_csv_that_grow_too_much_when_they_are_set_aside_are_refused() {
+    let names: Vec<String> = (0..100).map(|number| format!("{}{number}", "n".repeat(120))).collect();
+    let text = |rows: usize| format!("id,{}\n{}", names.join(","), format!("x{}\n", ",1".repeat(100)).repeat(rows));
+    let observed = |rows: usize| {
+        let text = text(rows);
+        let scanned = scan(Format::Csv, text.as_bytes(), &ScanLimits::DEFAULT).expect("legal rows");
+        let date = NaiveDate::from_ymd_opt(2025, 12, 1).expect("a day");
+        observe(&scanned, &known(), date, &Inference::default()).map(|observation| observation.misfits.total())
+    };
+    assert_eq!(observed(500).expect("it is less than may be"), 500);
+    let refused = observed(1_000).expect_err("it is more");
+    assert_eq!((refused.violations()[0].code, refused.total()), ("too-much-aside", 1));
+    // What fits is in the table, without the names.
+    let fits = text(1_000).replace("\nx,", "\n1,");
+    let scanned = scan(Format::Csv, fits.as_bytes(), &ScanLimits::DEFAULT).expect("legal rows");
+    let date = NaiveDate::from_ymd_opt(2025, 12, 1).expect("a day");
+    let observation = observe(&scanned, &known(), date, &Inference::default()).expect("all of them fit");
+    assert_eq!(observation.misfits.total(), 0);
+}
+
 #[test]
 fn without_the_inference_of_timestamps_they_are_text_and_a_column_that_is_one_stays_so() {
     let lines = "{\"day\":1,\"on\":\"2026-01-08\",\"at\":\"2026-01-08T10:05:30Z\",\"known\":\"2026-01-08\"}";

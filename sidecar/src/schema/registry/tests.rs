@@ -163,3 +163,22 @@ fn only_tables_that_take_records_count_against_their_bound() {
     // A table that was there before takes more.
     drop(admitted(&registry, "t1", r#"{"x": 1}"#));
 }
+
+/// A record that was held against a column which is nobody's any more is looked at again: it may fit now.
+#[test]
+fn a_misfit_of_a_column_that_was_taken_back_meanwhile_is_judged_again() {
+    let observed = |record: &str, known: &Schema| {
+        let scanned =
+            scan(Format::Ndjson, record.as_bytes(), &ScanLimits::DEFAULT).expect("the test's records are JSON");
+        let date = NaiveDate::from_ymd_opt(2025, 12, 1).expect("a day");
+        observe(&scanned, known, date, &Inference::default()).expect("there are few")
+    };
+    let mut table = TableSchemas::unknown();
+    let first = table.admit(&Schema::empty(), &observed(r#"{"x": 5}"#, &Schema::empty())).expect("nothing is known");
+    let known = table.local.clone();
+    let (misfit, empty) = (observed(r#"{"x": "text"}"#, &known), observed("{}", &known));
+    assert_eq!(misfit.misfits.total(), 1);
+    table.retract(first.claim);
+    assert!(table.admit(&known, &empty).is_some(), "it says nothing of any column");
+    assert!(table.admit(&known, &misfit).is_none(), "x is nobody's");
+}
