@@ -87,7 +87,7 @@ fn append_value(bytes: &mut Vec<u8>, column: &ArrayRef, row: usize) {
 mod tests {
     use std::sync::Arc;
 
-    use arrow_array::{Float64Array, Int64Array, StringArray};
+    use arrow_array::{BooleanArray, Date32Array, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray};
 
     use super::*;
 
@@ -118,6 +118,30 @@ mod tests {
         for other in others {
             assert_ne!(base, other);
         }
+    }
+
+    #[test]
+    fn each_type_has_its_value_in_it() {
+        let columns: [[ArrayRef; 2]; 6] = [
+            [Arc::new(Int64Array::from(vec![1])), Arc::new(Int64Array::from(vec![2]))],
+            [Arc::new(Float64Array::from(vec![1.0])), Arc::new(Float64Array::from(vec![-1.0]))],
+            [Arc::new(BooleanArray::from(vec![true])), Arc::new(BooleanArray::from(vec![false]))],
+            [Arc::new(StringArray::from(vec!["1"])), Arc::new(StringArray::from(vec!["2"]))],
+            [Arc::new(Date32Array::from(vec![1])), Arc::new(Date32Array::from(vec![2]))],
+            [
+                Arc::new(TimestampMicrosecondArray::from(vec![1]).with_timezone("UTC")),
+                Arc::new(TimestampMicrosecondArray::from(vec![2]).with_timezone("UTC")),
+            ],
+        ];
+        let digests = columns.iter().flatten().map(|column| {
+            let mut digest = RowDigest::default();
+            digest.add(1, &[4], std::slice::from_ref(column));
+            digest.to_string()
+        });
+        let mut digests: Vec<String> = digests.collect();
+        digests.sort_unstable();
+        digests.dedup();
+        assert_eq!(digests.len(), 12, "{digests:?}");
     }
 
     #[test]
