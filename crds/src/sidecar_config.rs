@@ -135,11 +135,17 @@ pub struct Inference {
     /// timestamp where each is one as RFC 3339 has it (`2026-01-08T10:05:30.123Z`); without it both are text. A later value
     /// of another form goes to quarantine then. Default true.
     pub timestamps: bool,
+
+    /// Whether a new column becomes a struct where each of its values in its first batch is an object, and a list where each
+    /// is an array whose elements have one type; without it both are kept as text, as they came. A struct takes new fields
+    /// later, as a table takes columns. Objects whose names are no identifiers, or more than 100, are kept as text anyway:
+    /// these are data rather than fields. Default true.
+    pub nested: bool,
 }
 
 impl Default for Inference {
     fn default() -> Self {
-        Self { timestamps: true }
+        Self { timestamps: true, nested: true }
     }
 }
 

@@ -91,8 +91,16 @@ pub const CHECKS_MAX: usize = 2;
 /// at 10,000 levels; 64 is far beyond what records hold.
 pub const DEPTH_MAX: usize = 64;
 
-/// Columns of one table. Past it: 422.
+/// Columns of one table, with the fields inside of them at every depth. A record that has one more does not fit.
 pub const COLUMNS_MAX: usize = 1_000;
+
+/// Levels of a type: lists and structs within each other. Deeper values of a new column are kept as json. Far below
+/// [`DEPTH_MAX`], and more than the records of any service have.
+pub const TYPE_DEPTH_MAX: usize = 16;
+
+/// Names of an object of a new column, in its first batch; an object with more is kept as json. Objects have few names when
+/// these are fields, and many when they are data: a name for each user or day.
+pub const INFERRED_FIELDS_MAX: usize = 100;
 
 /// Tables that one process takes records for; those that it knows from the lake alone do not count. Past it a request
 /// for another table gets 422. Each may have an open segment, and each segment becomes at least one file.

@@ -262,7 +262,8 @@ fn take_attempt(entries: &mut BTreeMap<Key, Entry>, table: &str, key: Option<&st
     }
 }
 
-/// A record with a value of each type, each of which follows from its key.
+/// A record with a value of each type, each of which follows from its key. Some have a column, and a field of a struct,
+/// that the others have not.
 pub fn record(producer: u64, sequence: u64) -> Value {
     let mut record = json!({
         "producer": producer,
@@ -270,12 +271,14 @@ pub fn record(producer: u64, sequence: u64) -> Value {
         "text": format!("{producer}/{sequence} \"Zürich\" \\ \u{1f30a}\n"),
         "amount": f64::from(u32::try_from(sequence % 1_000_003).expect("the remainder fits")) * 0.25 - 7.5,
         "even": sequence.is_multiple_of(2),
-        "nested": {"list": [sequence, "x"], "none": null},
+        "nested": {"list": [sequence, "x"], "none": null, "inner": {"n": sequence, "words": ["a", null, "\u{e9}"]}},
+        "points": [[0.5, sequence], []],
         "due": format!("20{:02}-02-28", sequence % 100),
         "moment": format!("2026-01-08T{:02}:05:30.{:05}1Z", sequence % 24, sequence % 100_000),
     });
     if sequence.is_multiple_of(3) {
         record["sometimes"] = json!(-i64::try_from(sequence).expect("sequences are small"));
+        record["nested"]["inner"]["later"] = json!([{"at": record["moment"], "on": record["due"]}]);
     }
     record
 }

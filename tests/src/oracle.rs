@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::lake::{Lake, Row};
 use crate::ledger::{Entry, Fate, Key, Ledger, is_spoilt, key_of};
@@ -165,20 +165,27 @@ fn compare(ledger: &Ledger, lake: &Lake) -> (Tally, Vec<(Fault, String)>) {
 /// What is different between a record and its row.
 fn difference(entry: &Entry, row: &Row) -> Option<String> {
     let record = entry.record.as_object().expect("a record is an object");
-    let is_same = |(name, stored): (&String, &Value)| match record.get(name) {
-        Some(sent) => same(sent, stored),
-        None => stored.is_null() || matches!(name.as_str(), "year" | "month" | "day"),
-    };
-    let all_there = record.iter().all(|(name, sent)| sent.is_null() || row.contains_key(name));
-    if all_there && row.iter().all(is_same) {
+    let is_partitions = |name: &str| matches!(name, "year" | "month" | "day");
+    let own = row.iter().filter(|(name, _)| !is_partitions(name)).map(|(name, stored)| (name.clone(), stored.clone()));
+    if same_fields(record, &own.collect()) {
         return None;
     }
     Some(format!("sent {} and stored {row:?}", entry.record))
 }
 
+/// Whether the stored fields are the sent ones: what was not sent is null.
+fn same_fields(sent: &Map<String, Value>, stored: &Map<String, Value>) -> bool {
+    let all_there = sent.iter().all(|(name, sent)| sent.is_null() || stored.contains_key(name));
+    all_there && stored.iter().all(|(name, stored)| same(sent.get(name).unwrap_or(&Value::Null), stored))
+}
+
 /// Whether a stored value is the sent one: a column of JSON holds the text of what was sent.
 fn same(sent: &Value, stored: &Value) -> bool {
     match (sent, stored) {
+        (Value::Object(sent), Value::Object(stored)) => same_fields(sent, stored),
+        (Value::Array(sent), Value::Array(stored)) => {
+            sent.len() == stored.len() && sent.iter().zip(stored).all(|(sent, stored)| same(sent, stored))
+        }
         (Value::Object(_) | Value::Array(_), Value::String(text)) => {
             let sent_text = sent.to_string();
             *text == sent_text

@@ -278,9 +278,10 @@ fn tables_shows_columns_what_is_buffered_and_what_is_published() {
     let sidecar = site.start();
     assert_eq!(body(&sidecar.get("/tables").expect("it answers")), json!({"tables": []}));
     stream(&sidecar, "events", &json!({"n": 1, "name": "x", "ratio": 0.5, "ok": false, "tags": []}));
+    stream(&sidecar, "events", &json!({"place": {"at": [1.5, 2], "name": "x"}}));
     let seen = table_status(&sidecar, "events");
     assert_eq!(seen["schema_version"], 0);
-    assert_eq!(seen["buffered_rows"], 1);
+    assert_eq!(seen["buffered_rows"], 2);
     assert!(seen["buffered_bytes"].as_u64() > Some(0), "{seen}");
     assert!(seen["oldest_buffered"].as_str().is_some_and(|time| time.ends_with('Z')), "{seen}");
     assert_eq!((&seen["published_rows"], &seen["published_files"]), (&json!(0), &json!(0)));
@@ -291,7 +292,7 @@ fn tables_shows_columns_what_is_buffered_and_what_is_published() {
     assert_eq!(seen["buffered_rows"], 0);
     assert_eq!(seen["buffered_bytes"], 0);
     assert_eq!(seen.get("oldest_buffered"), None);
-    assert_eq!((&seen["published_rows"], &seen["published_files"]), (&json!(1), &json!(1)));
+    assert_eq!((&seen["published_rows"], &seen["published_files"]), (&json!(2), &json!(1)));
     assert_eq!(seen["quarantined_rows"], 0);
     assert_eq!(seen.get("last_error"), None);
     let mut columns: Vec<String> = seen["columns"]
@@ -301,7 +302,8 @@ fn tables_shows_columns_what_is_buffered_and_what_is_published() {
         .map(|column| format!("{} {}", column["name"], column["type"]).replace('"', ""))
         .collect();
     columns.sort_unstable();
-    assert_eq!(columns, ["n bigint", "name varchar", "ok boolean", "ratio double", "tags json"]);
+    let place = "place struct(at list(double), name varchar)";
+    assert_eq!(columns, ["n bigint", "name varchar", "ok boolean", place, "ratio double", "tags json"]);
     // The other port tells the same.
     let on_health_port = body(&sidecar.get_health("/tables").expect("it answers"));
     assert_eq!(on_health_port["tables"][0], seen);

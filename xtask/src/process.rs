@@ -234,7 +234,11 @@ impl Server {
 }
 
 impl Drop for Server {
+    /// A test that fails shows what its servers said last.
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the last lines of {}, {}:\n{}", self.name, self.log.display(), self.log_tail());
+        }
         match self.stop() {
             Ok(status) if status.success() || status.signal().is_some() => {}
             Ok(status) => eprintln!("{} ended badly: {status}; its log: {}", self.name, self.log.display()),

@@ -1,7 +1,7 @@
 //! From scanned records to the rows of a table, as Arrow columns.
 //!
-//! Owns: the physical form of each column type in memory, which records become rows of the table.
-//! Does not own: whether a record fitted when it was accepted (`schema::verdict`), where those go that do not (`encode`).
+//! Owns: which records become rows of the table, the column that each value goes to.
+//! Does not own: the physical form of a value (`builder`), whether a record fitted when it was accepted (`schema::verdict`), where those go that do not (`encode`).
 //!
 //! | column type | Arrow type |
 //! |---|---|
@@ -12,31 +12,27 @@
 //! | date | Date32 |
 //! | timestamp | Timestamp, microseconds, UTC |
 //! | json | Utf8, the value's text exactly as received |
+//! | list | List |
+//! | struct | Struct |
 //!
 //! Two schemas meet here: the one that was known when the body was accepted, by which its records are judged once more,
 //! and the table's own, in whose types the values are stored. Another writer may have registered a column with another
 //! type first, and that type stands for ever; a value that fits it is stored as what it is, and one that does not is a
 //! misfit of its record.
 
-use std::borrow::Cow;
-use std::collections::HashMap;
-use std::ops::Range;
-use std::sync::Arc;
+mod builder;
 
-use arrow_array::builder::{
-    BooleanBuilder, Date32Builder, Float64Builder, Int64Builder, StringBuilder, TimestampMicrosecondBuilder,
-};
+use std::ops::Range;
+
 use arrow_array::{ArrayRef, BooleanArray};
 use arrow_schema::ArrowError;
 use arrow_select::filter::filter;
 
 use super::envelope::Scanned;
 use super::error::{DecodeError, Violation};
-use super::instant::{parse_date, parse_timestamp};
-use super::number::{parse_double, parse_integer};
-use super::tape::{NodeKind, Value};
-use crate::limits::COLUMNS_MAX;
-use crate::schema::{ColumnType, Fault, Misfit, Rules, Schema, Unknown};
+use super::tape::Value;
+use crate::schema::{Column, ColumnType, Fault, Flaw, Misfit, Rules, Schema, Unknown, Unplaced};
+use builder::ColumnBuilder;
 
 /// Some records of a body as rows of a table.
 #[derive(Clone, Debug)]
@@ -109,11 +105,11 @@ pub fn decode_rows(
     for index in range {
         match decoder.record(index - first, scanned.record(index)) {
             Ok(()) => {}
-            Err(Unfit::Field(name, fault)) => {
+            Err(Unfit::Flaw(flaw)) => {
                 flags[index - first] = false;
-                misfits.push(Misfit::new(number_of(index), &name, &fault));
+                misfits.push(Misfit::new(number_of(index), flaw));
             }
-            Err(Unfit::NoColumn(name)) => return Err(no_column(scanned, index, &name)),
+            Err(Unfit::NoColumn(field)) => return Err(no_column(scanned, index, &field)),
         }
     }
     let columns: Vec<ArrayRef> = decoder.builders.into_iter().map(|builder| builder.finish(flags.len())).collect();
@@ -130,25 +126,27 @@ fn number_of(index: usize) -> u32 {
 }
 
 #[cold]
-fn no_column(scanned: &Scanned<'_>, index: usize, name: &str) -> DecodeError {
+fn no_column(scanned: &Scanned<'_>, index: usize, field: &str) -> DecodeError {
     let detail = "the record has a value in a column that the body was said to have none in";
-    let violation = Violation::new(scanned.pointer(index, name), "column-unknown", detail).of_record(index);
+    let violation = Violation::new(scanned.pointer(index, field), "column-unknown", detail).of_record(index);
     DecodeError::Illegal(violation.into())
 }
 
 /// Why a record is not taken.
-enum Unfit<'s> {
-    /// This field of it does not fit.
-    Field(Cow<'s, str>, Fault),
+enum Unfit {
+    /// A field of it does not fit.
+    Flaw(Flaw),
     /// All fields fit, and for this one there is no column.
-    NoColumn(Cow<'s, str>),
+    NoColumn(String),
 }
 
 /// Where the values of a column go that was known when the body was accepted.
 #[derive(Clone, Copy)]
 enum Place {
-    /// To this builder.
-    Builder(usize),
+    /// To this builder, whose type is the one that was known.
+    Same(usize),
+    /// To this builder, whose type is another: another writer was first, or a struct has more fields.
+    Other(usize),
     /// The table has no such column: another writer has filled it up, or has one of this name in another case.
     NotRegistered,
     /// Nowhere: no record that fits has a value in it.
@@ -159,7 +157,9 @@ struct Decoder<'t> {
     rules: Rules<'t>,
     /// One for each column of the schema of `rules`.
     places: Vec<Place>,
-    /// One for each column that was asked for.
+    /// The types of the columns that were asked for.
+    types: Vec<&'t ColumnType>,
+    /// One for each of them.
     builders: Vec<ColumnBuilder>,
 }
 
@@ -168,32 +168,32 @@ impl<'t> Decoder<'t> {
         let Target { rules, present, registered, wanted } = target;
         let known = rules.schema();
         assert_eq!(present.len(), known.len(), "there is one present flag for each column of the schema");
-        let place = |name: &str| match registered.position(name) {
-            Some(position) => wanted.binary_search(&position).map_or(Place::Nowhere, Place::Builder),
+        let place = |column: &Column| match registered.position(&column.name) {
+            Some(position) => wanted.binary_search(&position).map_or(Place::Nowhere, |place| {
+                let is_same = registered.columns()[position].column_type == column.column_type;
+                if is_same { Place::Same(place) } else { Place::Other(place) }
+            }),
             None => Place::NotRegistered,
         };
         let columns = known.columns().iter().zip(*present);
-        let places = columns.map(|(column, is_present)| if *is_present { place(&column.name) } else { Place::Nowhere });
-        let builders = wanted.iter().map(|position| registered.columns()[*position].column_type);
-        Self {
-            rules: *rules,
-            places: places.collect(),
-            builders: builders.map(|column_type| ColumnBuilder::new(column_type, rows)).collect(),
-        }
+        let places = columns.map(|(column, is_present)| if *is_present { place(column) } else { Place::Nowhere });
+        let types: Vec<_> = wanted.iter().map(|position| &registered.columns()[*position].column_type).collect();
+        let builders = types.iter().map(|column_type| ColumnBuilder::new(column_type, rows)).collect();
+        Self { rules: *rules, places: places.collect(), types, builders }
     }
 
     /// Appends the values of a record, up to the first field that does not fit.
     #[inline]
-    fn record<'s>(&mut self, row: usize, record: Value<'s>) -> Result<(), Unfit<'s>> {
+    fn record(&mut self, row: usize, record: Value<'_>) -> Result<(), Unfit> {
         let schema = self.rules.schema();
         let mut next_position = 0;
-        let mut homeless = Homeless::default();
+        let mut unplaced = Unplaced::default();
         for (name, value) in record.members() {
             let Some(position) = schema.position_near(&name, next_position) else {
                 match self.rules.unknown(&name, value) {
                     Ok(Unknown::Nothing) => {}
-                    Ok(Unknown::Column) => homeless.add_new(name, schema.len())?,
-                    Err(fault) => return Err(Unfit::Field(name, fault)),
+                    Ok(Unknown::Column) => unplaced.add_new("", &name, schema.field_count()).map_err(Unfit::Flaw)?,
+                    Err(fault) => return Err(Unfit::Flaw(Flaw::of(&name, fault))),
                 }
                 continue;
             };
@@ -201,179 +201,34 @@ impl<'t> Decoder<'t> {
             if value.is_null() {
                 continue;
             }
-            match self.known(row, position, value) {
-                Ok(true) => {}
-                Ok(false) => homeless.name = homeless.name.or(Some(name)),
-                Err(fault) => return Err(Unfit::Field(name, fault)),
+            if let Place::Same(place) = self.places[position]
+                && self.builders[place].append(row, value)
+            {
+                continue;
             }
+            self.judged(row, position, value, &mut unplaced).map_err(|flaw| Unfit::Flaw(flaw.within(&name)))?;
         }
-        homeless.name.map_or(Ok(()), |name| Err(Unfit::NoColumn(name)))
+        unplaced.first().map_or(Ok(()), |field| Err(Unfit::NoColumn(field)))
     }
 
-    /// Appends the value of a column that was known; false if it has no place.
-    #[inline]
-    fn known(&mut self, row: usize, position: usize, value: Value<'_>) -> Result<bool, Fault> {
-        let accepted = self.rules.schema().columns()[position].column_type;
-        let place = self.places[position];
-        if let Place::Builder(place) = place
-            && self.builders[place].column_type() == accepted
-            && self.builders[place].append(row, value)
-        {
-            return Ok(true);
-        }
+    /// Appends a value that does not simply go to its column.
+    #[cold]
+    fn judged(&mut self, row: usize, position: usize, value: Value<'_>, unplaced: &mut Unplaced) -> Result<(), Flaw> {
         // By the rules of then first, so that the records which did not fit then are those that do not fit now.
-        self.rules.column(position, value)?;
-        match place {
-            Place::Builder(place) if self.builders[place].append(row, value) => Ok(true),
-            Place::Builder(place) => Err(Fault::Registered { table: self.builders[place].column_type(), accepted }),
-            Place::NotRegistered => Err(Fault::NotRegistered),
-            Place::Nowhere => Ok(false),
-        }
-    }
-}
-
-/// Values of a record that have no column. A record that does not fit can have some: it brings no column to its table.
-#[derive(Default)]
-struct Homeless<'s> {
-    /// The first of them.
-    name: Option<Cow<'s, str>>,
-    /// The names that are no column of the table, in lower case.
-    new: HashMap<String, Cow<'s, str>>,
-}
-
-impl<'s> Homeless<'s> {
-    /// Notes a name beside a table of so many columns.
-    fn add_new(&mut self, name: Cow<'s, str>, columns: usize) -> Result<(), Unfit<'s>> {
-        if columns + self.new.len() >= COLUMNS_MAX {
-            return Err(Unfit::Field(name, Fault::TooManyColumns));
-        }
-        self.name.get_or_insert_with(|| name.clone());
-        match self.new.insert(name.to_ascii_lowercase(), name.clone()) {
-            Some(twin) => Err(Unfit::Field(name, Fault::Case { column: twin.into_owned() })),
-            None => Ok(()),
-        }
-    }
-}
-
-/// A column that grows; rows without a value are filled in when the next value comes.
-enum ColumnBuilder {
-    Bigint(Int64Builder),
-    Double(Float64Builder),
-    Boolean(BooleanBuilder),
-    Varchar(StringBuilder),
-    Date(Date32Builder),
-    Timestamp(TimestampMicrosecondBuilder),
-    Json(StringBuilder),
-}
-
-/// A guess at the length of a text, for the first allocation. Unit: bytes.
-const TEXT_BYTES_GUESS: usize = 16;
-
-/// The same call for the builder of every type.
-macro_rules! each_builder {
-    ($builder:expr, $name:ident => $call:expr) => {
-        match $builder {
-            ColumnBuilder::Bigint($name) => $call,
-            ColumnBuilder::Double($name) => $call,
-            ColumnBuilder::Boolean($name) => $call,
-            ColumnBuilder::Varchar($name) | ColumnBuilder::Json($name) => $call,
-            ColumnBuilder::Date($name) => $call,
-            ColumnBuilder::Timestamp($name) => $call,
-        }
-    };
-}
-
-impl ColumnBuilder {
-    fn new(column_type: ColumnType, rows: usize) -> Self {
-        let texts = || StringBuilder::with_capacity(rows, rows * TEXT_BYTES_GUESS);
-        match column_type {
-            ColumnType::Bigint => Self::Bigint(Int64Builder::with_capacity(rows)),
-            ColumnType::Double => Self::Double(Float64Builder::with_capacity(rows)),
-            ColumnType::Boolean => Self::Boolean(BooleanBuilder::with_capacity(rows)),
-            ColumnType::Varchar => Self::Varchar(texts()),
-            ColumnType::Date => Self::Date(Date32Builder::with_capacity(rows)),
-            ColumnType::Timestamp => {
-                Self::Timestamp(TimestampMicrosecondBuilder::with_capacity(rows).with_timezone("UTC"))
+        let has_room = self.rules.column(position, value, unplaced)?;
+        let Column { name, column_type: accepted } = &self.rules.schema().columns()[position];
+        match self.places[position] {
+            Place::Other(place) if has_room && !self.builders[place].append(row, value) => {
+                Err(Flaw::registered(self.types[place], accepted, value))
             }
-            ColumnType::Json => Self::Json(texts()),
-        }
-    }
-
-    fn column_type(&self) -> ColumnType {
-        match self {
-            Self::Bigint(_) => ColumnType::Bigint,
-            Self::Double(_) => ColumnType::Double,
-            Self::Boolean(_) => ColumnType::Boolean,
-            Self::Varchar(_) => ColumnType::Varchar,
-            Self::Date(_) => ColumnType::Date,
-            Self::Timestamp(_) => ColumnType::Timestamp,
-            Self::Json(_) => ColumnType::Json,
-        }
-    }
-
-    /// Sets the value of `row`, which is behind every row that was set before; false when it does not fit. It fits where
-    /// [`ColumnType::fits`] says so.
-    #[inline]
-    fn append(&mut self, row: usize, value: Value<'_>) -> bool {
-        self.fill_to(row);
-        if value.is_cell() {
-            return value.string().is_some_and(|text| self.append_cell(&text, value));
-        }
-        match (self, value.kind()) {
-            (Self::Bigint(builder), NodeKind::Integer) => builder.append_value(parse_integer(value.raw())),
-            (Self::Double(builder), NodeKind::Double) => builder.append_value(parse_double(value.raw())),
-            (Self::Double(builder), NodeKind::Integer) if ColumnType::Double.fits(value) => {
-                builder.append_value(parse_integer(value.raw()) as f64);
+            Place::NotRegistered => Err(Flaw::here(Fault::NotRegistered)),
+            Place::Nowhere => {
+                unplaced.note(name);
+                Ok(())
             }
-            (Self::Boolean(builder), NodeKind::True) => builder.append_value(true),
-            (Self::Boolean(builder), NodeKind::False) => builder.append_value(false),
-            (Self::Json(texts), _) => texts.append_value(value.raw()),
-            (Self::Varchar(texts), _) => match value.string() {
-                Some(text) => texts.append_value(text),
-                None => return false,
-            },
-            (Self::Date(builder), _) => match value.string().and_then(|text| parse_date(&text)) {
-                Some(days) => builder.append_value(days),
-                None => return false,
-            },
-            (Self::Timestamp(builder), _) => match value.string().and_then(|text| parse_timestamp(&text)) {
-                Some(micros) => builder.append_value(micros),
-                None => return false,
-            },
-            (Self::Bigint(_) | Self::Double(_) | Self::Boolean(_), _) => return false,
+            // A value that fits the type of then is appended before it comes here: it has a field that has no place.
+            Place::Same(_) | Place::Other(_) => Ok(()),
         }
-        true
-    }
-
-    /// As [`Self::append`], for a field of CSV.
-    fn append_cell(&mut self, text: &str, value: Value<'_>) -> bool {
-        if !self.column_type().fits(value) {
-            return false;
-        }
-        match self {
-            Self::Bigint(builder) => builder.append_value(parse_integer(text)),
-            Self::Double(builder) => builder.append_value(parse_double(text)),
-            Self::Boolean(builder) => builder.append_value(text == "true"),
-            Self::Varchar(texts) => texts.append_value(text),
-            Self::Json(texts) => texts.append_value(value.json()),
-            Self::Date(builder) => builder.append_option(parse_date(text)),
-            Self::Timestamp(builder) => builder.append_option(parse_timestamp(text)),
-        }
-        true
-    }
-
-    /// Nulls up to `row`, exclusive.
-    #[inline]
-    fn fill_to(&mut self, row: usize) {
-        use arrow_array::builder::ArrayBuilder as _;
-        each_builder!(self, builder => if builder.len() < row {
-            builder.append_nulls(row - builder.len());
-        });
-    }
-
-    fn finish(mut self, rows: usize) -> ArrayRef {
-        self.fill_to(rows);
-        each_builder!(&mut self, builder => Arc::new(builder.finish()) as ArrayRef)
     }
 }
 

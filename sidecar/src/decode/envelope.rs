@@ -115,9 +115,9 @@ impl Scanned<'_> {
         }
     }
 
-    /// JSON pointer to the field `name` of record `index`, as violations give it.
-    pub(crate) fn pointer(&self, index: usize, name: &str) -> String {
-        let field = pointer_segment(name);
+    /// JSON pointer to a field of record `index`, as violations give it; `field` is the pointer within the record, without
+    /// the slash in front.
+    pub(crate) fn pointer(&self, index: usize, field: &str) -> String {
         match (self.format, self.single_record) {
             (Format::Json, false) => format!("/records/{index}/{field}"),
             (Format::Json, true) => format!("/record/{field}"),

@@ -3,6 +3,7 @@
 //! Owns: the COPY statement, the order of rows, field ids, the file's own words about itself, its digest.
 //! Does not own: where the file goes.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
@@ -22,7 +23,8 @@ use crate::journal::control::{FileRole, PlannedFile};
 use crate::journal::hex;
 use crate::lake::description::ColumnStatistics;
 use crate::limits::{ROW_GROUP_BYTES, ROW_GROUP_ROWS_MAX};
-use crate::schema::registry::{DAY_FIELD_ID, MONTH_FIELD_ID, YEAR_FIELD_ID};
+use crate::schema::field_ids::{DAY_FIELD_ID, FieldId, MONTH_FIELD_ID, YEAR_FIELD_ID};
+use crate::schema::{Column, ColumnType};
 
 /// A file that lies on the scratch volume, synced.
 #[derive(Clone, Debug)]
@@ -36,12 +38,93 @@ pub struct EncodedFile {
 /// Longest minimum or maximum that a description repeats. Unit: bytes.
 const STATISTIC_BYTES_MAX: usize = 128;
 
-/// A column of a file: its name, its SQL expression, its type's name, its field id.
+/// A column of a file: its name, its SQL expression, its type, its field ids.
 struct FileColumn {
     name: String,
     expression: String,
-    type_name: &'static str,
+    column_type: FileType,
+    field_id: FieldId,
+}
+
+/// The type of a column of a file.
+enum FileType {
+    /// A type of SQL without a structure.
+    Sql(&'static str),
+    /// A table's own.
+    Own(ColumnType),
+}
+
+/// A column of a file as Parquet has it: a value without a structure.
+struct Leaf {
+    /// The names from the outside in.
+    path: Vec<String>,
     field_id: i32,
+    sql: Cow<'static, str>,
+}
+
+impl FileColumn {
+    /// What Parquet has for it.
+    fn leaves(&self) -> Vec<Leaf> {
+        let mut leaves = Vec::new();
+        match &self.column_type {
+            FileType::Sql(sql) => {
+                let (path, field_id) = (vec![self.name.clone()], self.field_id.id);
+                leaves.push(Leaf { path, field_id, sql: (*sql).into() });
+            }
+            FileType::Own(column_type) => add_leaves(&mut leaves, &[], &self.name, column_type, &self.field_id),
+        }
+        leaves
+    }
+
+    /// Its field ids, as COPY takes them.
+    fn field_ids(&self) -> String {
+        match &self.column_type {
+            FileType::Sql(_) => format!("{}: {}", quoted(&self.name), self.field_id.id),
+            FileType::Own(column_type) => field_ids_of(&self.name, column_type, &self.field_id),
+        }
+    }
+
+    /// A column that is not a table's own.
+    fn plain(name: &str, expression: String, sql: &'static str, id: i32) -> Self {
+        let field_id = FieldId { id, inside: Vec::new() };
+        Self { name: name.to_owned(), expression, column_type: FileType::Sql(sql), field_id }
+    }
+}
+
+/// Name of a list's element in a file.
+const ELEMENT: &str = "element";
+
+/// What is right inside of a type: names, types and field ids.
+fn inside<'t>(column_type: &'t ColumnType, field_id: &'t FieldId) -> Vec<(&'t str, &'t ColumnType, &'t FieldId)> {
+    match column_type {
+        ColumnType::Struct(fields) => {
+            let fields = fields.columns().iter().zip(&field_id.inside);
+            fields.map(|(Column { name, column_type }, id)| (name.as_str(), column_type, id)).collect()
+        }
+        ColumnType::List(element) => field_id.inside.iter().map(|id| (ELEMENT, &**element, id)).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn add_leaves(leaves: &mut Vec<Leaf>, path: &[String], name: &str, column_type: &ColumnType, field_id: &FieldId) {
+    let path = [path, &[name.to_owned()]].concat();
+    if column_type.is_nested() {
+        for (name, column_type, field_id) in inside(column_type, field_id) {
+            add_leaves(leaves, &path, name, column_type, field_id);
+        }
+    } else {
+        leaves.push(Leaf { path, field_id: field_id.id, sql: sql_type(column_type) });
+    }
+}
+
+fn field_ids_of(name: &str, column_type: &ColumnType, field_id: &FieldId) -> String {
+    let (name, id) = (quoted(name), field_id.id);
+    if !column_type.is_nested() {
+        return format!("{name}: {id}");
+    }
+    let inside = inside(column_type, field_id).into_iter();
+    let inside = inside.map(|(name, column_type, field_id)| field_ids_of(name, column_type, field_id));
+    format!("{name}: {{__duckdb_field_id: {id}, {}}}", inside.collect::<Vec<_>>().join(", "))
 }
 
 /// A file that is about to be written.
@@ -101,21 +184,18 @@ fn main_columns(job: &EncodeJob, loaded: &[usize], date: chrono::NaiveDate) -> V
         name: column.name.clone(),
         expression: match loaded.contains(&place) {
             true => quoted_name(&column.name),
-            false => format!("NULL::{}", sql_type(column.column_type)),
+            false => format!("NULL::{}", sql_type(&column.column_type)),
         },
-        type_name: sql_type(column.column_type),
-        field_id: *field_id,
+        column_type: FileType::Own(column.column_type.clone()),
+        field_id: field_id.clone(),
     });
     own.chain(partition_columns(date)).collect()
 }
 
 fn quarantine_columns(date: chrono::NaiveDate) -> Vec<FileColumn> {
-    let own = QUARANTINE_COLUMNS.iter().map(|(name, sql, field_id)| FileColumn {
-        name: (*name).to_owned(),
-        expression: quoted_name(name),
-        type_name: sql,
-        field_id: *field_id,
-    });
+    let own = QUARANTINE_COLUMNS
+        .iter()
+        .map(|(name, sql, field_id)| FileColumn::plain(name, quoted_name(name), sql, *field_id));
     own.chain(partition_columns(date)).collect()
 }
 
@@ -127,12 +207,8 @@ fn partition_columns(date: chrono::NaiveDate) -> impl Iterator<Item = FileColumn
         ("month", i64::from(date.month()), MONTH_FIELD_ID),
         ("day", i64::from(date.day()), DAY_FIELD_ID),
     ];
-    parts.into_iter().map(|(name, value, field_id)| FileColumn {
-        name: name.to_owned(),
-        expression: format!("{value}::INTEGER"),
-        type_name: "INTEGER",
-        field_id,
-    })
+    let column = |(name, value, field_id)| FileColumn::plain(name, format!("{value}::INTEGER"), "INTEGER", field_id);
+    parts.into_iter().map(column)
 }
 
 fn write_file(
@@ -172,7 +248,7 @@ fn copy_statement(path: &Path, job: &EncodeJob, spec: &FileSpec) -> String {
     let joined = |texts: Vec<String>| texts.join(", ");
     let columns = spec.columns.iter();
     let select = columns.clone().map(|column| format!("{} AS {}", column.expression, quoted_name(&column.name)));
-    let field_ids = columns.map(|column| format!("{}: {}", quoted(&column.name), column.field_id));
+    let field_ids = columns.map(FileColumn::field_ids);
     let words = file_words(&job.segment.to_string(), spec.part, spec.rows, &spec.row_digest);
     let words = words.iter().map(|(key, value)| format!("{}: {}", quoted(key), quoted(value)));
     format!(
@@ -238,21 +314,25 @@ fn statistics(spec: &FileSpec, returned: &Value) -> Vec<ColumnStatistics> {
         Value::Map(columns) => columns.iter().collect::<Vec<_>>(),
         _ => empty,
     };
-    let of_column = |name: &str, statistic: &str| -> Option<String> {
-        let (_, statistics) = columns.iter().find(|(key, _)| text_of(key).as_deref() == Some(&quoted_name(name)))?;
+    let of_column = |path: &str, statistic: &str| -> Option<String> {
+        let (_, statistics) = columns.iter().find(|(key, _)| text_of(key).as_deref() == Some(path))?;
         let Value::Map(statistics) = statistics else { return None };
         let (_, value) = statistics.iter().find(|(key, _)| text_of(key).as_deref() == Some(statistic))?;
         text_of(value)
     };
     let bound = |text: &String| text.len() <= STATISTIC_BYTES_MAX;
-    let described = spec.columns.iter().map(|column| ColumnStatistics {
-        name: column.name.clone(),
-        field_id: column.field_id,
-        column_type: column.type_name.to_owned(),
-        null_count: of_column(&column.name, "null_count").and_then(|count| count.parse().ok()),
-        size_bytes: of_column(&column.name, "column_size_bytes").and_then(|bytes| bytes.parse().ok()),
-        min: of_column(&column.name, "min").filter(bound),
-        max: of_column(&column.name, "max").filter(bound),
+    let described = spec.columns.iter().flat_map(FileColumn::leaves).map(|Leaf { path, field_id, sql }| {
+        let quoted_path = path.iter().map(|name| quoted_name(name)).collect::<Vec<_>>().join(".");
+        let statistic = |name: &str| of_column(&quoted_path, name);
+        ColumnStatistics {
+            name: path.join("."),
+            field_id,
+            column_type: sql.into_owned(),
+            null_count: statistic("null_count").and_then(|count| count.parse().ok()),
+            size_bytes: statistic("column_size_bytes").and_then(|bytes| bytes.parse().ok()),
+            min: statistic("min").filter(bound),
+            max: statistic("max").filter(bound),
+        }
     });
     described.collect()
 }

@@ -5,8 +5,10 @@
 //! `xxh3-sum-1`: the sum modulo 2^128 over all rows of XXH3-128 of the row's bytes. A row's bytes are its partition
 //! date as days since 1970 (4 bytes), then for each column with a value, in the order of the columns: the field id
 //! (4 bytes), one byte for the type, and the value: 8 bytes for `i` (bigint) and `d` (double, its bits), one for `b`
-//! (boolean), 4 for `D` (date, days since 1970), 8 for `t` (timestamp, microseconds since 1970), and for `s` (text) its
-//! length (4 bytes) and its UTF-8. All little-endian.
+//! (boolean), 4 for `D` (date, days since 1970), 8 for `t` (timestamp, microseconds since 1970), for `s` (text) its length
+//! (4 bytes) and its UTF-8. `l` (list) is the number of its elements (4 bytes) and of each its type and value, or `n` where
+//! it is null; `r` (struct) is the number of its fields with a value (4 bytes) and of each the length of its name (4 bytes),
+//! its name, its type and its value, so that a field which comes later changes nothing. All little-endian.
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Date32Type, Float64Type, Int64Type, TimestampMicrosecondType};
@@ -74,13 +76,41 @@ fn append_value(bytes: &mut Vec<u8>, column: &ArrayRef, row: usize) {
             bytes.extend_from_slice(&column.as_primitive::<TimestampMicrosecondType>().value(row).to_le_bytes());
         }
         DataType::Utf8 => {
-            let text = column.as_string::<i32>().value(row);
             bytes.push(b's');
-            bytes.extend_from_slice(&u32::try_from(text.len()).unwrap_or(u32::MAX).to_le_bytes());
-            bytes.extend_from_slice(text.as_bytes());
+            append_text(bytes, column.as_string::<i32>().value(row));
+        }
+        DataType::List(_) => {
+            let elements = column.as_list::<i32>().value(row);
+            bytes.push(b'l');
+            append_count(bytes, elements.len());
+            for place in 0..elements.len() {
+                match elements.is_valid(place) {
+                    true => append_value(bytes, &elements, place),
+                    false => bytes.push(b'n'),
+                }
+            }
+        }
+        DataType::Struct(fields) => {
+            let values = column.as_struct().columns();
+            bytes.push(b'r');
+            append_count(bytes, values.iter().filter(|value| value.is_valid(row)).count());
+            for (field, value) in fields.iter().zip(values).filter(|(_, value)| value.is_valid(row)) {
+                append_text(bytes, field.name());
+                append_value(bytes, value, row);
+            }
         }
         other => unreachable!("no column of a table is {other}"),
     }
+}
+
+fn append_text(bytes: &mut Vec<u8>, text: &str) {
+    append_count(bytes, text.len());
+    bytes.extend_from_slice(text.as_bytes());
+}
+
+/// No body has as many elements, fields or bytes as `u32` does not count.
+fn append_count(bytes: &mut Vec<u8>, count: usize) {
+    bytes.extend_from_slice(&u32::try_from(count).unwrap_or(u32::MAX).to_le_bytes());
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Owns: reading the journal, decoding, the split into rows that fit and rows that do not. Upholds I5.
 //! Does not own: files (`copy`).
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use crate::journal::control::{PLAN_QUARANTINED_ROWS_MAX, QuarantinedRow};
 use crate::journal::reader::SegmentReader;
 use crate::journal::segment::Contents;
 use crate::schema::registry::RegisteredSchema;
-use crate::schema::{ColumnType, Misfit, Rules};
+use crate::schema::{Column, ColumnType, Misfit, Rules};
 use crate::seeded::{self, Bug};
 
 /// Name of the table with the rows that fit. No user's table or column can be named so.
@@ -67,8 +68,8 @@ pub(super) struct Loaded {
 }
 
 /// SQL type of a column.
-pub(super) fn sql_type(column_type: ColumnType) -> &'static str {
-    match column_type {
+pub(super) fn sql_type(column_type: &ColumnType) -> Cow<'static, str> {
+    let scalar = match column_type {
         ColumnType::Bigint => "BIGINT",
         ColumnType::Double => "DOUBLE",
         ColumnType::Boolean => "BOOLEAN",
@@ -77,7 +78,14 @@ pub(super) fn sql_type(column_type: ColumnType) -> &'static str {
         ColumnType::Timestamp => "TIMESTAMPTZ",
         // Parquet's own JSON type makes files that some engines cannot read at all.
         ColumnType::Varchar | ColumnType::Json => "VARCHAR",
-    }
+        ColumnType::List(element) => return format!("{}[]", sql_type(element)).into(),
+        ColumnType::Struct(fields) => {
+            let field = |field: &Column| format!("{} {}", quoted_name(&field.name), sql_type(&field.column_type));
+            let fields: Vec<String> = fields.columns().iter().map(field).collect();
+            return format!("STRUCT({})", fields.join(", ")).into();
+        }
+    };
+    scalar.into()
 }
 
 /// Which rows of a segment are loaded.
@@ -217,7 +225,7 @@ impl<'a> Tables<'a> {
         columns: &[usize],
     ) -> Result<Self, EncodeError> {
         let own = columns.iter().map(|place| &registered.schema.columns()[*place]);
-        let own = own.map(|column| format!(", {} {}", quoted_name(&column.name), sql_type(column.column_type)));
+        let own = own.map(|column| format!(", {} {}", quoted_name(&column.name), sql_type(&column.column_type)));
         let day = quoted_name(DAY_COLUMN);
         let quarantine = QUARANTINE_COLUMNS.iter().map(|(name, sql, _)| format!("{} {sql}", quoted_name(name)));
         let main = own.collect::<String>();
@@ -304,7 +312,7 @@ impl Loaded {
         let days = days_since_1970(source.batch.partition_date);
         let (rows, digest) = self.partitions.entry(source.batch.partition_date).or_default();
         *rows += kept.len() as u64;
-        let field_ids: Vec<i32> = self.columns.iter().map(|place| registered.field_ids[*place]).collect();
+        let field_ids: Vec<i32> = self.columns.iter().map(|place| registered.field_ids[*place].id).collect();
         match values.is_empty() {
             true => digest.add_empty(days, kept.len()),
             false => digest.add(days, &field_ids, &values),

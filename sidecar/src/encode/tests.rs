@@ -7,6 +7,8 @@ use bytes::Bytes;
 use chrono::NaiveDate;
 use duckdb::types::Value;
 
+mod nested;
+
 use super::*;
 use crate::clock::SystemClock;
 use crate::decode::Format;
@@ -14,6 +16,7 @@ use crate::journal::batch::Batch;
 use crate::journal::control::{FileRole, SealReason};
 use crate::journal::{Journal, JournalOptions, Sealed};
 use crate::metrics::Metrics;
+use crate::schema::field_ids::FieldId;
 use crate::schema::{Column, ColumnType, Schema};
 
 /// A journal and an encoder in a temporary folder.
@@ -88,11 +91,11 @@ impl Fixture {
 
 fn registered(columns: &[(&str, ColumnType)]) -> RegisteredSchema {
     let schema = schema(columns);
-    RegisteredSchema { version: 1, field_ids: (4..).take(schema.len()).collect(), schema }
+    RegisteredSchema::unknown().grown(schema.columns())
 }
 
 fn schema(columns: &[(&str, ColumnType)]) -> Schema {
-    let columns = columns.iter().map(|(name, column_type)| Column::new(*name, *column_type)).collect();
+    let columns = columns.iter().map(|(name, column_type)| Column::new(*name, column_type.clone())).collect();
     Schema::new(columns).expect("the test's columns are legal")
 }
 
@@ -217,7 +220,7 @@ async fn a_segment_at_its_bounds_is_encoded_narrow_and_wide() {
         let fixture = Fixture::new();
         let names: Vec<String> = (0..columns).map(|place| format!("c{place}")).collect();
         let column_type = if text_bytes > 0 { ColumnType::Varchar } else { ColumnType::Bigint };
-        let table: Vec<_> = names.iter().map(|name| (name.as_str(), column_type)).collect();
+        let table: Vec<_> = names.iter().map(|name| (name.as_str(), column_type.clone())).collect();
         let mut bodies = Vec::new();
         for first in (0..rows).step_by(2_000) {
             let record = |row: usize| {
@@ -261,7 +264,7 @@ async fn columns_without_a_value_are_null_and_cost_no_memory() {
 async fn field_ids_are_the_tables_own() {
     let fixture = Fixture::new();
     let sealed = fixture.sealed(&[("2025-01-01", "{\"id\":1}")], &schema(&[ID])).await;
-    let table = RegisteredSchema { field_ids: vec![17], ..registered(&[ID]) };
+    let table = RegisteredSchema { field_ids: vec![FieldId { id: 17, inside: Vec::new() }], ..registered(&[ID]) };
     fixture.encoder.encode(fixture.job(&sealed, table)).await.expect("it can be encoded");
     let connection = Connection::open_in_memory().expect("a database can be opened");
     let path = session::quoted(&fixture.path(sealed.contents.number, 0).to_string_lossy());

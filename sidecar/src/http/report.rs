@@ -148,7 +148,7 @@ struct Table {
 #[derive(Debug, Serialize)]
 struct TableColumn {
     name: String,
-    r#type: &'static str,
+    r#type: String,
 }
 
 /// `GET /tables`.
@@ -161,7 +161,7 @@ pub(super) async fn tables(state: State<Shared>) -> Response {
         table.schema_version = version;
         let columns = schema.columns().iter();
         table.columns = columns
-            .map(|column| TableColumn { name: column.name.clone(), r#type: column.column_type.name() })
+            .map(|column| TableColumn { name: column.name.clone(), r#type: column.column_type.to_string() })
             .collect();
     }
     for (name, status) in state.status.tables() {

@@ -15,6 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::journal::batch::Batch;
 use crate::journal::control::{Plan, Seal, SealReason};
+use crate::limits::COLUMNS_MAX;
 use crate::schema::{Column, Fingerprint, Schema};
 
 /// A place in the journal.
@@ -110,9 +111,7 @@ impl Contents {
         for ((column, present), known) in schema.columns().iter().zip(&batch.present).zip(known) {
             if *present && !*known {
                 *known = true;
-                if !self.observed.contains(column) {
-                    self.observed.push(column.clone());
-                }
+                note(&mut self.observed, column);
             }
         }
     }
@@ -128,6 +127,18 @@ impl Contents {
             sealed_at: chrono::DateTime::from_timestamp(seconds, 0).unwrap_or_default(),
             reason,
         }
+    }
+}
+
+/// Notes a column with a value. One that has grown takes the place of what it was.
+fn note(observed: &mut Vec<Column>, column: &Column) {
+    let is_grown = |seen: &&mut Column| {
+        let grown = || seen.column_type.merged(&column.column_type, &mut COLUMNS_MAX.clone());
+        seen.name == column.name && grown() == column.column_type
+    };
+    match observed.iter_mut().find(is_grown) {
+        Some(seen) => seen.column_type = column.column_type.clone(),
+        None => observed.push(column.clone()),
     }
 }
 

@@ -80,7 +80,7 @@ impl OpenSegment {
             table: contents.table.clone(),
             rows: contents.rows,
             body_bytes: contents.body_bytes,
-            columns: contents.observed.len(),
+            columns: contents.observed.iter().map(|column| column.column_type.leaf_count()).sum(),
             partitions: contents.partitions.len(),
             schemas: contents.schemas.len(),
             first_received_micros: contents.first_received_micros,

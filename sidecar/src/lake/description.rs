@@ -13,18 +13,18 @@ use crate::publish::error::{StoreError, StoreErrorKind};
 use crate::publish::key::{Prefix, SegmentName};
 use crate::publish::store::{Found, PutOutcome, Store};
 
-/// Statistics of a column of a file, as the encoder gave them.
+/// Statistics of a column of a file, as the encoder gave them. Of a list or a struct each value inside is one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ColumnStatistics {
-    /// The column.
+    /// The column; of what is inside of one the names from the outside in, with dots: `items.element.price`.
     pub name: String,
     /// Its field id in the file.
     pub field_id: i32,
     /// Its type's name.
     #[serde(rename = "type")]
     pub column_type: String,
-    /// Rows in which it is null.
+    /// How often it is null.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub null_count: Option<u64>,
     /// Length of it in the file. Unit: bytes.

@@ -4,14 +4,20 @@
 //! the verdict on each row that meets another schema.
 //! Does not own: the bytes of records (`decode`), files (`encode`).
 
+pub mod field_ids;
+mod fields;
 pub mod observe;
 pub mod registry;
 #[expect(clippy::module_inception, reason = "the folder is the subject, the file is its central value")]
 mod schema;
+mod shape;
+mod type_name;
 mod types;
 mod verdict;
 
+pub use fields::{Fields, FieldsError, is_column_name};
 pub use observe::{Observation, observe};
-pub use schema::{Error, Fingerprint, PARTITION_COLUMNS, Schema, is_column_name};
+pub use schema::{Error, Fingerprint, PARTITION_COLUMNS, Schema};
+pub use type_name::TypeNameError;
 pub use types::{Column, ColumnType};
-pub use verdict::{Fault, Misfit, Rules, Unknown};
+pub use verdict::{Fault, Flaw, Misfit, Rules, Unknown, Unplaced};

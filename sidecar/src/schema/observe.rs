@@ -1,32 +1,29 @@
 //! What a batch of records says about its table: new columns, columns with values, records that do not fit.
 //!
-//! Owns: inference of new columns, the verdict on each record when a body is accepted.
-//! Does not own: the rules (`verdict`), whether records that do not fit are refused or stored aside (`intake`), whether
-//! the registry takes the new columns.
+//! Owns: the verdict on each record when a body is accepted.
+//! Does not own: the rules (`verdict`), the types of what is new (`shape`), whether records that do not fit are refused or
+//! stored aside (`intake`), whether the registry takes the new columns.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 
 use chrono::NaiveDate;
 use lakeingest_crds::Inference;
 
 use super::schema::Schema;
-use super::types::{Column, ColumnType};
-use super::verdict::{Fault, Rules, Unknown};
-use crate::decode::{
-    DecodeError, NodeKind, Scanned, Value, Violation, Violations, integer_is_exact_in_f64, kind_of_number, parse_date,
-    parse_integer, parse_timestamp,
-};
-use crate::limits::{ASIDE_BYTES_MAX, CELLS_MAX, COLUMNS_MAX};
+use super::types::Column;
+use super::verdict::{Fault, Flaw, Rules, Unknown};
+use crate::decode::{DecodeError, Scanned, Value, Violation, Violations};
+use crate::limits::{ASIDE_BYTES_MAX, CELLS_MAX};
+use crate::schema::shape::{Change, Changes, Names, NewShape, Shape};
 
 /// What a batch says about its table. Records that do not fit say nothing of its columns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observation {
-    /// Columns that the known schema lacks, each with a value other than null in a record that fits,
-    /// in the order of their first values.
-    pub added: Vec<Column>,
+    /// The known schema, grown by what records that fit have more: each new column and each new field of a struct with a
+    /// value other than null, behind the others, in the order of their first values.
+    pub schema: Schema,
 
-    /// For each column of the known schema whether a record that fits has a value other than null in it.
+    /// For each column of `schema` whether a record that fits has a value other than null in it.
     pub present: Vec<bool>,
 
     /// Records of the batch.
@@ -37,17 +34,11 @@ pub struct Observation {
 }
 
 impl Observation {
-    /// Values that the batch has as columns, null where a record has none: records times columns with a value.
+    /// Values that the batch has as columns, null where a record has none: records times columns of files with a value.
     fn cells(&self) -> usize {
-        let present = self.present.iter().filter(|is_present| **is_present).count();
-        self.rows * (present + self.added.len())
-    }
-
-    /// As [`Self::present`], over the known schema with [`Self::added`] behind it: an added column has a value.
-    pub fn present_with_added(&self) -> Vec<bool> {
-        let mut present = self.present.clone();
-        present.resize(self.present.len() + self.added.len(), true);
-        present
+        let columns = self.schema.columns().iter().zip(&self.present);
+        let present = columns.filter(|(_, is_present)| **is_present);
+        self.rows * present.map(|(column, _)| column.column_type.leaf_count()).sum::<usize>()
     }
 }
 
@@ -61,28 +52,23 @@ pub fn observe(
     partition_date: NaiveDate,
     inference: &Inference,
 ) -> Result<Observation, DecodeError> {
-    let mut observer = Observer {
-        rules: Rules::new(known, partition_date),
-        present: vec![false; known.len()],
-        new: NewColumns::default(),
-        changes: Vec::new(),
-    };
+    let mut observer = Observer::new(Rules::new(known, partition_date));
     let (mut misfits, mut aside_bytes) = (Violations::default(), 0);
     for index in 0..scanned.record_count() {
-        observer.changes.clear();
-        if let Err((name, fault)) = observer.record(scanned.record(index)) {
+        observer.begin_record();
+        if let Err(Flaw { field, fault }) = observer.record(scanned.record(index)) {
             observer.undo();
             aside_bytes += scanned.text_added(index);
             if aside_bytes > ASIDE_BYTES_MAX {
                 return Err(DecodeError::Illegal(Violation::new("", "too-much-aside", too_much_aside()).into()));
             }
             misfits.push_with(|| {
-                Violation::new(scanned.pointer(index, &name), fault.code(), fault.to_string()).of_record(index)
+                Violation::new(scanned.pointer(index, &field), fault.code(), fault.to_string()).of_record(index)
             });
         }
     }
-    let added = observer.new.into_columns(inference);
-    let observation = Observation { added, present: observer.present, rows: scanned.record_count(), misfits };
+    let (schema, present) = observer.finish(inference);
+    let observation = Observation { schema, present, rows: scanned.record_count(), misfits };
     if observation.cells() > CELLS_MAX {
         let violation = Violation::new("", "too-many-cells", too_many_cells(&observation));
         return Err(DecodeError::Illegal(violation.into()));
@@ -108,213 +94,163 @@ fn too_many_cells(observation: &Observation) -> String {
 
 struct Observer<'s> {
     rules: Rules<'s>,
+
+    /// For each known column whether a record that fits has a value in it.
     present: Vec<bool>,
-    new: NewColumns<'s>,
 
-    /// What the record that is looked at has changed, in order. Nothing, for nearly every record but the first.
-    changes: Vec<Change>,
-}
+    /// What records have more than a known column's type, by its position.
+    grown: Vec<Option<Shape<'s>>>,
 
-/// What a record changes in what is known of its batch.
-enum Change {
-    /// A known column has its first value.
-    Present(usize),
-    /// A new column has another kind of value; these are the kinds that it had.
-    Kinds(usize, ValueKinds),
-    /// There is one more new column.
-    Name,
+    /// The names that are no known columns. Their places follow those of the known ones.
+    new: Names<'s>,
+
+    /// Known columns of which the record that is looked at has the first value.
+    first_seen: Vec<usize>,
+
+    /// What else it has changed. Nothing, for nearly every record but the first.
+    changes: Changes,
 }
 
 impl<'s> Observer<'s> {
+    fn new(rules: Rules<'s>) -> Self {
+        let known = rules.schema();
+        Self {
+            rules,
+            present: vec![false; known.len()],
+            grown: Vec::new(),
+            new: Names::default(),
+            first_seen: Vec::new(),
+            changes: Changes::beside(known.field_count()),
+        }
+    }
+
+    fn begin_record(&mut self) {
+        self.first_seen.clear();
+        self.changes.begin_record();
+    }
+
     /// Takes in one record, up to the first field that does not fit.
-    fn record(&mut self, record: Value<'s>) -> Result<(), (Cow<'s, str>, Fault)> {
+    fn record(&mut self, record: Value<'s>) -> Result<(), Flaw> {
         let known = self.rules.schema();
         let mut next_known = 0;
         let mut next_new = 0;
         for (name, value) in record.members() {
-            match known.position_near(&name, next_known) {
-                Some(position) => {
-                    next_known = position + 1;
-                    self.known_column(position, value).map_err(|fault| (name, fault))?;
-                }
-                None => match self.new.position_near(&name, next_new) {
-                    Some(position) => {
-                        next_new = position + 1;
-                        self.new_value(position, value);
-                    }
-                    None => {
-                        self.unknown_name(name.clone(), value).map_err(|fault| (name, fault))?;
-                        next_new = self.new.columns.len();
-                    }
-                },
+            if let Some(position) = known.position_near(&name, next_known) {
+                next_known = position + 1;
+                self.known_column(position, value).map_err(|flaw| flaw.within(&name))?;
+                continue;
             }
+            let position = match self.new.position_near(&name, next_new) {
+                Some(position) => position,
+                None => match self.unknown_name(name.clone(), value).map_err(|fault| Flaw::of(&name, fault))? {
+                    Some(position) => position,
+                    None => continue,
+                },
+            };
+            next_new = position + 1;
+            self.new_value(position, value);
         }
         Ok(())
     }
 
     #[inline]
-    fn known_column(&mut self, position: usize, value: Value<'_>) -> Result<(), Fault> {
+    fn known_column(&mut self, position: usize, value: Value<'s>) -> Result<(), Flaw> {
         if value.is_null() {
             return Ok(());
         }
-        self.rules.column(position, value)?;
+        if !self.rules.schema().columns()[position].column_type.fits(value) {
+            self.grow(position, value)?;
+        }
         if !self.present[position] {
             self.present[position] = true;
-            self.changes.push(Change::Present(position));
+            self.first_seen.push(position);
         }
         Ok(())
+    }
+
+    /// Takes in a value of a known column that does not simply fit: its structs may have new fields.
+    fn grow(&mut self, position: usize, value: Value<'s>) -> Result<(), Flaw> {
+        let column_type = &self.rules.schema().columns()[position].column_type;
+        if !column_type.is_nested() {
+            return Err(Flaw::here(Fault::Type { column: column_type.clone(), value: value.kind() }));
+        }
+        self.grown.resize(self.present.len(), None);
+        self.changes.at_column(position);
+        self.grown[position].get_or_insert_with(|| Shape::of(column_type)).add(value, &mut self.changes)
     }
 
     #[inline]
-    fn new_value(&mut self, position: usize, value: Value<'_>) {
-        let kinds = &mut self.new.columns[position].1;
-        let with_value = kinds.with(value);
-        if with_value != *kinds {
-            self.changes.push(Change::Kinds(position, *kinds));
-            *kinds = with_value;
+    fn new_value(&mut self, position: usize, value: Value<'s>) {
+        self.changes.at_column(self.present.len() + position);
+        if let Shape::New(shape) = &mut self.new.columns[position].1 {
+            shape.add(value, &mut self.changes);
         }
     }
 
-    /// A name that is neither a known column nor one that this batch has shown before.
-    fn unknown_name(&mut self, name: Cow<'s, str>, value: Value<'_>) -> Result<(), Fault> {
+    /// A name that is neither a known column nor one that this batch has shown before; its place if it is a column's.
+    fn unknown_name(&mut self, name: Cow<'s, str>, value: Value<'_>) -> Result<Option<usize>, Fault> {
         if self.rules.unknown(&name, value)? == Unknown::Nothing {
-            return Ok(());
+            return Ok(None);
         }
-        if let Some(twin) = self.new.name_of_any_case(&name) {
+        if let Some(twin) = self.new.of_any_case(&name) {
             return Err(Fault::Case { column: twin.to_owned() });
         }
-        if self.rules.schema().len() + self.new.columns.len() >= COLUMNS_MAX {
-            return Err(Fault::TooManyColumns);
-        }
-        self.changes.push(Change::Name);
-        self.new.add_name(name, ValueKinds::default().with(value));
-        Ok(())
+        self.changes.count_name()?;
+        self.changes.note_column();
+        Ok(Some(self.new.add(name, Shape::New(NewShape::default()))))
     }
 
     /// Takes back what a record has changed: it does not fit, and must not make a column that no record has.
     fn undo(&mut self) {
+        for position in self.first_seen.drain(..) {
+            self.present[position] = false;
+        }
         while let Some(change) = self.changes.pop() {
             match change {
-                Change::Present(position) => self.present[position] = false,
-                Change::Kinds(position, kinds) => self.new.columns[position].1 = kinds,
-                Change::Name => self.new.drop_last(),
+                Change::Kinds(path, kinds) => {
+                    if let [place, inner @ ..] = path.as_slice()
+                        && let Some(shape) = self.shape_at(*place)
+                    {
+                        shape.set_kinds(inner, kinds);
+                    }
+                }
+                Change::Name(path) => {
+                    let is_counted = match path.as_slice() {
+                        [place, inner @ ..] => self.shape_at(*place).is_some_and(|shape| shape.drop_name(inner)),
+                        [] => {
+                            self.new.drop_last();
+                            true
+                        }
+                    };
+                    if is_counted {
+                        self.changes.uncount_name();
+                    }
+                }
             }
         }
     }
-}
 
-/// The names that a batch has and the known schema has not, in the order of their first appearance.
-#[derive(Default)]
-struct NewColumns<'s> {
-    columns: Vec<(Cow<'s, str>, ValueKinds)>,
-    positions: HashMap<Cow<'s, str>, usize>,
-    positions_in_lower_case: HashMap<String, usize>,
-}
-
-impl<'s> NewColumns<'s> {
-    #[inline]
-    fn position_near(&self, name: &str, hint: usize) -> Option<usize> {
-        match self.columns.get(hint) {
-            Some((expected, _)) if expected == name => Some(hint),
-            Some(_) | None => self.positions.get(name).copied(),
+    /// What is known of the column at a place.
+    fn shape_at(&mut self, place: usize) -> Option<&mut Shape<'s>> {
+        match place.checked_sub(self.present.len()) {
+            Some(place) => self.new.columns.get_mut(place).map(|(_, shape)| shape),
+            None => self.grown.get_mut(place)?.as_mut(),
         }
     }
 
-    fn name_of_any_case(&self, name: &str) -> Option<&str> {
-        let position = self.positions_in_lower_case.get(&name.to_ascii_lowercase())?;
-        Some(&self.columns[*position].0)
-    }
-
-    fn add_name(&mut self, name: Cow<'s, str>, kinds: ValueKinds) {
-        let position = self.columns.len();
-        self.positions_in_lower_case.insert(name.to_ascii_lowercase(), position);
-        self.positions.insert(name.clone(), position);
-        self.columns.push((name, kinds));
-    }
-
-    fn drop_last(&mut self) {
-        if let Some((name, _)) = self.columns.pop() {
-            self.positions_in_lower_case.remove(&name.to_ascii_lowercase());
-            self.positions.remove(&name);
-        }
-    }
-
-    /// The columns, each with the type that holds all of its values.
-    fn into_columns(self, inference: &Inference) -> Vec<Column> {
-        let columns = self.columns.into_iter();
-        columns.filter_map(|(name, kinds)| Some(Column::new(name, kinds.joined(inference)?))).collect()
-    }
-}
-
-/// The set of the kinds of values that a new column has in a batch; its join does not depend on their order.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct ValueKinds(u16);
-
-impl ValueKinds {
-    const INTEGER: u16 = 1;
-    const INTEGER_INEXACT_IN_F64: u16 = 2;
-    const DOUBLE: u16 = 4;
-    const BOOLEAN: u16 = 8;
-    const STRING: u16 = 16;
-    const CONTAINER: u16 = 32;
-    const DATE: u16 = 64;
-    const TIMESTAMP: u16 = 128;
-    /// They are fields of CSV, whose form is not their type: a column of numbers and texts is text.
-    const CELL: u16 = 256;
-
-    /// These and the kind of `value`.
-    #[inline]
-    fn with(self, value: Value<'_>) -> Self {
-        if value.is_cell() {
-            return Self(self.0 | Self::CELL | Self::kind_of_cell(&value.string().unwrap_or_default()));
-        }
-        let kind = match value.kind() {
-            NodeKind::Null => 0,
-            NodeKind::Integer if integer_is_exact_in_f64(parse_integer(value.raw())) => Self::INTEGER,
-            NodeKind::Integer => Self::INTEGER_INEXACT_IN_F64,
-            NodeKind::Double => Self::DOUBLE,
-            NodeKind::True | NodeKind::False => Self::BOOLEAN,
-            NodeKind::String | NodeKind::EscapedString | NodeKind::Cell | NodeKind::EscapedCell => {
-                value.string().map_or(Self::STRING, |text| Self::kind_of_text(&text))
-            }
-            NodeKind::Object | NodeKind::Array => Self::CONTAINER,
-        };
-        Self(self.0 | kind)
-    }
-
-    fn kind_of_text(text: &str) -> u16 {
-        match text {
-            _ if parse_timestamp(text).is_some() => Self::TIMESTAMP,
-            _ if parse_date(text).is_some() => Self::DATE,
-            _ => Self::STRING,
-        }
-    }
-
-    fn kind_of_cell(text: &str) -> u16 {
-        match (text, kind_of_number(text)) {
-            ("true" | "false", _) => Self::BOOLEAN,
-            (_, Some(NodeKind::Integer)) if integer_is_exact_in_f64(parse_integer(text)) => Self::INTEGER,
-            (_, Some(NodeKind::Integer)) => Self::INTEGER_INEXACT_IN_F64,
-            (_, Some(_)) => Self::DOUBLE,
-            (_, None) => Self::kind_of_text(text),
-        }
-    }
-
-    /// The type that holds all of them; `None` when there are none.
-    fn joined(self, inference: &Inference) -> Option<ColumnType> {
-        let kinds = self.0 & !Self::CELL;
-        let is_subset_of = |of: u16| kinds & !of == 0;
-        match kinds {
-            0 => None,
-            Self::BOOLEAN => Some(ColumnType::Boolean),
-            Self::DATE if inference.timestamps => Some(ColumnType::Date),
-            Self::TIMESTAMP if inference.timestamps => Some(ColumnType::Timestamp),
-            _ if is_subset_of(Self::STRING | Self::DATE | Self::TIMESTAMP) => Some(ColumnType::Varchar),
-            _ if is_subset_of(Self::INTEGER | Self::INTEGER_INEXACT_IN_F64) => Some(ColumnType::Bigint),
-            _ if is_subset_of(Self::INTEGER | Self::DOUBLE) => Some(ColumnType::Double),
-            _ if self.0 & Self::CELL != 0 => Some(ColumnType::Varchar),
-            _ => Some(ColumnType::Json),
-        }
+    /// The schema with what is new, and which of its columns have a value.
+    fn finish(self, inference: &Inference) -> (Schema, Vec<bool>) {
+        let known = self.rules.schema();
+        let mut room = self.changes.room();
+        let grown = known.columns().iter().zip(self.grown).filter_map(|(column, shape)| {
+            Some(Column::new(column.name.clone(), shape?.into_type(inference, &mut room)?))
+        });
+        let mut others: Vec<Column> = grown.collect();
+        others.extend(self.new.into_columns(inference, &mut room));
+        let schema = known.merged(&others);
+        let mut present = self.present;
+        present.resize(schema.len(), true);
+        (schema, present)
     }
 }
 

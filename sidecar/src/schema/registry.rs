@@ -25,24 +25,15 @@ use tracing::{info, warn};
 use crate::clock::SharedClock;
 use crate::decode::{DecodeError, Scanned, Violation};
 use crate::intake::OnInvalid;
-use crate::limits::{COLUMNS_MAX, TABLES_MAX};
+use crate::limits::TABLES_MAX;
 use crate::publish::error::StoreError;
 use crate::publish::key::Prefix;
 use crate::publish::store::{PutOutcome, Store};
+use crate::schema::field_ids::{self, FieldId};
 use crate::schema::{Column, ColumnType, Schema, observe};
 
 use local::TableSchemas;
 pub use local::{Admitted, Claim};
-
-/// Field ids of the partition's columns, the same in every table.
-pub const YEAR_FIELD_ID: i32 = 1;
-/// See [`YEAR_FIELD_ID`].
-pub const MONTH_FIELD_ID: i32 = 2;
-/// See [`YEAR_FIELD_ID`].
-pub const DAY_FIELD_ID: i32 = 3;
-
-/// Field id of the first column of a table's own. Ids are given in order, and never twice.
-const FIRST_FIELD_ID: i32 = 4;
 
 /// The version of the object's shape.
 const FORMAT_VERSION: u32 = 1;
@@ -54,8 +45,8 @@ pub struct RegisteredSchema {
     pub version: u32,
     /// Names and types.
     pub schema: Schema,
-    /// The field id of each column of `schema`.
-    pub field_ids: Vec<i32>,
+    /// The field id of each column of `schema`, with those inside of it.
+    pub field_ids: Vec<FieldId>,
 }
 
 /// The object of a version.
@@ -77,7 +68,8 @@ struct ColumnObject {
     name: String,
     #[serde(rename = "type")]
     column_type: ColumnType,
-    field_id: i32,
+    #[serde(flatten)]
+    field_id: FieldId,
 }
 
 /// The registry cannot be read or moved on.
@@ -231,26 +223,26 @@ impl Registry {
         }
     }
 
-    /// A registered schema that has a column for each name in `observed`, made if need be. Where another writer was
-    /// first with another type, that type stands and the caller's rows have to fit it.
+    /// A registered schema that has a column for each name in `observed`, and a field for each in its structs, made if need
+    /// be. Where another writer was first with another type, that type stands and the caller's rows have to fit it.
     ///
     /// # Errors
     /// See [`RegistryError`].
     pub async fn reconcile(&self, table: &str, observed: &[Column]) -> Result<Arc<RegisteredSchema>, RegistryError> {
         for attempt in 0..ATTEMPTS_MAX {
             let registered = match self.registered(table) {
-                known if known.lacks(observed).is_empty() && known.version > 0 => return Ok(known),
+                known if known.has_all(observed) => return Ok(known),
                 known => self.newest_from(table, known).await?,
             };
-            let lacking = registered.lacks(observed);
-            if lacking.is_empty() && registered.version > 0 {
+            if registered.has_all(observed) {
                 return Ok(registered);
             }
-            let next = registered.with_columns(&lacking);
+            let next = registered.grown(observed);
             let key = self.prefix.schema(table, next.version);
             match self.store.put_first(&key, self.object_of(table, &next)).await? {
                 PutOutcome::Created => {
-                    info!(table, version = next.version, columns = lacking.len(), "registered schema");
+                    let added = next.schema.field_count() - registered.schema.field_count();
+                    info!(table, version = next.version, added, "registered schema");
                     return Ok(self.learn(table, next));
                 }
                 PutOutcome::Exists => {
@@ -311,8 +303,8 @@ impl Registry {
             columns: columns
                 .map(|(column, field_id)| ColumnObject {
                     name: column.name.clone(),
-                    column_type: column.column_type,
-                    field_id: *field_id,
+                    column_type: column.column_type.clone(),
+                    field_id: field_id.clone(),
                 })
                 .collect(),
             created_at: self.clock.now(),
@@ -328,29 +320,20 @@ impl Registry {
 }
 
 impl RegisteredSchema {
-    fn unknown() -> Self {
+    /// Of a table that nobody has registered.
+    pub(crate) fn unknown() -> Self {
         Self { version: 0, schema: Schema::empty(), field_ids: Vec::new() }
     }
 
-    /// The columns of `observed` whose names this schema lacks, each name once, as far as they can be added: a name
-    /// that differs from another in its case alone cannot, nor can more than `COLUMNS_MAX`.
-    fn lacks(&self, observed: &[Column]) -> Vec<Column> {
-        let mut lacking: Vec<Column> = Vec::new();
-        for column in observed {
-            let is_new = self.schema.column_of_any_case(&column.name).is_none()
-                && !lacking.iter().any(|other| other.name.eq_ignore_ascii_case(&column.name));
-            if is_new && self.schema.len() + lacking.len() < COLUMNS_MAX {
-                lacking.push(column.clone());
-            }
-        }
-        lacking
+    /// Whether there is nothing in `observed` by which this schema would grow.
+    fn has_all(&self, observed: &[Column]) -> bool {
+        self.version > 0 && self.schema.merged(observed) == self.schema
     }
 
-    /// The next version, with columns that [`Self::lacks`] gave.
-    fn with_columns(&self, lacking: &[Column]) -> Self {
-        let first = self.field_ids.iter().max().map_or(FIRST_FIELD_ID, |id| id + 1);
-        let field_ids = self.field_ids.iter().copied().chain((first..).take(lacking.len())).collect();
-        let schema = self.schema.with_columns_added(lacking).expect("each added column is new and legal");
+    /// The next version, grown by what is observed.
+    pub(crate) fn grown(&self, observed: &[Column]) -> Self {
+        let schema = self.schema.merged(observed);
+        let field_ids = field_ids::grown(&self.field_ids, schema.columns());
         Self { version: self.version + 1, schema, field_ids }
     }
 
@@ -365,9 +348,13 @@ impl RegisteredSchema {
         if object.table != table || object.version != version {
             return Err(format!("it is version {} of table {}", object.version, object.table));
         }
-        let field_ids = object.columns.iter().map(|column| column.field_id).collect();
-        let columns = object.columns.into_iter().map(|column| Column::new(column.name, column.column_type)).collect();
+        let columns = object.columns.into_iter();
+        let (field_ids, columns): (Vec<_>, Vec<_>) =
+            columns.map(|column| (column.field_id, Column::new(column.name, column.column_type))).unzip();
         let schema = Schema::new(columns).map_err(|error| error.to_string())?;
+        if !field_ids::are_of(&field_ids, schema.columns()) {
+            return Err("its field ids are not those of its columns".to_owned());
+        }
         Ok(Self { version, schema, field_ids })
     }
 }

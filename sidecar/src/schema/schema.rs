@@ -1,33 +1,27 @@
 //! The `Schema` value: the columns of a table in their order, and what names them for ever.
 //!
-//! Owns: the rules of column names, the canonical bytes, the fingerprint, the lookup by name.
-//! Does not own: versions and their numbers, which exist only in the lake.
+//! Owns: which columns a table can have, the canonical bytes, the fingerprint.
+//! Does not own: the names of columns as such (`fields`), versions and their numbers, which exist only in the lake.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::fields::{Fields, FieldsError};
 use super::types::{Column, ColumnType};
 use crate::limits::COLUMNS_MAX;
 
 /// Columns that every table has and no schema lists: INT, equal to the partition's date.
 pub const PARTITION_COLUMNS: [&str; 3] = ["year", "month", "day"];
 
-/// Longest column name. Unit: bytes.
-const COLUMN_NAME_BYTES_MAX: usize = 128;
-
 /// Why columns are no schema.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A name is not `[A-Za-z_][A-Za-z0-9_]{0,127}`.
-    #[error("failed to add a column: its name of {name_bytes} bytes is no legal identifier")]
-    ColumnName {
-        /// Length of the name.
-        name_bytes: usize,
-    },
+    /// A name is illegal or taken.
+    #[error(transparent)]
+    Fields(#[from] FieldsError),
 
     /// A name belongs to the partition.
     #[error("failed to add column {name}: the name belongs to the partition")]
@@ -36,17 +30,8 @@ pub enum Error {
         name: String,
     },
 
-    /// Two names are equal but for their case.
-    #[error("failed to add column {name}: the table has column {present}")]
-    NameTaken {
-        /// The name that was to be added.
-        name: String,
-        /// The name that is there.
-        present: String,
-    },
-
-    /// More columns than a table may have.
-    #[error("failed to add columns: a table has at most {}", COLUMNS_MAX)]
+    /// More columns, with the fields inside of them, than a table may have.
+    #[error("failed to add columns: a table has at most {}, fields of structs included", COLUMNS_MAX)]
     TooManyColumns,
 
     /// Bytes that are no canonical schema.
@@ -98,9 +83,7 @@ pub struct Schema(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    columns: Vec<Column>,
-    positions: HashMap<String, usize>,
-    positions_in_lower_case: HashMap<String, usize>,
+    fields: Fields,
     fingerprint: Fingerprint,
 }
 
@@ -114,7 +97,7 @@ impl TryFrom<Vec<Column>> for Schema {
 
 impl From<Schema> for Vec<Column> {
     fn from(schema: Schema) -> Self {
-        schema.0.columns.clone()
+        schema.columns().to_vec()
     }
 }
 
@@ -129,46 +112,54 @@ impl Schema {
     /// # Errors
     /// When a name is illegal, taken (whatever the case) or the partition's, or when there are too many columns.
     pub fn new(columns: Vec<Column>) -> Result<Self, Error> {
-        if columns.len() > COLUMNS_MAX {
+        let is_partitions = |name: &str| PARTITION_COLUMNS.iter().any(|column| column.eq_ignore_ascii_case(name));
+        if let Some(column) = columns.iter().find(|column| is_partitions(&column.name)) {
+            return Err(Error::PartitionColumn { name: column.name.clone() });
+        }
+        let fields = Fields::new(columns)?;
+        if fields.count() > COLUMNS_MAX {
             return Err(Error::TooManyColumns);
         }
-        let mut positions = HashMap::with_capacity(columns.len());
-        let mut positions_in_lower_case = HashMap::with_capacity(columns.len());
-        for (position, Column { name, .. }) in columns.iter().enumerate() {
-            if !is_column_name(name) {
-                return Err(Error::ColumnName { name_bytes: name.len() });
-            }
-            let lower_case = name.to_ascii_lowercase();
-            if PARTITION_COLUMNS.contains(&lower_case.as_str()) {
-                return Err(Error::PartitionColumn { name: name.clone() });
-            }
-            if let Some(present) = positions_in_lower_case.insert(lower_case, position) {
-                let present: &Column = &columns[present];
-                return Err(Error::NameTaken { name: name.clone(), present: present.name.clone() });
-            }
-            positions.insert(name.clone(), position);
-        }
-        let fingerprint = Fingerprint(Sha256::digest(canonical_json(&columns)).into());
-        Ok(Self(Arc::new(Inner { columns, positions, positions_in_lower_case, fingerprint })))
+        Ok(Self::of(fields))
     }
 
-    /// This schema with columns added behind its own.
-    ///
-    /// # Errors
-    /// As [`Self::new`].
-    pub fn with_columns_added(&self, added: &[Column]) -> Result<Self, Error> {
-        Self::new([self.columns(), added].concat())
+    fn of(fields: Fields) -> Self {
+        let fingerprint = Fingerprint(Sha256::digest(canonical_json(fields.columns())).into());
+        Self(Arc::new(Inner { fields, fingerprint }))
+    }
+
+    /// This schema grown by the columns of another, or of several: those that it lacks stand behind its own, fields that its
+    /// structs lack behind theirs. A name that differs from one here in its case alone stays out, as does a column or a
+    /// field for whose names there is no room. What is here keeps its type.
+    #[must_use]
+    pub fn merged(&self, others: &[Column]) -> Self {
+        if others.is_empty() {
+            return self.clone();
+        }
+        let mut room = COLUMNS_MAX.saturating_sub(self.field_count());
+        let merged = self.0.fields.merged(others, &mut room);
+        if merged == self.0.fields { self.clone() } else { Self::of(merged) }
+    }
+
+    /// The columns as fields.
+    pub(super) fn fields(&self) -> &Fields {
+        &self.0.fields
     }
 
     /// The columns in order.
     #[inline]
     pub fn columns(&self) -> &[Column] {
-        &self.0.columns
+        self.0.fields.columns()
     }
 
     /// Number of columns.
     pub fn len(&self) -> usize {
         self.columns().len()
+    }
+
+    /// Names of columns and, at every depth, of the fields inside of them.
+    pub fn field_count(&self) -> usize {
+        self.0.fields.count()
     }
 
     /// Whether there is no column.
@@ -178,28 +169,24 @@ impl Schema {
 
     /// Position of the column of exactly this name.
     pub fn position(&self, name: &str) -> Option<usize> {
-        self.0.positions.get(name).copied()
+        self.0.fields.position(name)
     }
 
-    /// As [`Self::position`], looking at `hint` first: records mostly have their keys in the table's order,
-    /// so the position behind the last one found is nearly always right.
+    /// As [`Self::position`], looking at `hint` first.
     #[inline]
     pub fn position_near(&self, name: &str, hint: usize) -> Option<usize> {
-        match self.0.columns.get(hint) {
-            Some(column) if column.name == name => Some(hint),
-            Some(_) | None => self.position(name),
-        }
+        self.0.fields.position_near(name, hint)
     }
 
     /// The column whose name differs from this one at most in its case.
     pub fn column_of_any_case(&self, name: &str) -> Option<&Column> {
-        let position = self.0.positions_in_lower_case.get(&name.to_ascii_lowercase())?;
-        Some(&self.columns()[*position])
+        self.0.fields.of_any_case(name)
     }
 
     /// The one sequence of bytes that stands for this schema.
     ///
-    /// Shape: `{"columns":[["user_id","bigint"],["amount","double"]]}`, in order, without white space.
+    /// Shape: `{"columns":[["user_id","bigint"],["amount","double"]]}`, in order, without white space outside of a type's
+    /// own name.
     pub fn canonical_json(&self) -> Vec<u8> {
         canonical_json(self.columns())
     }
@@ -227,7 +214,7 @@ impl Schema {
 
 impl PartialEq for Schema {
     fn eq(&self, other: &Self) -> bool {
-        self.columns() == other.columns()
+        self.fingerprint() == other.fingerprint()
     }
 }
 
@@ -241,19 +228,12 @@ fn canonical_json(columns: &[Column]) -> Vec<u8> {
             bytes.push(b',');
         }
         // A legal name needs no escape.
-        for part in ["[\"", name, "\",\"", column_type.name(), "\"]"] {
+        for part in ["[\"", name, "\",\"", &column_type.to_string(), "\"]"] {
             bytes.extend_from_slice(part.as_bytes());
         }
     }
     bytes.extend_from_slice(b"]}");
     bytes
-}
-
-/// Whether a name is `[A-Za-z_][A-Za-z0-9_]{0,127}`.
-pub fn is_column_name(name: &str) -> bool {
-    name.len() <= COLUMN_NAME_BYTES_MAX
-        && name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 #[cfg(test)]

@@ -1,19 +1,20 @@
 //! The types that a column can have.
 //!
-//! Owns: their names and which JSON value fits which type.
-//! Does not own: how a type is stored in a file (`encode`).
+//! Owns: which JSON value fits which type, how a type grows.
+//! Does not own: their names (`type_name`), how a type is stored in a file (`encode`).
 
-use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::fields::{Fields, is_column_name};
 use crate::decode::{
     NodeKind, Value, integer_is_exact_in_f64, kind_of_number, parse_date, parse_integer, parse_timestamp,
 };
 
-/// The one physical type of a column, for ever.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+/// The one physical type of a column, for ever; fields can come to a struct, at any depth. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum ColumnType {
     /// 64-bit signed integers.
     Bigint,
@@ -35,25 +36,60 @@ pub enum ColumnType {
 
     /// The text of any JSON value but null, exactly as received.
     Json,
+
+    /// Values of one type in an order, any of them null; sent as an array.
+    List(Arc<ColumnType>),
+
+    /// Fields of their own types, at least one; sent as an object. What it lacks is null.
+    Struct(Arc<Fields>),
 }
 
 impl ColumnType {
-    /// The stable name, as in the canonical schema.
-    pub const fn name(self) -> &'static str {
+    /// A list of values of this type.
+    pub fn list_of(element: Self) -> Self {
+        Self::List(Arc::new(element))
+    }
+
+    /// Whether it has values inside that have types of their own.
+    #[inline]
+    pub fn is_nested(&self) -> bool {
+        matches!(self, Self::List(_) | Self::Struct(_))
+    }
+
+    /// Names inside of it, at every depth.
+    pub fn field_count(&self) -> usize {
         match self {
-            Self::Bigint => "bigint",
-            Self::Double => "double",
-            Self::Boolean => "boolean",
-            Self::Varchar => "varchar",
-            Self::Date => "date",
-            Self::Timestamp => "timestamp",
-            Self::Json => "json",
+            Self::Struct(fields) => fields.count(),
+            Self::List(element) => element.field_count(),
+            _ => 0,
         }
     }
 
-    /// Whether a column of this type can hold the value without loss; null fits every type.
+    /// Columns that a file has for it, one for each value without a structure.
+    pub fn leaf_count(&self) -> usize {
+        match self {
+            Self::Struct(fields) => fields.columns().iter().map(|field| field.column_type.leaf_count()).sum(),
+            Self::List(element) => element.leaf_count(),
+            _ => 1,
+        }
+    }
+
+    /// This type with the fields that `other` has more, where there is room for so many names; what differs otherwise stays
+    /// as it is here.
+    #[must_use]
+    pub fn merged(&self, other: &Self, room: &mut usize) -> Self {
+        match (self, other) {
+            (Self::Struct(fields), Self::Struct(others)) if fields != others => {
+                Self::Struct(Arc::new(fields.merged(others.columns(), room)))
+            }
+            (Self::List(element), Self::List(other)) if element != other => Self::list_of(element.merged(other, room)),
+            _ => self.clone(),
+        }
+    }
+
+    /// Whether a column of this type can hold the value without loss; null fits every type, also inside.
     #[inline]
-    pub fn fits(self, value: Value<'_>) -> bool {
+    pub fn fits(&self, value: Value<'_>) -> bool {
         if value.is_cell() {
             return value.string().is_some_and(|text| self.fits_cell(&text));
         }
@@ -66,13 +102,13 @@ impl ColumnType {
             (Self::Varchar, kind) => matches!(kind, NodeKind::String | NodeKind::EscapedString),
             (Self::Date, _) => value.string().is_some_and(|text| parse_date(&text).is_some()),
             (Self::Timestamp, _) => value.string().is_some_and(|text| parse_timestamp(&text).is_some()),
+            (Self::List(element), kind) => kind == NodeKind::Array && value.elements().all(|value| element.fits(value)),
+            (Self::Struct(fields), kind) => kind == NodeKind::Object && fits_fields(fields, value),
         }
     }
-}
 
-impl ColumnType {
     /// As [`Self::fits`], for a field of CSV: its text has to be what JSON has without quotes, or within them.
-    fn fits_cell(self, text: &str) -> bool {
+    fn fits_cell(&self, text: &str) -> bool {
         match self {
             Self::Bigint => kind_of_number(text) == Some(NodeKind::Integer),
             Self::Double => match kind_of_number(text) {
@@ -83,20 +119,27 @@ impl ColumnType {
             Self::Varchar | Self::Json => true,
             Self::Date => parse_date(text).is_some(),
             Self::Timestamp => parse_timestamp(text).is_some(),
+            Self::List(_) | Self::Struct(_) => false,
         }
     }
 }
 
-impl fmt::Display for ColumnType {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.name())
-    }
+/// Whether each member of an object fits its field; one that is no field must be null and could be one by its name.
+fn fits_fields(fields: &Fields, object: Value<'_>) -> bool {
+    let mut next_position = 0;
+    object.members().all(|(name, value)| match fields.position_near(&name, next_position) {
+        Some(position) => {
+            next_position = position + 1;
+            fields.columns()[position].column_type.fits(value)
+        }
+        None => value.is_null() && is_column_name(&name),
+    })
 }
 
-/// A column of a table.
+/// A column of a table, or a field of a struct.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Column {
-    /// `[A-Za-z_][A-Za-z0-9_]{0,127}`, unique in its table whatever the case.
+    /// `[A-Za-z_][A-Za-z0-9_]{0,127}`, unique in its table or struct whatever the case.
     pub name: String,
 
     /// What it holds.
@@ -105,7 +148,7 @@ pub struct Column {
 }
 
 impl Column {
-    /// A column; its name is checked when it enters a [`super::Schema`].
+    /// A column; its name is checked when it enters a [`super::Schema`] or [`Fields`].
     pub fn new(name: impl Into<String>, column_type: ColumnType) -> Self {
         Self { name: name.into(), column_type }
     }

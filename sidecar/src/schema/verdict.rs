@@ -4,11 +4,13 @@
 //! (`observe`) and when it is decoded for the lake (`decode::columns`), and name the same records both times.
 //! Does not own: what becomes of a record with a field that does not fit.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use chrono::{Datelike, NaiveDate};
 
-use super::schema::{PARTITION_COLUMNS, Schema, is_column_name};
+use super::fields::{Fields, is_column_name};
+use super::schema::{PARTITION_COLUMNS, Schema};
 use super::types::ColumnType;
 use crate::decode::{NodeKind, Value, parse_integer, pointer_segment};
 use crate::limits::COLUMNS_MAX;
@@ -81,7 +83,9 @@ impl fmt::Display for Fault {
                 "column is timestamp, value is a string that is no RFC 3339 timestamp of at most microseconds, for example \
                  2026-01-08T10:05:30.123456Z"
             ),
-            Self::Type { column, value } => write!(formatter, "column is {column}, value is {}", value.in_words()),
+            Self::Type { column, value } => {
+                write!(formatter, "column is {}, value is {}", column.family(), value.in_words())
+            }
             Self::Name { bytes } => write!(
                 formatter,
                 "a column name is [A-Za-z_][A-Za-z0-9_] and has at most 128 bytes; this one of {bytes} bytes is not"
@@ -96,21 +100,144 @@ impl fmt::Display for Fault {
                 write!(formatter, "the table's column is double, which cannot hold this integer exactly")
             }
             Self::Registered { table, accepted } => {
+                let (table, accepted) = (table.family(), accepted.family());
                 write!(formatter, "the table's column is {table}, the value was accepted as {accepted}")
             }
             Self::NotRegistered => write!(formatter, "the table has no such column"),
-            Self::TooManyColumns => write!(formatter, "a table has at most {COLUMNS_MAX} columns"),
+            Self::TooManyColumns => {
+                write!(formatter, "a table has at most {COLUMNS_MAX} columns, fields of structs included")
+            }
         }
     }
 }
 
-/// What a field is whose name is no column of the table.
+/// A field that does not fit: where it is in its record, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flaw {
+    /// A JSON pointer within the record, without the slash in front; empty for the value that was looked at itself. Of a
+    /// name that can be no column's it has the length.
+    pub field: String,
+    /// Why it does not fit.
+    pub fault: Fault,
+}
+
+impl Flaw {
+    /// The value that is looked at is at fault.
+    pub fn here(fault: Fault) -> Self {
+        Self { field: String::new(), fault }
+    }
+
+    /// The field of this name is at fault.
+    #[cold]
+    pub fn of(name: &str, fault: Fault) -> Self {
+        Self::here(fault).within(name)
+    }
+
+    /// The same, seen from what the value is in, where it has this name.
+    #[cold]
+    #[must_use]
+    pub fn within(self, name: &str) -> Self {
+        let (name, inner) = (pointer_segment(name), self.field);
+        let field = if inner.is_empty() { name.into_owned() } else { format!("{name}/{inner}") };
+        Self { field, ..self }
+    }
+
+    /// The same, seen from the list that the value is in, at this place.
+    #[must_use]
+    pub(super) fn at(self, place: usize) -> Self {
+        let inner = self.field;
+        let field = if inner.is_empty() { place.to_string() } else { format!("{place}/{inner}") };
+        Self { field, ..self }
+    }
+
+    /// A value that fits `accepted` and not `table`, which was registered instead.
+    pub fn registered(table: &ColumnType, accepted: &ColumnType, value: Value<'_>) -> Self {
+        match (table, accepted) {
+            (ColumnType::Struct(fields), ColumnType::Struct(others)) => {
+                for (name, member) in value.members().filter(|(_, member)| !member.is_null()) {
+                    let other = others.position(&name).map(|position| &others.columns()[position].column_type);
+                    match (fields.position(&name).map(|position| &fields.columns()[position].column_type), other) {
+                        (Some(field), _) if field.fits(member) => {}
+                        (Some(field), Some(other)) => return Self::registered(field, other, member).within(&name),
+                        _ => return Self::of(&name, Fault::NotRegistered),
+                    }
+                }
+            }
+            (ColumnType::List(element), ColumnType::List(other)) => {
+                if let Some((place, value)) = value.elements().enumerate().find(|(_, value)| !element.fits(*value)) {
+                    return Self::registered(element, other, value).at(place);
+                }
+            }
+            _ => {}
+        }
+        Self::here(Fault::Registered { table: table.clone(), accepted: accepted.clone() })
+    }
+}
+
+/// What a field is whose name is no column of the table, or no field of its struct.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unknown {
     /// It says nothing: null, or what the partition says anyway.
     Nothing,
-    /// A value that the table has no column for yet.
+    /// A value that there is no column or field for yet.
     Column,
+}
+
+/// What a field of this name is where these fields are known and it is none of them.
+///
+/// # Errors
+/// The name cannot be a field's here.
+pub(super) fn unknown_field(fields: &Fields, name: &str, value: Value<'_>) -> Result<Unknown, Fault> {
+    if !is_column_name(name) {
+        return Err(Fault::Name { bytes: name.len() });
+    }
+    if value.is_null() {
+        return Ok(Unknown::Nothing);
+    }
+    match fields.of_any_case(name) {
+        Some(twin) => Err(Fault::Case { column: twin.name.clone() }),
+        None => Ok(Unknown::Column),
+    }
+}
+
+/// Values of a record that its table has no place for. A record that does not fit can have some: it brings no column and no
+/// field to its table.
+#[derive(Debug, Default)]
+pub struct Unplaced {
+    /// The first of them.
+    first: Option<String>,
+    /// The names that are no column of the table and no field of a column, in lower case, with where they are.
+    new: HashMap<String, String>,
+}
+
+impl Unplaced {
+    /// The first of them, if there is one.
+    pub fn first(self) -> Option<String> {
+        self.first
+    }
+
+    /// Notes a field that has no place here, although the table may have a column for it.
+    pub fn note(&mut self, field: &str) {
+        self.first.get_or_insert_with(|| field.to_owned());
+    }
+
+    /// Notes a name beside a table of so many names; `within` are the names of what it is in, each with a slash.
+    ///
+    /// # Errors
+    /// The table is full with those that were noted, or one of them differs in its case alone.
+    pub fn add_new(&mut self, within: &str, name: &str, names: usize) -> Result<(), Flaw> {
+        let key = format!("{within}{}", name.to_ascii_lowercase());
+        match self.new.get(&key) {
+            Some(known) if known == name => Ok(()),
+            Some(twin) => Err(Flaw::of(name, Fault::Case { column: twin.clone() })),
+            None if names + self.new.len() >= COLUMNS_MAX => Err(Flaw::of(name, Fault::TooManyColumns)),
+            None => {
+                self.note(&format!("{within}{name}"));
+                self.new.insert(key, name.to_owned());
+                Ok(())
+            }
+        }
+    }
 }
 
 /// The rules of one table and one partition.
@@ -132,14 +259,55 @@ impl<'s> Rules<'s> {
         self.schema
     }
 
-    /// Whether a value fits the column at `position`; null fits every one.
+    /// Whether the column at `position` has room for all of a value that fits it; null fits every one. What its structs
+    /// have no field for is noted.
     ///
     /// # Errors
-    /// It does not.
-    #[inline]
-    pub fn column(&self, position: usize, value: Value<'_>) -> Result<(), Fault> {
-        let column = self.schema.columns()[position].column_type;
-        if column.fits(value) { Ok(()) } else { Err(Fault::Type { column, value: value.kind() }) }
+    /// It does not fit, as seen from the value.
+    pub fn column(&self, position: usize, value: Value<'_>, unplaced: &mut Unplaced) -> Result<bool, Flaw> {
+        let column = &self.schema.columns()[position];
+        let has_room = column.column_type.fits(value);
+        if !has_room {
+            self.judge(&column.column_type, value, &format!("{}/", column.name), unplaced)?;
+        }
+        Ok(has_room)
+    }
+
+    /// As [`Self::column`], for a value that does not simply fit.
+    #[cold]
+    fn judge(
+        &self,
+        column_type: &ColumnType,
+        value: Value<'_>,
+        within: &str,
+        unplaced: &mut Unplaced,
+    ) -> Result<(), Flaw> {
+        if column_type.fits(value) {
+            return Ok(());
+        }
+        match (column_type, value.kind()) {
+            (ColumnType::Struct(fields), NodeKind::Object) => value.members().try_for_each(|(name, member)| {
+                if let Some(position) = fields.position(&name) {
+                    let judged = self.judge(
+                        &fields.columns()[position].column_type,
+                        member,
+                        &format!("{within}{name}/"),
+                        unplaced,
+                    );
+                    return judged.map_err(|flaw| flaw.within(&name));
+                }
+                match unknown_field(fields, &name, member).map_err(|fault| Flaw::of(&name, fault))? {
+                    Unknown::Nothing => Ok(()),
+                    Unknown::Column => unplaced.add_new(within, &name, self.schema.field_count()),
+                }
+            }),
+            (ColumnType::List(element), NodeKind::Array) => {
+                value.elements().enumerate().try_for_each(|(place, value)| {
+                    self.judge(element, value, within, unplaced).map_err(|flaw| flaw.at(place))
+                })
+            }
+            (column, kind) => Err(Flaw::here(Fault::Type { column: column.clone(), value: kind })),
+        }
     }
 
     /// What a field is whose name is no column's. A null under a legal name is nothing, whatever the name is like.
@@ -147,26 +315,16 @@ impl<'s> Rules<'s> {
     /// # Errors
     /// The name cannot be a column's, or is the partition's and the value is not.
     pub fn unknown(&self, name: &str, value: Value<'_>) -> Result<Unknown, Fault> {
-        if !is_column_name(name) {
-            return Err(Fault::Name { bytes: name.len() });
-        }
-        if value.is_null() {
-            return Ok(Unknown::Nothing);
-        }
-        if let Some(place) = PARTITION_COLUMNS.iter().position(|column| column.eq_ignore_ascii_case(name)) {
-            let (column, expected) = (PARTITION_COLUMNS[place], self.partition[place]);
-            return match value.kind() {
-                _ if name != column => Err(Fault::Case { column: column.to_owned() }),
-                NodeKind::Integer if parse_integer(value.raw()) == expected => Ok(Unknown::Nothing),
-                NodeKind::Cell if value.string().is_some_and(|text| text == expected.to_string()) => {
-                    Ok(Unknown::Nothing)
-                }
-                kind => Err(Fault::Partition { expected, value: kind }),
-            };
-        }
-        match self.schema.column_of_any_case(name) {
-            Some(twin) => Err(Fault::Case { column: twin.name.clone() }),
-            None => Ok(Unknown::Column),
+        let place = PARTITION_COLUMNS.iter().position(|column| column.eq_ignore_ascii_case(name));
+        let Some(place) = place.filter(|_| !value.is_null()) else {
+            return unknown_field(self.schema.fields(), name, value);
+        };
+        let (column, expected) = (PARTITION_COLUMNS[place], self.partition[place]);
+        match value.kind() {
+            _ if name != column => Err(Fault::Case { column: column.to_owned() }),
+            NodeKind::Integer if parse_integer(value.raw()) == expected => Ok(Unknown::Nothing),
+            NodeKind::Cell if value.string().is_some_and(|text| text == expected.to_string()) => Ok(Unknown::Nothing),
+            kind => Err(Fault::Partition { expected, value: kind }),
         }
     }
 }
@@ -177,7 +335,7 @@ pub struct Misfit {
     /// Row number among the rows that were looked at.
     pub row: u32,
 
-    /// The first field that does not fit, empty when it is none of them; of a name that can be no column's, its length.
+    /// The first field that does not fit, empty when it is none of them: see [`Flaw::field`].
     pub column: String,
 
     /// Stable kebab-case code.
@@ -188,8 +346,8 @@ pub struct Misfit {
 }
 
 impl Misfit {
-    /// A record whose field `name` is at fault.
-    pub fn new(row: u32, name: &str, fault: &Fault) -> Self {
-        Self { row, column: pointer_segment(name).into_owned(), code: fault.code(), detail: fault.to_string() }
+    /// A record with this flaw.
+    pub fn new(row: u32, flaw: Flaw) -> Self {
+        Self { row, column: flaw.field, code: flaw.fault.code(), detail: flaw.fault.to_string() }
     }
 }

@@ -30,8 +30,8 @@ columns = {
     "timestamp": "TIMESTAMPTZ",
     "url": "VARCHAR",
     "amount": "DOUBLE",
-    "properties": "VARCHAR",
-    "tags": "VARCHAR",
+    "properties": "STRUCT(os VARCHAR, v BIGINT)",
+    "tags": "VARCHAR[]",
 }
 read = f"read_json('{question['events']}', format = 'newline_delimited', columns = {columns})"
 wall, cpu = time.perf_counter(), time.process_time()

@@ -43,23 +43,40 @@ def connect(s3):
     return connection
 
 
+ZONED = "TIMESTAMP WITH TIME ZONE"
+
+
 def in_words(relation):
-    """The relation with times that have a zone as text: as values they need a module that is not there."""
+    """The relation with times that have a zone as text: as values they need a module that is not there. What has one
+    inside is JSON."""
     names = ['"' + name.replace('"', '""') + '"' for name in relation.columns]
-    zoned = [str(of_type) == "TIMESTAMP WITH TIME ZONE" for of_type in relation.types]
-    if not any(zoned):
+    if not any(ZONED in str(of_type) for of_type in relation.types):
         return relation
-    columns = [f"CAST({name} AS VARCHAR) AS {name}" if has_zone else name for name, has_zone in zip(names, zoned)]
-    return relation.project(", ".join(columns))
+
+    def column(name, of_type):
+        if str(of_type) == ZONED:
+            return f"CAST({name} AS VARCHAR) AS {name}"
+        return f"to_json({name}) AS {name}" if ZONED in str(of_type) else name
+
+    return relation.project(", ".join(map(column, names, relation.types)))
+
+
+def rows_of(relation):
+    """All rows, as JSON can hold them."""
+    is_json = [ZONED in str(of_type) and str(of_type) != ZONED for of_type in relation.types]
+
+    def value_of(value, is_json):
+        return json.loads(value) if is_json and value is not None else plain(value)
+
+    return [list(map(value_of, row, is_json)) for row in in_words(relation).fetchall()]
 
 
 question = json.load(sys.stdin)
 try:
     # A statement that writes has nothing to tell.
     relation = connect(question["s3"]).sql(question["sql"])
-    result = None if relation is None else in_words(relation)
-    columns = [] if result is None else result.columns
-    rows = [] if result is None else [[plain(value) for value in row] for row in result.fetchall()]
+    columns = [] if relation is None else relation.columns
+    rows = [] if relation is None else rows_of(relation)
 except duckdb.Error as error:
     sys.exit(f"{type(error).__name__}: {error}")
 json.dump({"columns": columns, "rows": rows}, sys.stdout, allow_nan=False)

@@ -56,7 +56,8 @@ fn a_bucket_is_all_that_is_needed() {
 #[test]
 fn what_is_inferred_of_new_columns_is_told_to_the_sidecar() {
     let inferred = |extra| validate_spec("events", &spec(extra), &images()).expect("it is legal").config.inference;
-    assert!(inferred(json!({})).timestamps);
+    assert!(inferred(json!({})).timestamps && inferred(json!({})).nested);
+    assert!(!inferred(json!({"inference": {"nested": false}})).nested);
     assert!(!inferred(json!({"inference": {"timestamps": false}})).timestamps);
 }
 

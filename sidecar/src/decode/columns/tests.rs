@@ -15,7 +15,8 @@ use crate::decode::{Format, ScanLimits, scan};
 use crate::schema::{Column, Schema, observe};
 
 fn schema(columns: &[(&str, ColumnType)]) -> Schema {
-    Schema::new(columns.iter().map(|(name, column_type)| Column::new(*name, *column_type)).collect()).expect("legal")
+    Schema::new(columns.iter().map(|(name, column_type)| Column::new(*name, column_type.clone())).collect())
+        .expect("legal")
 }
 
 fn day() -> NaiveDate {
@@ -44,15 +45,18 @@ fn decode_into(
 fn fitted(lines: &str, registered: &Schema) -> DecodedRows {
     let scanned = scan(Format::Ndjson, lines.as_bytes(), &ScanLimits::DEFAULT).expect("legal lines");
     let observation = observe(&scanned, &Schema::empty(), day(), &Inference::default()).expect("there are few");
-    let own = Schema::new(observation.added.clone()).expect("legal");
+    let own = observation.schema;
     let wanted: Vec<usize> = (0..registered.len()).collect();
-    let present = observation.present_with_added();
-    let target = Target { rules: Rules::new(&own, day()), present: &present, registered, wanted: &wanted };
+    let target = Target { rules: Rules::new(&own, day()), present: &observation.present, registered, wanted: &wanted };
     decode_rows(&scanned, &target, 0..scanned.record_count()).expect("every value has its place")
 }
 
 fn reasons(rows: &DecodedRows) -> Vec<(u32, &str, &str)> {
     rows.misfits.iter().map(|misfit| (misfit.row, misfit.column.as_str(), misfit.code)).collect()
+}
+
+fn parsed(column_type: &str) -> ColumnType {
+    column_type.parse().expect("a type")
 }
 
 fn all_types() -> Schema {
@@ -87,6 +91,111 @@ fn each_type_is_decoded_and_what_is_missing_is_null() {
     assert_eq!(*array(5).as_primitive::<Date32Type>(), Date32Array::from(vec![Some(1), None, None, None]));
     let instants = TimestampMicrosecondArray::from(vec![Some(500_000), None, None, None]).with_timezone("UTC");
     assert_eq!(*array(6).as_primitive::<TimestampMicrosecondType>(), instants);
+}
+
+/// Values of a column as JSON, an absent field as null.
+fn as_json(column: &ArrayRef, row: usize) -> serde_json::Value {
+    use serde_json::json;
+    match column.data_type() {
+        _ if column.is_null(row) => serde_json::Value::Null,
+        DataType::Int64 => json!(column.as_primitive::<Int64Type>().value(row)),
+        DataType::Float64 => json!(column.as_primitive::<Float64Type>().value(row)),
+        DataType::Boolean => json!(column.as_boolean().value(row)),
+        DataType::Utf8 => json!(column.as_string::<i32>().value(row)),
+        DataType::List(_) => {
+            let elements = column.as_list::<i32>().value(row);
+            (0..elements.len()).map(|place| as_json(&elements, place)).collect()
+        }
+        DataType::Struct(fields) => {
+            let values = column.as_struct().columns();
+            fields.iter().zip(values).map(|(field, value)| (field.name().clone(), as_json(value, row))).collect()
+        }
+        other => panic!("no value of this test is {other}"),
+    }
+}
+
+#[test]
+fn what_is_nested_is_decoded_and_what_is_missing_inside_is_null() {
+    let table = schema(&[
+        ("s", parsed("struct(a bigint, t list(varchar), deep struct(x double), j json)")),
+        ("l", parsed("list(list(struct(k boolean)))")),
+    ]);
+    let lines = concat!(
+        r#"{"s":{"t":["a\u00e9",null],"a":1,"deep":{"x":2},"j":[1, 2]},"l":[[{"k":true},null],[],null]}"#,
+        "\n{}\n",
+        r#"{"l":[],"s":{"deep":{},"other":null,"t":[]}}"#,
+        "\n{\"s\":{}}\n",
+    );
+    let rows = decode(lines, &table, &[true; 2]).expect("fits");
+    let column = |place: usize| (0..4).map(|row| as_json(&rows.columns[place], row)).collect::<serde_json::Value>();
+    let nothing = serde_json::json!({"a": null, "t": null, "deep": null, "j": null});
+    assert_eq!(
+        column(0),
+        serde_json::json!([
+            {"a": 1, "t": ["aé", null], "deep": {"x": 2.0}, "j": "[1, 2]"},
+            null,
+            {"a": null, "t": [], "deep": {"x": null}, "j": null},
+            nothing,
+        ])
+    );
+    assert_eq!(column(1), serde_json::json!([[[{"k": true}, null], [], null], null, [], null]));
+}
+
+#[test]
+fn what_does_not_fit_inside_is_told_with_its_place_and_leaves_the_rows_around_it_alone() {
+    let table = schema(&[("s", parsed("struct(a bigint, l list(struct(k date)))")), ("n", ColumnType::Bigint)]);
+    for (record, field, code) in [
+        (r#"{"s":{"a":"x"}}"#, "s/a", "type-mismatch"),
+        (r#"{"s":[]}"#, "s", "type-mismatch"),
+        (r#"{"s":{"l":[{},null,{"k":"2026-02-30"}]}}"#, "s/l/2/k", "type-mismatch"),
+        (r#"{"s":{"l":[1]}}"#, "s/l/0", "type-mismatch"),
+        (r#"{"s":{"A":1}}"#, "s/A", "column-case"),
+        (r#"{"s":{"b c":null}}"#, "s/(3 bytes)", "column-name"),
+        (r#"{"s":{"new":1,"New":1}}"#, "s/New", "column-case"),
+        // What has no field here is no fault of a record that has one anyway.
+        (r#"{"s":{"new":1,"l":[{"new":2}]},"n":"x"}"#, "n", "type-mismatch"),
+    ] {
+        let lines = format!(
+            "{{\"s\":{{\"a\":1,\"l\":[{{}}]}}}}\n{record}\n{{\"s\":{{\"a\":3,\"l\":[{{\"k\":\"1970-01-02\"}}]}}}}"
+        );
+        let rows = decode(&lines, &table, &[true; 2]).unwrap_or_else(|error| panic!("{record}: {error}"));
+        assert_eq!((reasons(&rows), &*rows.kept), (vec![(1, field, code)], &[0, 2][..]), "{record}");
+        let values = rows.columns[0].as_struct();
+        assert_eq!(*values.column(0).as_primitive::<Int64Type>(), Int64Array::from(vec![1, 3]), "{record}");
+        let dates = values.column(1).as_list::<i32>();
+        let dates = [dates.value(0), dates.value(1)]
+            .map(|days| days.as_struct().column(0).as_primitive::<Date32Type>().clone());
+        assert_eq!(dates, [Date32Array::from(vec![None]), Date32Array::from(vec![1])], "{record}");
+    }
+    let error = decode(r#"{"s":{"new":1}}"#, &table, &[true; 2]).expect_err("it has no place");
+    assert_eq!((error.violations()[0].code, error.violations()[0].pointer.as_str()), ("column-unknown", "/s/new"));
+}
+
+/// Another writer has registered the same struct with other types inside.
+#[test]
+fn i9_the_registered_type_of_a_field_stands_and_what_does_not_fit_it_is_told() {
+    let registered = schema(&[("s", parsed("struct(a double, b bigint, l list(bigint))")), ("t", ColumnType::Varchar)]);
+    let lines = [
+        r#"{"s":{"a":1}}"#,
+        r#"{"s":{"b":"text"}}"#,
+        r#"{"s":{"c":1}}"#,
+        r#"{"s":{"l":["x"]}}"#,
+        r#"{"t":{"a":1}}"#,
+        r#"{"s":{"a":9007199254740993}}"#,
+        r#"{"s":{"b":null},"t":null}"#,
+    ];
+    let rows = fitted(&lines.join("\n"), &registered);
+    let expected = [
+        (1, "s/b", "type-mismatch"),
+        (2, "s/c", "column-unknown"),
+        (3, "s/l/0", "type-mismatch"),
+        (4, "t", "type-mismatch"),
+        (5, "s/a", "type-mismatch"),
+    ];
+    assert_eq!((reasons(&rows), &*rows.kept), (expected.to_vec(), &[0, 6][..]));
+    let words: Vec<&str> = rows.misfits.iter().map(|misfit| misfit.detail.as_str()).collect();
+    assert!(words[0].contains("the table's column is bigint, the value was accepted as varchar"), "{words:?}");
+    assert!(words[4].contains("which cannot hold this integer exactly"), "{words:?}");
 }
 
 #[test]
@@ -203,7 +312,7 @@ fn a_value_is_stored_by_what_it_is_and_not_by_what_it_was_taken_for() {
         ("[]", ColumnType::Varchar, false),
     ] {
         let lines = format!("{{\"k\":1}}\n{{\"k\":2,\"a\":{value}}}\n{{\"k\":3,\"a\":null}}");
-        let rows = fitted(&lines, &schema(&[("a", registered), ("k", ColumnType::Bigint)]));
+        let rows = fitted(&lines, &schema(&[("a", registered.clone()), ("k", ColumnType::Bigint)]));
         let kept: &[u32] = if fits { &[0, 1, 2] } else { &[0, 2] };
         assert_eq!(rows.kept, kept, "{value} into {registered}");
         let expected = if fits { vec![] } else { vec![(1, "a", "type-mismatch")] };
@@ -291,10 +400,12 @@ proptest! {
     fn i5_records_that_do_not_fit_are_the_same_at_the_door_and_on_the_way_to_the_lake(
         records in proptest::collection::vec(
             proptest::collection::btree_map(
-                prop::sample::select(vec!["a", "A", "b", "B", "c", "d", "year", "Day", "x y", "i", "s"]),
+                prop::sample::select(vec!["a", "A", "b", "B", "c", "d", "year", "Day", "x y", "i", "s", "o", "l"]),
                 prop::sample::select(vec![
                     "null", "1", "2025", "9007199254740993", "1.5", "true", "\"t\"", "[]", "\"2026-01-08\"",
-                    "\"2026-01-08T10:05:30Z\"",
+                    "\"2026-01-08T10:05:30Z\"", "{}", "{\"a\":1}", "{\"a\":\"t\",\"n\":null}", "{\"n\":1,\"N\":2}",
+                    "{\"n\":{\"m\":true}}", "{\"n\":[1]}", "{\"x y\":1}", "{\"x y\":null}", "[1]", "[\"t\",null]",
+                    "[{\"a\":1,\"n\":2}]", "[{\"n\":\"t\"},{\"N\":1}]", "[[1.5]]",
                 ]),
                 0..4,
             ).prop_flat_map(|record| Just(record.into_iter().collect::<Vec<_>>()).prop_shuffle()),
@@ -307,11 +418,15 @@ proptest! {
         };
         let lines = records.iter().map(line).collect::<Vec<_>>().join("\n");
         let scanned = scan(Format::Ndjson, lines.as_bytes(), &ScanLimits::DEFAULT).expect("legal lines");
-        let known = schema(&[("i", ColumnType::Bigint), ("s", ColumnType::Varchar), ("d", ColumnType::Double)]);
+        let known = schema(&[
+            ("i", ColumnType::Bigint),
+            ("s", ColumnType::Varchar),
+            ("d", ColumnType::Double),
+            ("o", parsed("struct(a bigint)")),
+            ("l", parsed("list(struct(a bigint))")),
+        ]);
         let observation = observe(&scanned, &known, day(), &Inference::default()).expect("there are few");
-        let grown = known.with_columns_added(&observation.added).expect("what is added is legal");
-        let present = observation.present_with_added();
-        let batch = decode(&lines, &grown, &present).unwrap_or_else(|error| panic!("{error}: {lines}"));
+        let batch = decode(&lines, &observation.schema, &observation.present).unwrap_or_else(|error| panic!("{error}: {lines}"));
         let rows: Vec<usize> = batch.misfits.iter().map(|misfit| misfit.row as usize).collect();
         let seen: Vec<usize> = observation.misfits.into_listed().iter().filter_map(|misfit| misfit.index).collect();
         prop_assert_eq!(rows, seen, "{}", lines);

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::decode::{Format, ScanLimits, VIOLATIONS_MAX, scan};
+use crate::schema::ColumnType;
 
 fn known() -> Schema {
     Schema::new(vec![
@@ -29,6 +30,11 @@ fn accepted(lines: &str) -> Observation {
     observation
 }
 
+/// The columns that the known schema lacks.
+fn added(observation: &Observation) -> &[Column] {
+    &observation.schema.columns()[known().len()..]
+}
+
 /// Record and code of each record that does not fit.
 fn faults(lines: &str) -> Vec<(usize, &'static str)> {
     let misfits = observed(lines).misfits.into_listed();
@@ -40,10 +46,10 @@ fn inferred(values: &[&str]) -> Option<ColumnType> {
     let lines = |values: &mut dyn Iterator<Item = &&str>| {
         values.map(|value| format!("{{\"x\":{value}}}")).collect::<Vec<_>>().join("\n")
     };
-    let forward = accepted(&lines(&mut values.iter())).added;
-    let backward = accepted(&lines(&mut values.iter().rev())).added;
-    assert_eq!(forward, backward);
-    forward.first().map(|column| column.column_type)
+    let forward = accepted(&lines(&mut values.iter()));
+    let backward = accepted(&lines(&mut values.iter().rev()));
+    assert_eq!(forward.schema, backward.schema);
+    added(&forward).first().map(|column| column.column_type.clone())
 }
 
 #[test]
@@ -52,7 +58,7 @@ fn a_column_is_present_when_a_record_has_a_value_in_it() {
     assert_eq!(
         observation,
         Observation {
-            added: vec![],
+            schema: known(),
             present: vec![true, false, false, true, false],
             rows: 3,
             misfits: Violations::default()
@@ -63,13 +69,13 @@ fn a_column_is_present_when_a_record_has_a_value_in_it() {
 #[test]
 fn new_columns_are_added_in_the_order_of_their_first_values() {
     let observation = accepted("{\"z\":null,\"b\":true,\"id\":1}\n{\"a\":\"x\",\"b\":false,\"z\":1,\"n\":null}");
-    let added = [
+    let expected = [
         Column::new("b", ColumnType::Boolean),
         Column::new("a", ColumnType::Varchar),
         Column::new("z", ColumnType::Bigint),
     ];
-    assert_eq!(observation.added, added);
-    assert_eq!(observation.present_with_added(), [true, false, false, false, false, true, true, true]);
+    assert_eq!(added(&observation), expected);
+    assert_eq!(observation.present, [true, false, false, false, false, true, true, true]);
 }
 
 #[test]
@@ -92,7 +98,9 @@ fn the_type_of_a_new_column_is_joined_over_the_batch() {
         (&["\"2026-01-08T10:05:30.123456789Z\""], Some(ColumnType::Varchar)),
         (&["\"2026-01-08\"", "1"], Some(ColumnType::Json)),
         (&["{}"], Some(ColumnType::Json)),
-        (&["[1]", "null"], Some(ColumnType::Json)),
+        (&["[]", "null"], Some(ColumnType::Json)),
+        (&["[1]", "{}"], Some(ColumnType::Json)),
+        (&["[1]", "1"], Some(ColumnType::Json)),
         (&["1", "\"1\""], Some(ColumnType::Json)),
         (&["true", "1"], Some(ColumnType::Json)),
         (&["true", "\"true\""], Some(ColumnType::Json)),
@@ -127,7 +135,8 @@ fn the_type_of_a_column_of_csv_is_that_of_all_its_texts() {
         let scanned = scan(Format::Csv, text.as_bytes(), &ScanLimits::DEFAULT).expect("legal rows");
         let date = NaiveDate::from_ymd_opt(2025, 12, 1).expect("a day");
         let observed = observe(&scanned, &Schema::empty(), date, &Inference::default()).expect("there are few");
-        let found = observed.added.iter().find(|column| column.name == "x").map(|column| column.column_type);
+        let found =
+            observed.schema.columns().iter().find(|column| column.name == "x").map(|column| column.column_type.clone());
         assert_eq!(found, expected, "{values:?}");
     }
 }
@@ -188,9 +197,10 @@ fn without_the_inference_of_timestamps_they_are_text_and_a_column_that_is_one_st
     let scanned = scan(Format::Ndjson, lines.as_bytes(), &ScanLimits::DEFAULT).expect("legal lines");
     let known = Schema::new(vec![Column::new("known", ColumnType::Date)]).expect("legal");
     let date = NaiveDate::from_ymd_opt(2025, 12, 1).expect("a day");
-    let observed = observe(&scanned, &known, date, &Inference { timestamps: false }).expect("there are few");
+    let observed = observe(&scanned, &known, date, &Inference { timestamps: false, ..Inference::default() });
+    let observed = observed.expect("there are few");
     let expected = [Column::new("on", ColumnType::Varchar), Column::new("at", ColumnType::Varchar)];
-    assert_eq!((observed.added.as_slice(), observed.present), (&expected[..], vec![true]));
+    assert_eq!((&observed.schema.columns()[1..], observed.present), (&expected[..], vec![true; 3]));
 }
 
 #[test]
@@ -263,7 +273,7 @@ fn a_record_gives_one_violation_and_all_records_are_counted() {
 #[test]
 fn partition_keys_are_dropped_when_they_say_what_the_partition_says() {
     let observation = accepted("{\"year\":2025,\"month\":12,\"day\":1,\"id\":1}\n{\"year\":null,\"day\":null}");
-    assert_eq!(observation.added, []);
+    assert_eq!(added(&observation), []);
     for record in [r#"{"year":2024}"#, r#"{"month":"12"}"#, r#"{"month":12.0}"#, r#"{"day":2}"#, r#"{"day":[]}"#] {
         assert_eq!(faults(record), [(0, "partition-column-mismatch")], "{record}");
     }
@@ -277,7 +287,7 @@ fn names_that_differ_in_case_alone_are_told() {
     assert_eq!(faults("{\"fresh\":1}\n{\"fresH\":2}"), [(1, "column-case")]);
     // A null says nothing, and takes no name.
     let observation = accepted("{\"NAME\":null,\"DAY\":null,\"fresh\":null}\n{\"Fresh\":1}");
-    assert_eq!(observation.added, [Column::new("Fresh", ColumnType::Bigint)]);
+    assert_eq!(added(&observation), [Column::new("Fresh", ColumnType::Bigint)]);
 }
 
 #[test]
@@ -291,7 +301,7 @@ fn names_that_are_no_identifiers_are_told_even_without_a_value() {
 #[test]
 fn an_escaped_name_is_the_name_that_it_stands_for() {
     let observation = accepted(r#"{"\u0069d":7}"#);
-    assert_eq!((observation.added.len(), observation.present[0]), (0, true));
+    assert_eq!((added(&observation).len(), observation.present[0]), (0, true));
 }
 
 #[test]
@@ -300,15 +310,15 @@ fn records_that_need_too_many_columns_do_not_fit() {
         let members: Vec<String> = (0..count).map(|number| format!("\"c{number}\":1")).collect();
         format!("{{{}}}", members.join(","))
     };
-    assert_eq!(accepted(&record(995)).added.len(), 995);
+    assert_eq!(added(&accepted(&record(995))).len(), 995);
     assert_eq!(faults(&record(996)), [(0, "too-many-columns")]);
     // Each record few, all of them too many: the first ones have their columns.
     let lines: Vec<String> = (0..1_100).map(|number| format!("{{\"c{number}\":1}}")).collect();
     let observation = observed(&lines.join("\n"));
-    assert_eq!((observation.added.len(), observation.misfits.total()), (995, 105));
+    assert_eq!((added(&observation).len(), observation.misfits.total()), (995, 105));
     // A null is no column.
     let lines: Vec<String> = (0..5_000).map(|number| format!("{{\"c{number}\":null}}")).collect();
-    assert_eq!(accepted(&lines.join("\n")).added, []);
+    assert_eq!(added(&accepted(&lines.join("\n"))), []);
 }
 
 #[test]
@@ -319,12 +329,12 @@ fn a_record_that_does_not_fit_says_nothing_of_its_columns() {
         "{\"only\":2,\"fresh\":true,\"fleeting\":1,\"ok\":0}\n",
         "{\"Fleeting\":[]}\n",
     ));
-    let added = [
+    let expected = [
         Column::new("fresh", ColumnType::Varchar),
         Column::new("only", ColumnType::Bigint),
         Column::new("Fleeting", ColumnType::Json),
     ];
-    assert_eq!((observation.added.as_slice(), &*observation.present), (&added[..], &[false; 5][..]));
+    assert_eq!((added(&observation), &observation.present[..5]), (&expected[..], &[false; 5][..]));
     assert_eq!((observation.rows, observation.misfits.total()), (4, 2));
 }
 
@@ -333,14 +343,14 @@ fn a_batch_of_too_many_records_times_columns_is_refused() {
     let columns = 512;
     let members: Vec<String> = (0..columns).map(|number| format!("\"c{number}\":1")).collect();
     let lines = |rows: usize| format!("{{{}}}\n{}", members.join(","), "{}\n".repeat(rows - 1));
-    assert_eq!(accepted(&lines(CELLS_MAX / columns)).added.len(), columns);
+    assert_eq!(added(&accepted(&lines(CELLS_MAX / columns))).len(), columns);
     let error = observe_lines(&lines(CELLS_MAX / columns + 1), &known()).expect_err("one row too many");
     assert_eq!((error.violations()[0].code, error.total()), ("too-many-cells", 1));
     // A column that has no value costs nothing.
     let nulls = lines(CELLS_MAX / columns + 1).replace("\"c0\":1", "\"c0\":null");
-    assert_eq!(accepted(&nulls).added.len(), columns - 1);
+    assert_eq!(added(&accepted(&nulls)).len(), columns - 1);
     // Columns that are known count as those that are new.
-    let known = known().with_columns_added(&accepted(&lines(1)).added).expect("the columns are legal");
+    let known = accepted(&lines(1)).schema;
     let error = observe_lines(&lines(CELLS_MAX / columns + 1), &known).expect_err("one row too many");
     assert_eq!(error.violations()[0].code, "too-many-cells");
 }

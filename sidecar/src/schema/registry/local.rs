@@ -3,7 +3,7 @@
 //! Owns: a table's local schema; that a refused request leaves nothing in it which another request would have to fit.
 //! Does not own: the set of tables, the lake (`registry`).
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::RegisteredSchema;
@@ -28,8 +28,8 @@ pub struct Admitted {
 #[must_use = "a claim goes to `keep` or `retract` once the outcome is known"]
 #[derive(Debug)]
 pub struct Claim {
-    /// Undecided columns that have a value in the request.
-    columns: Vec<String>,
+    /// Its number among the open ones, where it has a value in a column that is undecided.
+    number: Option<u64>,
     /// Whether the table took no record before.
     table: bool,
 }
@@ -38,11 +38,13 @@ pub struct Claim {
 #[derive(Clone, Debug)]
 pub(super) struct TableSchemas {
     pub(super) registered: Arc<RegisteredSchema>,
-    /// The registered columns and those that this process has seen beside them.
+    /// The registered columns and those of journaled requests.
+    decided: Schema,
+    /// Columns of requests whose outcome is open, as far as these are not decided; by the number of the claim.
+    open: BTreeMap<u64, Vec<Column>>,
+    next_claim: u64,
+    /// Both together: what the next request is held against.
     pub(super) local: Schema,
-    /// Columns of `local` that neither a registered schema nor a journaled request has, each with the number of
-    /// requests that have a value in it and whose outcome is open.
-    undecided: HashMap<String, usize>,
     records: Records,
 }
 
@@ -61,8 +63,10 @@ impl TableSchemas {
     pub(super) fn unknown() -> Self {
         Self {
             registered: Arc::new(RegisteredSchema::unknown()),
+            decided: Schema::empty(),
+            open: BTreeMap::new(),
+            next_claim: 0,
             local: Schema::empty(),
-            undecided: HashMap::new(),
             records: Records::None,
         }
     }
@@ -75,6 +79,11 @@ impl TableSchemas {
         }
     }
 
+    /// Whether all that is known of its columns is decided.
+    pub(super) fn is_settled(&self) -> bool {
+        self.local == self.decided
+    }
+
     /// Whether nothing is known of the table.
     pub(super) fn is_unused(&self) -> bool {
         !self.takes_records() && self.registered.version == 0 && self.local.is_empty()
@@ -82,26 +91,18 @@ impl TableSchemas {
 
     /// Takes in what a request brings that was looked at under `known`; none when that does not hold any more.
     pub(super) fn admit(&mut self, known: &Schema, observation: &Observation) -> Option<Admitted> {
-        let schema = if observation.added.is_empty() {
-            // What does not fit was held against every column that was known.
-            let is_same = self.local.fingerprint() == known.fingerprint();
-            let still_holds = is_same || (observation.misfits.is_empty() && self.has(known, &observation.present));
-            if !still_holds {
-                return None;
-            }
-            known.clone()
-        } else {
-            if self.local != *known {
-                return None;
-            }
-            let grown = known.with_columns_added(&observation.added);
-            self.local = grown.expect("what is observed is new beside the known schema, and legal");
-            self.undecided.extend(observation.added.iter().map(|column| (column.name.clone(), 0)));
-            self.local.clone()
-        };
-        let present = observation.present_with_added();
+        let Observation { schema, present, misfits, .. } = observation;
+        // What does not fit was held against every column that was known, as was what is new.
+        let still_holds = self.local == *known || (schema == known && misfits.is_empty() && self.has(known, present));
+        if !still_holds {
+            return None;
+        }
+        if schema != known {
+            self.local = schema.clone();
+        }
+        let (schema, present) = (schema.clone(), present.clone());
         let claim = self.claim(&schema, &present);
-        Some(Admitted { schema, present, misfits: observation.misfits.clone(), claim })
+        Some(Admitted { schema, present, misfits: misfits.clone(), claim })
     }
 
     /// Whether the columns with a value are still what `known` says.
@@ -114,13 +115,19 @@ impl TableSchemas {
     }
 
     fn claim(&mut self, schema: &Schema, present: &[bool]) -> Claim {
-        let mut columns = Vec::new();
-        if !self.undecided.is_empty() {
-            for (column, _) in schema.columns().iter().zip(present).filter(|(_, is_present)| **is_present) {
-                if let Some(requests) = self.undecided.get_mut(&column.name) {
-                    *requests += 1;
-                    columns.push(column.name.clone());
-                }
+        let mut number = None;
+        if !self.is_settled() {
+            let present = schema.columns().iter().zip(present).filter(|(_, is_present)| **is_present);
+            let is_undecided = |column: &Column| {
+                let position = self.decided.position(&column.name);
+                position.is_none_or(|position| self.decided.columns()[position] != *column)
+            };
+            let undecided: Vec<Column> =
+                present.map(|(column, _)| column).filter(|column| is_undecided(column)).cloned().collect();
+            if !undecided.is_empty() {
+                number = Some(self.next_claim);
+                self.open.insert(self.next_claim, undecided);
+                self.next_claim += 1;
             }
         }
         let (records, table) = match self.records {
@@ -129,30 +136,23 @@ impl TableSchemas {
             Records::Taken => (Records::Taken, false),
         };
         self.records = records;
-        Claim { columns, table }
+        Claim { number, table }
     }
 
     pub(super) fn keep(&mut self, claim: Claim) {
-        for name in &claim.columns {
-            self.undecided.remove(name);
+        if let Some(columns) = claim.number.and_then(|number| self.open.remove(&number)) {
+            self.decided = self.decided.merged(&columns);
+            // Where nothing is open, both are one again, in one order.
+            if self.open.is_empty() {
+                self.meet();
+            }
         }
         self.records = Records::Taken;
     }
 
     pub(super) fn retract(&mut self, claim: Claim) {
-        let undecided = &mut self.undecided;
-        let mut is_left = |name: &String| match undecided.get_mut(name) {
-            Some(1) => undecided.remove(name).is_some(),
-            Some(requests) => {
-                *requests -= 1;
-                false
-            }
-            None => false,
-        };
-        let left: Vec<String> = claim.columns.into_iter().filter(|name| is_left(name)).collect();
-        if !left.is_empty() {
-            let columns = self.local.columns().iter().filter(|column| !left.contains(&column.name));
-            self.local = Schema::new(columns.cloned().collect()).expect("a part of a legal schema is legal");
+        if claim.number.is_some_and(|number| self.open.remove(&number).is_some()) {
+            self.meet();
         }
         self.records = match self.records {
             Records::Undecided(1) if claim.table => Records::None,
@@ -163,23 +163,20 @@ impl TableSchemas {
 
     /// Takes in columns of journaled requests.
     pub(super) fn remember(&mut self, observed: &[Column]) {
-        self.local = union(&self.local, observed);
-        self.undecided.retain(|name, _| observed.iter().all(|column| column.name != *name));
+        self.decided = self.decided.merged(observed);
         self.records = Records::Taken;
+        self.meet();
     }
 
     /// Takes in a registered version: its types win over what this process has seen, and its columns stay.
     pub(super) fn learn(&mut self, registered: Arc<RegisteredSchema>) {
-        self.local = union(&registered.schema, self.local.columns());
-        self.undecided.retain(|name, _| registered.schema.column_of_any_case(name).is_none());
+        self.decided = registered.schema.merged(self.decided.columns());
         self.registered = registered;
+        self.meet();
     }
-}
 
-/// The columns of `first`, and those of `others` that can stand beside them.
-fn union(first: &Schema, others: &[Column]) -> Schema {
-    others.iter().fold(first.clone(), |schema, column| match schema.column_of_any_case(&column.name) {
-        Some(_) => schema,
-        None => schema.with_columns_added(std::slice::from_ref(column)).unwrap_or(schema),
-    })
+    /// What is decided with what is open, the earlier first.
+    fn meet(&mut self) {
+        self.local = self.open.values().fold(self.decided.clone(), |schema, columns| schema.merged(columns));
+    }
 }

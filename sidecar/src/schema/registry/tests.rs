@@ -15,6 +15,15 @@ fn column(name: &str, column_type: ColumnType) -> Column {
     Column::new(name, column_type)
 }
 
+/// The ids of the columns, without those inside.
+fn ids(registered: &RegisteredSchema) -> Vec<i32> {
+    registered.field_ids.iter().map(|field_id| field_id.id).collect()
+}
+
+fn one_id() -> Vec<FieldId> {
+    vec![FieldId { id: 4, inside: Vec::new() }]
+}
+
 /// Invariant I9: whoever is first decides a column's type, and it stays.
 #[tokio::test]
 async fn i9_the_first_writer_decides_a_columns_type_for_ever() {
@@ -26,7 +35,7 @@ async fn i9_the_first_writer_decides_a_columns_type_for_ever() {
     assert_eq!(one.version, 1);
     assert_eq!(two.version, 2);
     assert_eq!(two.schema.columns(), [column("x", ColumnType::Bigint), column("y", ColumnType::Double)]);
-    assert_eq!(two.field_ids, [4, 5]);
+    assert_eq!(ids(&two), [4, 5]);
     let again = first.version("events", 1).await.expect("the version stays");
     assert_eq!(again, one);
 }
@@ -37,7 +46,8 @@ async fn writers_that_meet_agree_on_one_schema() {
     let types = [ColumnType::Bigint, ColumnType::Varchar, ColumnType::Boolean, ColumnType::Double];
     let writers = (0..8).map(|number| {
         let registry = registry(root.path(), &number.to_string());
-        let observed = [column("shared", types[number % 4]), column(&format!("own_{number}"), ColumnType::Bigint)];
+        let observed =
+            [column("shared", types[number % 4].clone()), column(&format!("own_{number}"), ColumnType::Bigint)];
         async move { registry.reconcile("events", &observed).await.expect("16 attempts are enough for 8 writers") }
     });
     let seen = futures::future::join_all(writers).await;
@@ -48,7 +58,7 @@ async fn writers_that_meet_agree_on_one_schema() {
         assert_eq!(shared, winner);
     }
     assert_eq!(newest.schema.len(), 9);
-    assert_eq!(newest.field_ids, (4..13).collect::<Vec<_>>());
+    assert_eq!(ids(newest), (4..13).collect::<Vec<_>>());
 }
 
 #[tokio::test]
@@ -66,7 +76,7 @@ fn the_registered_type_wins_over_the_local_one() {
     let registry = registry(root.path(), "writer");
     registry.remember("events", &[column("x", ColumnType::Varchar), column("y", ColumnType::Bigint)]);
     let schema = Schema::new(vec![column("x", ColumnType::Bigint)]).expect("one column is legal");
-    registry.learn("events", RegisteredSchema { version: 1, schema, field_ids: vec![4] });
+    registry.learn("events", RegisteredSchema { version: 1, schema, field_ids: one_id() });
     let (_, local, version) = registry.known().remove(0);
     assert_eq!(local.columns(), [column("x", ColumnType::Bigint), column("y", ColumnType::Bigint)]);
     assert_eq!(version, 1);
@@ -145,7 +155,7 @@ fn only_tables_that_take_records_count_against_their_bound() {
     let registry = registry(root.path(), "writer");
     for number in 0..=TABLES_MAX {
         let schema = Schema::new(vec![column("x", ColumnType::Bigint)]).expect("one column is legal");
-        registry.learn(&format!("learned_{number}"), RegisteredSchema { version: 1, schema, field_ids: vec![4] });
+        registry.learn(&format!("learned_{number}"), RegisteredSchema { version: 1, schema, field_ids: one_id() });
     }
     let open: Vec<_> = (0..TABLES_MAX).map(|number| admitted(&registry, &format!("t{number}"), "{}")).collect();
     assert_eq!(code(admit(&registry, "one_more", "{}")), "too-many-tables");
@@ -181,4 +191,54 @@ fn a_misfit_of_a_column_that_was_taken_back_meanwhile_is_judged_again() {
     table.retract(first.claim);
     assert!(table.admit(&known, &empty).is_some(), "it says nothing of any column");
     assert!(table.admit(&known, &misfit).is_none(), "x is nobody's");
+}
+
+/// Invariant I9, of what is inside: the first type of a field stands, and fields that come later get ids of their own.
+#[tokio::test]
+async fn i9_a_struct_grows_by_whoever_has_more_fields_and_keeps_its_ids() {
+    let root = tempfile::tempdir().expect("a temporary folder can be made");
+    let (first, second) = (registry(root.path(), "first"), registry(root.path(), "second"));
+    let of = |column_type: &str| [column("s", column_type.parse().expect("a type")), column("n", ColumnType::Bigint)];
+    let one = first.reconcile("events", &of("struct(a bigint)")).await.expect("the lake is there");
+    let two = second.reconcile("events", &of("struct(b list(date), a varchar)")).await.expect("the lake is there");
+    assert_eq!((one.version, two.version, ids(&one), ids(&two)), (1, 2, vec![4, 6], vec![4, 6]));
+    assert_eq!(two.schema.columns(), of("struct(a bigint, b list(date))"));
+    let inside: Vec<i32> = two.field_ids[0]
+        .inside
+        .iter()
+        .flat_map(|field| [field.id].into_iter().chain(field.inside.iter().map(|inner| inner.id)))
+        .collect();
+    assert_eq!(inside, [5, 7, 8]);
+    // What is there already makes no version.
+    let again = second.reconcile("events", &of("struct(a bigint)")).await.expect("the lake is there");
+    assert_eq!((again.version, first.version("events", 2).await.expect("it stays")), (2, two));
+}
+
+#[test]
+fn a_refused_request_leaves_no_field_in_a_struct() {
+    let root = tempfile::tempdir().expect("a temporary folder can be made");
+    let registry = registry(root.path(), "writer");
+    let kept = admitted(&registry, "events", r#"{"s": {"a": 1}}"#);
+    registry.keep("events", kept);
+    let refused = admitted(&registry, "events", r#"{"s": {"b": "text"}}"#);
+    assert_eq!(code(admit(&registry, "events", r#"{"s": {"b": 1}}"#)), "type-mismatch");
+    registry.retract("events", refused);
+    let local = || registry.known().remove(0).1.columns()[0].column_type.to_string();
+    assert_eq!(local(), "struct(a bigint)");
+    let kept = admitted(&registry, "events", r#"{"s": {"b": 1}}"#);
+    registry.keep("events", kept);
+    assert_eq!(local(), "struct(a bigint, b bigint)");
+}
+
+/// One that was decided in another order than it was seen in is looked at no longer than any other.
+#[test]
+fn a_table_is_one_again_once_nothing_is_open() {
+    let root = tempfile::tempdir().expect("a temporary folder can be made");
+    let registry = registry(root.path(), "writer");
+    let first = admitted(&registry, "events", r#"{"x": 1}"#);
+    let second = admitted(&registry, "events", r#"{"y": 1}"#);
+    registry.keep("events", second);
+    registry.keep("events", first);
+    let table = registry.tables().get("events").cloned().expect("it takes records");
+    assert!(table.is_settled());
 }
