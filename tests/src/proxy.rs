@@ -346,7 +346,12 @@ fn forward(client: &mut TcpStream, shared: &Shared, head: &Head, body: Body, pas
         return client.shutdown(Shutdown::Both);
     }
     let mut answer = Vec::new();
-    server.read_to_end(&mut answer)?;
+    // A server that answers by the head alone and closes resets the connection for the rest of the body.
+    if let Err(error) = server.read_to_end(&mut answer)
+        && answer.is_empty()
+    {
+        return Err(error);
+    }
     if passing.loses_answer {
         return client.shutdown(Shutdown::Both);
     }

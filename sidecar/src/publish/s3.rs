@@ -223,8 +223,21 @@ impl S3Store {
         let sent = Sent { headers, sha256, size_bytes, body };
         let put = self.create(key, sent, self.is_create_only());
         match while_it_moves(put, moved, size_bytes, &self.shared.limits).await {
-            Ok(outcome) => outcome,
+            Ok(outcome) => self.or_found(key, outcome).await,
             Err(overdue) => Err(overdue_error("put", key, overdue)),
+        }
+    }
+
+    /// The outcome of a put, looked for where there was no answer: it may have been lost, and a server that refuses by the
+    /// head alone can close the connection on a body that is still to come, so that its answer is never read, however often
+    /// the put is tried.
+    async fn or_found(&self, key: &str, outcome: Result<PutOutcome, StoreError>) -> Result<PutOutcome, StoreError> {
+        match outcome {
+            Err(error) if error.kind == StoreErrorKind::Unreachable => match self.head(key).await {
+                Ok(Some(_)) => Ok(PutOutcome::Exists),
+                Ok(None) | Err(_) => Err(error),
+            },
+            outcome => outcome,
         }
     }
 
@@ -246,7 +259,7 @@ impl S3Store {
         let sent = Sent { headers: HeaderMap::new(), sha256, size_bytes: bytes, body };
         let put = self.create(key, sent, self.is_create_only());
         match while_it_moves(put, moved, bytes, &self.shared.limits).await {
-            Ok(outcome) => outcome,
+            Ok(outcome) => self.or_found(key, outcome).await,
             Err(overdue) => Err(overdue_error("put", key, overdue)),
         }
     }
