@@ -136,10 +136,10 @@ pub struct Inference {
     /// of another form goes to quarantine then. Default true.
     pub timestamps: bool,
 
-    /// Whether a new column becomes a struct where each of its values in its first batch is an object, and a list where each
-    /// is an array whose elements have one type; without it both are kept as text, as they came. A struct takes new fields
-    /// later, as a table takes columns. Objects whose names are no identifiers, or more than 100, are kept as text anyway:
-    /// these are data rather than fields. Default true.
+    /// Whether a new column becomes a struct where each of its values in its first batch is an object; without it they are
+    /// kept as text, as they came, as arrays always are. A struct takes new fields later, as a table takes columns. Objects
+    /// whose names are no identifiers, or more than 100, are kept as text anyway: these are data rather than fields. Default
+    /// true.
     pub nested: bool,
 }
 

@@ -302,7 +302,7 @@ fn tables_shows_columns_what_is_buffered_and_what_is_published() {
         .map(|column| format!("{} {}", column["name"], column["type"]).replace('"', ""))
         .collect();
     columns.sort_unstable();
-    let place = "place struct(at list(double), name varchar)";
+    let place = "place struct(at json, name varchar)";
     assert_eq!(columns, ["n bigint", "name varchar", "ok boolean", place, "ratio double", "tags json"]);
     // The other port tells the same.
     let on_health_port = body(&sidecar.get_health("/tables").expect("it answers"));

@@ -133,8 +133,8 @@ impl Contents {
 /// Notes a column with a value. One that has grown takes the place of what it was.
 fn note(observed: &mut Vec<Column>, column: &Column) {
     let is_grown = |seen: &&mut Column| {
-        let grown = || seen.column_type.merged(&column.column_type, &mut COLUMNS_MAX.clone());
-        seen.name == column.name && grown() == column.column_type
+        let mut room = COLUMNS_MAX;
+        seen.name == column.name && seen.column_type.merged(&column.column_type, &mut room) == column.column_type
     };
     match observed.iter_mut().find(is_grown) {
         Some(seen) => seen.column_type = column.column_type.clone(),

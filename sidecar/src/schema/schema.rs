@@ -84,6 +84,8 @@ pub struct Schema(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     fields: Fields,
+    /// Names at every depth.
+    field_count: usize,
     fingerprint: Fingerprint,
 }
 
@@ -125,7 +127,7 @@ impl Schema {
 
     fn of(fields: Fields) -> Self {
         let fingerprint = Fingerprint(Sha256::digest(canonical_json(fields.columns())).into());
-        Self(Arc::new(Inner { fields, fingerprint }))
+        Self(Arc::new(Inner { field_count: fields.count(), fields, fingerprint }))
     }
 
     /// This schema grown by the columns of another, or of several: those that it lacks stand behind its own, fields that its
@@ -159,7 +161,7 @@ impl Schema {
 
     /// Names of columns and, at every depth, of the fields inside of them.
     pub fn field_count(&self) -> usize {
-        self.0.fields.count()
+        self.0.field_count
     }
 
     /// Whether there is no column.

@@ -228,14 +228,8 @@ fn struct_of(columns: Vec<Column>) -> Option<ColumnType> {
 #[derive(Clone, Debug, Default)]
 pub(super) struct NewShape<'s> {
     kinds: ValueKinds,
-    inside: Option<Box<Inside<'s>>>,
-}
-
-/// What is known of the inside of objects and of arrays.
-#[derive(Clone, Debug, Default)]
-struct Inside<'s> {
-    names: Names<'s>,
-    element: NewShape<'s>,
+    /// The names in its objects.
+    names: Option<Box<Names<'s>>>,
 }
 
 impl<'s> NewShape<'s> {
@@ -243,11 +237,9 @@ impl<'s> NewShape<'s> {
     #[inline]
     pub(super) fn add(&mut self, value: Value<'s>, changes: &mut Changes) {
         self.set(self.kinds.with(value), changes);
-        // Once it is no object or array alone, it is json, whatever is inside.
-        match self.kinds {
-            ValueKinds::OBJECTS => self.add_members(value, changes),
-            ValueKinds::ARRAYS => self.add_elements(value, changes),
-            _ => {}
+        // Once it is no object alone, it is json, whatever is inside.
+        if self.kinds == ValueKinds::OBJECTS {
+            self.add_members(value, changes);
         }
     }
 
@@ -263,7 +255,7 @@ impl<'s> NewShape<'s> {
         let is_deepest = changes.path.len() > TYPE_DEPTH_MAX;
         let mut next = 0;
         for (name, value) in object.members() {
-            let names = &mut self.inside.get_or_insert_default().names;
+            let names = self.names.get_or_insert_default();
             let place = names.position_near(&name, next).or_else(|| {
                 let can_be_added = !value.is_null() && names.columns.len() < INFERRED_FIELDS_MAX;
                 (can_be_added && names.is_free(&name)).then(|| {
@@ -284,47 +276,29 @@ impl<'s> NewShape<'s> {
         }
     }
 
-    fn add_elements(&mut self, array: Value<'s>, changes: &mut Changes) {
-        if changes.path.len() > TYPE_DEPTH_MAX {
-            return self.set(ValueKinds(self.kinds.0 | ValueKinds::UNSHAPED), changes);
-        }
-        let element = &mut self.inside.get_or_insert_default().element;
-        changes.inside(ELEMENT, |changes| array.elements().for_each(|value| element.add(value, changes)));
-    }
-
     /// The type that holds all values; none when there are none.
     fn into_type(self, inference: &Inference) -> Option<ColumnType> {
-        let inside = self.inside.filter(|_| inference.nested).unwrap_or_default();
-        match self.kinds {
-            // Each of them has no name, or no element but null: what they are to hold cannot be told.
-            ValueKinds::OBJECTS => {
-                // What is inside of something new is counted with it.
-                let columns = inside.names.into_columns(inference, &mut COLUMNS_MAX.clone());
-                Some(struct_of(columns).unwrap_or(ColumnType::Json))
-            }
-            ValueKinds::ARRAYS => match inside.element.into_type(inference) {
-                // Elements of different types are the array's own matter.
-                None | Some(ColumnType::Json) => Some(ColumnType::Json),
-                Some(element) => Some(ColumnType::list_of(element)),
-            },
-            kinds => kinds.joined(inference),
+        if self.kinds != ValueKinds::OBJECTS {
+            return self.kinds.joined(inference);
         }
+        let names = self.names.filter(|_| inference.nested).unwrap_or_default();
+        // What is inside of something new is counted with it. Objects without a value in any of their names are no struct.
+        let mut room = COLUMNS_MAX;
+        Some(struct_of(names.into_columns(inference, &mut room)).unwrap_or(ColumnType::Json))
     }
 
     fn set_kinds(&mut self, path: &[usize], kinds: ValueKinds) {
-        match (path, self.inside.as_mut()) {
+        match (path, self.names.as_mut()) {
             ([], _) => self.kinds = kinds,
-            ([ELEMENT, inner @ ..], Some(inside)) => inside.element.set_kinds(inner, kinds),
-            ([place, inner @ ..], Some(inside)) => inside.names.columns[*place].1.set_kinds(inner, kinds),
+            ([place, inner @ ..], Some(names)) => names.columns[*place].1.set_kinds(inner, kinds),
             (_, None) => {}
         }
     }
 
     fn drop_name(&mut self, path: &[usize]) {
-        match (path, self.inside.as_mut()) {
-            ([], Some(inside)) => inside.names.drop_last(),
-            ([ELEMENT, inner @ ..], Some(inside)) => inside.element.drop_name(inner),
-            ([place, inner @ ..], Some(inside)) => drop(inside.names.columns[*place].1.drop_name(inner)),
+        match (path, self.names.as_mut()) {
+            ([], Some(names)) => names.drop_last(),
+            ([place, inner @ ..], Some(names)) => drop(names.columns[*place].1.drop_name(inner)),
             (_, None) => {}
         }
     }
@@ -424,14 +398,13 @@ impl ValueKinds {
     const TIMESTAMP: u16 = 128;
     /// They are fields of CSV, whose form is not their type: a column of numbers and texts is text.
     const CELL: u16 = 256;
+    /// Kept as text: see decision 0014.
     const ARRAY: u16 = 512;
-    /// Objects or arrays that are no struct and no list.
+    /// Objects that are no struct.
     const UNSHAPED: u16 = 1_024;
 
     /// Objects alone, each of which can be a struct.
     const OBJECTS: Self = Self(Self::OBJECT);
-    /// Arrays alone, each of which can be a list.
-    const ARRAYS: Self = Self(Self::ARRAY);
 
     /// These and the kind of `value`.
     #[inline]

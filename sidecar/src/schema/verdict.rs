@@ -9,7 +9,7 @@ use std::fmt;
 
 use chrono::{Datelike, NaiveDate};
 
-use super::fields::{Fields, is_column_name};
+use super::fields::{Fields, TAKEN_NAME, is_column_name};
 use super::schema::{PARTITION_COLUMNS, Schema};
 use super::types::ColumnType;
 use crate::decode::{NodeKind, Value, parse_integer, pointer_segment};
@@ -25,7 +25,7 @@ pub enum Fault {
         /// The value's.
         value: NodeKind,
     },
-    /// The name is not `[A-Za-z_][A-Za-z0-9_]{0,127}`.
+    /// The name is not `[A-Za-z_][A-Za-z0-9_]{0,127}`, or is taken.
     Name {
         /// Its length.
         bytes: usize,
@@ -88,7 +88,8 @@ impl fmt::Display for Fault {
             }
             Self::Name { bytes } => write!(
                 formatter,
-                "a column name is [A-Za-z_][A-Za-z0-9_] and has at most 128 bytes; this one of {bytes} bytes is not"
+                "a column name is [A-Za-z_][A-Za-z0-9_]*, has at most 128 bytes and is not {TAKEN_NAME}; this one has \
+                 {bytes} bytes and cannot be one"
             ),
             Self::Case { column } => write!(formatter, "the name differs from column {column} in its case alone"),
             Self::Partition { expected, value } => write!(

@@ -31,7 +31,7 @@ columns = {
     "url": "VARCHAR",
     "amount": "DOUBLE",
     "properties": "STRUCT(os VARCHAR, v BIGINT)",
-    "tags": "VARCHAR[]",
+    "tags": "VARCHAR",
 }
 read = f"read_json('{question['events']}', format = 'newline_delimited', columns = {columns})"
 wall, cpu = time.perf_counter(), time.process_time()

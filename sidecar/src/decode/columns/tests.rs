@@ -188,7 +188,7 @@ fn i9_the_registered_type_of_a_field_stands_and_what_does_not_fit_it_is_told() {
     let expected = [
         (1, "s/b", "type-mismatch"),
         (2, "s/c", "column-unknown"),
-        (3, "s/l/0", "type-mismatch"),
+        (3, "s/l", "type-mismatch"),
         (4, "t", "type-mismatch"),
         (5, "s/a", "type-mismatch"),
     ];

@@ -100,6 +100,7 @@ fn the_type_of_a_new_column_is_joined_over_the_batch() {
         (&["{}"], Some(ColumnType::Json)),
         (&["[]", "null"], Some(ColumnType::Json)),
         (&["[1]", "{}"], Some(ColumnType::Json)),
+        (&["[1]", "[2]"], Some(ColumnType::Json)),
         (&["[1]", "1"], Some(ColumnType::Json)),
         (&["1", "\"1\""], Some(ColumnType::Json)),
         (&["true", "1"], Some(ColumnType::Json)),

@@ -50,7 +50,9 @@ fn names_are_identifiers_of_at_most_128_bytes() {
         assert!(is_column_name(name), "{name}");
     }
     let too_long = "a".repeat(129);
-    for name in ["", "1a", "a b", "a-b", "a\"b", "é", "a\0", "a.b", too_long.as_str()] {
+    for name in
+        ["", "1a", "a b", "a-b", "a\"b", "é", "a\0", "a.b", "__duckdb_field_id", "__DuckDB_field_id", too_long.as_str()]
+    {
         assert!(!is_column_name(name), "{name}");
         assert!(matches!(
             Schema::new(vec![Column::new(name, ColumnType::Json)]),
