@@ -273,7 +273,8 @@ pub struct Flush {
     #[cfg_attr(feature = "resource", schemars(range(min = 1, max = 10_000_000)))]
     pub max_rows: u64,
 
-    /// Bytes of request bodies of one table that are flushed together. Range 64Ki to 1Gi; default 128Mi.
+    /// Bytes of request bodies of one table that are flushed together, or an eighth of `buffer.scratchSizeLimit` where that
+    /// is less. Range 64Ki to 1Gi; default 128Mi.
     #[cfg_attr(feature = "resource", schemars(transform = crate::lakeingest::schema::max_bytes))]
     pub max_bytes: Quantity,
 
@@ -292,7 +293,7 @@ pub struct Buffer {
     #[cfg_attr(feature = "resource", schemars(transform = crate::lakeingest::schema::journal_size))]
     pub size_limit: Quantity,
 
-    /// Size of the scratch volume, for encoded files that are not yet in the lake and for what sorting spills.
+    /// Size of the scratch volume, for encoded files that are not yet in the lake and for what encoding spills.
     /// Range 64Mi to 1Ti; default 1Gi.
     #[cfg_attr(feature = "resource", schemars(transform = crate::lakeingest::schema::scratch_size))]
     pub scratch_size_limit: Quantity,

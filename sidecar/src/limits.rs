@@ -184,6 +184,10 @@ pub const FLUSH_QUEUE_MAX: usize = 4_096;
 /// and [`PUTS_MAX`] uploads at a time.
 pub const DELIVERIES_MAX: usize = 4;
 
+/// Segments that the scratch volume must have room for; one is sealed at this part of the volume's size, if `flush.maxBytes`
+/// is not less. Half of the volume is for what the encoder spills, the other for the files of [`DELIVERIES_MAX`].
+pub const SEGMENTS_ON_SCRATCH: u64 = 2 * DELIVERIES_MAX as u64;
+
 /// Files of one segment that are put at one time. A backfill's segment has a file for each of its days.
 pub const PUTS_MAX: usize = 4;
 
@@ -225,13 +229,23 @@ pub const SEGMENT_PARTITIONS_MAX: usize = 64;
 /// request, of which each holds all columns before it: 64 of 1,000 columns are some 25 MiB.
 pub const SEGMENT_SCHEMAS_MAX: usize = 64;
 
-/// Descriptions of one segment that are looked for: a file of the table and one of its quarantine for each of its days,
-/// and some for the requests that came while it was sealed.
-pub const DESCRIPTIONS_MAX: u32 = 256;
+/// Files that a segment becomes, about; past it the segment is sealed: one for each of its days, and as many times that as
+/// its bodies have [`ROW_GROUP_BYTES_MAX`], where its records are long.
+pub const SEGMENT_FILES_MAX: u64 = 256;
+
+/// Descriptions of one segment that are looked for: [`SEGMENT_FILES_MAX`], as many of its quarantine, and more than that for
+/// the requests that came while it was sealed and for values that are longer than their text.
+pub const DESCRIPTIONS_MAX: u32 = 1_024;
 
 /// What a row group of a file is built from, before compression. Unit: bytes. The writer holds a row group in memory
 /// more than once; readers want a row group to be worth a request.
 pub const ROW_GROUP_BYTES: u64 = 8 << 20;
+
+/// What a row group of a file may hold, and 2,048 rows on their way to files, beside the one slice of a body that takes them
+/// past it. Unit: bytes of what is digested of the rows. The encoder holds either more than once: with three quarters of
+/// it in texts that do not compress, the database was seen to need all of [`ENCODE_MEMORY_BYTES`]. Where the records of a
+/// segment are so long its rows are split between files, and the names of those depend on this.
+pub const ROW_GROUP_BYTES_MAX: u64 = 32 << 20;
 
 /// Rows of a row group at the most: the engines' own default.
 pub const ROW_GROUP_ROWS_MAX: u64 = 122_880;

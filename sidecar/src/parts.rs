@@ -23,7 +23,7 @@ use crate::journal::recovery::{ASIDE_FOLDER, PartialSegment};
 use crate::journal::{Files, Journal, JournalOptions, OpenedJournal};
 use crate::lake::contact::Contact;
 use crate::leaving::{Grace, Leaving};
-use crate::limits::FLUSH_QUEUE_MAX;
+use crate::limits::{FLUSH_QUEUE_MAX, SEGMENTS_ON_SCRATCH};
 use crate::metrics::Metrics;
 use crate::publish::directory::DirectoryStore;
 use crate::publish::s3::S3Store;
@@ -198,5 +198,10 @@ pub(crate) fn grace_of(settings: &Settings) -> Grace {
 /// When this sidecar flushes.
 pub(crate) fn policy_of(settings: &Settings) -> FlushPolicy {
     let flush = &settings.config.flush;
-    FlushPolicy { rows_max: flush.max_rows, bytes_max: flush.max_bytes.bytes(), age_max: flush.max_age.duration() }
+    let room = settings.config.buffer.scratch_size_limit.bytes() / SEGMENTS_ON_SCRATCH;
+    FlushPolicy {
+        rows_max: flush.max_rows,
+        bytes_max: flush.max_bytes.bytes().min(room),
+        age_max: flush.max_age.duration(),
+    }
 }

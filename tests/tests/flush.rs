@@ -50,6 +50,24 @@ fn rows_go_to_the_lake_at_their_bytes() {
     assert_eq!(site.lake().table("events").len(), 2);
 }
 
+/// A hundred of them weigh more than the encoder may have in memory at one time.
+#[test]
+fn records_of_a_megabyte_go_to_the_lake_in_several_files() {
+    let site = Site::local();
+    let sidecar = site.start();
+    let record = |number: u32| json!({"number": number, "text": "x".repeat(1_000_000)});
+    for first in (0..105).step_by(7) {
+        let records: Vec<Value> = (first..first + 7).map(record).collect();
+        let answer = post(&sidecar, "/ingest/stream", &json!({"table_name": "long", "records": records}));
+        assert_eq!(answer.status, 202, "{}", body(&answer));
+    }
+    flush(&sidecar);
+    let mut numbers: Vec<u64> = site.lake().table("long").iter().filter_map(|row| row["number"].as_u64()).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..105).collect::<Vec<_>>());
+    assert_eq!(table_status(&sidecar, "long")["published_files"], 4);
+}
+
 #[test]
 fn rows_go_to_the_lake_at_their_age() {
     let site = Site::local().with_config("flush: {maxAge: 1s}\n");

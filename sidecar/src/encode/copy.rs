@@ -16,13 +16,13 @@ use sha2::{Digest, Sha256};
 
 use crate::encode::EncodeJob;
 use crate::encode::error::EncodeError;
-use crate::encode::load::{DAY_COLUMN, Loaded, MAIN_TABLE, QUARANTINE_COLUMNS, QUARANTINE_TABLE, sql_type};
+use crate::encode::load::{DAY_COLUMN, Loaded, QUARANTINE_COLUMNS, sql_type};
 use crate::encode::session::{Scratch, quoted, quoted_name};
+use crate::encode::tables::row_group_rows;
 use crate::journal::batch::days_since_1970;
 use crate::journal::control::{FileRole, PlannedFile};
 use crate::journal::hex;
 use crate::lake::description::ColumnStatistics;
-use crate::limits::{ROW_GROUP_BYTES, ROW_GROUP_ROWS_MAX};
 use crate::schema::field_ids::{DAY_FIELD_ID, FieldId, MONTH_FIELD_ID, YEAR_FIELD_ID};
 use crate::schema::{Column, ColumnType};
 
@@ -138,7 +138,7 @@ struct FileSpec {
     from: String,
 }
 
-/// Writes one file for each partition, and one for what does not fit.
+/// Writes the files of each table: one for each partition, and one for what does not fit.
 pub(super) fn write_files(
     connection: &Connection,
     scratch: &Scratch,
@@ -146,28 +146,28 @@ pub(super) fn write_files(
     loaded: &Loaded,
 ) -> Result<Vec<EncodedFile>, EncodeError> {
     let mut specs: Vec<FileSpec> = Vec::new();
-    for (part, (date, (rows, digest))) in (0..).zip(&loaded.partitions) {
-        specs.push(FileSpec {
-            role: FileRole::Main,
-            part,
-            partition_date: *date,
-            rows: *rows,
-            row_digest: digest.to_string(),
-            columns: main_columns(job, &loaded.columns, *date),
-            from: format!("{} WHERE {} = {}", quoted_name(MAIN_TABLE), quoted_name(DAY_COLUMN), days_since_1970(*date)),
-        });
-    }
-    if loaded.quarantined_rows > 0 {
-        let sealed_on = job.seal.sealed_at.date_naive();
-        specs.push(FileSpec {
-            role: FileRole::Quarantine,
-            part: u32::try_from(specs.len()).expect("a segment has fewer partitions than rows"),
-            partition_date: sealed_on,
-            rows: loaded.quarantined_rows,
-            row_digest: loaded.quarantine_digest.to_string(),
-            columns: quarantine_columns(sealed_on),
-            from: quoted_name(QUARANTINE_TABLE),
-        });
+    let tables = loaded.main.iter().map(|table| (FileRole::Main, table));
+    let tables = tables.chain(loaded.quarantine.iter().map(|table| (FileRole::Quarantine, table)));
+    for (role, table) in tables {
+        for (date, rows) in &table.files {
+            let table = quoted_name(&table.name);
+            let (columns, from) = match role {
+                FileRole::Main => {
+                    let from = format!("{table} WHERE {} = {}", quoted_name(DAY_COLUMN), days_since_1970(*date));
+                    (main_columns(job, &loaded.columns, *date), from)
+                }
+                FileRole::Quarantine => (quarantine_columns(*date), table),
+            };
+            specs.push(FileSpec {
+                role,
+                part: u32::try_from(specs.len()).expect("a segment has fewer files than rows"),
+                partition_date: *date,
+                rows: rows.count,
+                row_digest: rows.digest.to_string(),
+                columns,
+                from,
+            });
+        }
     }
     let files = specs.iter().map(|spec| write_file(connection, scratch, job, spec)).collect::<Result<Vec<_>, _>>()?;
     let folder = scratch.encoded();
@@ -261,18 +261,6 @@ fn copy_statement(path: &Path, job: &EncodeJob, spec: &FileSpec) -> String {
         joined(words.collect()),
     )
 }
-
-/// Rows of a row group: as many as make [`ROW_GROUP_BYTES`], by the segment's own bodies and what every column costs
-/// whether it has a value or not. A multiple of the database's vector.
-fn row_group_rows(job: &EncodeJob) -> u64 {
-    let body_bytes = job.contents.body_bytes / job.contents.rows.max(1);
-    let row_bytes = body_bytes + 16 * (1 + job.registered.schema.len() as u64);
-    let vectors = ROW_GROUP_BYTES / row_bytes.max(1) / VECTOR_ROWS;
-    (vectors * VECTOR_ROWS).clamp(VECTOR_ROWS, ROW_GROUP_ROWS_MAX)
-}
-
-/// Rows of the database's vectors.
-const VECTOR_ROWS: u64 = 2_048;
 
 /// What a file says of itself, in its footer.
 fn file_words(segment: &str, part: u32, rows: u64, row_digest: &str) -> [(&'static str, String); 4] {

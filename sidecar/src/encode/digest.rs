@@ -32,10 +32,11 @@ impl std::fmt::Display for RowDigest {
 }
 
 impl RowDigest {
-    /// Takes in rows: `columns` are of one length and each of a type that a table's column can have.
-    pub fn add(&mut self, partition_days: i32, field_ids: &[i32], columns: &[ArrayRef]) {
+    /// Takes in rows: `columns` are of one length and each of a type that a table's column can have. Answers the length of
+    /// what was digested. Unit: bytes.
+    pub fn add(&mut self, partition_days: i32, field_ids: &[i32], columns: &[ArrayRef]) -> u64 {
         let rows = columns.first().map_or(0, |column| column.len());
-        let mut bytes = Vec::new();
+        let (mut bytes, mut length) = (Vec::new(), 0);
         for row in 0..rows {
             bytes.clear();
             bytes.extend_from_slice(&partition_days.to_le_bytes());
@@ -46,13 +47,21 @@ impl RowDigest {
                 }
             }
             self.sum = self.sum.wrapping_add(xxh3_128(&bytes));
+            length += bytes.len() as u64;
         }
+        length
     }
 
-    /// Takes in rows without any column.
-    pub fn add_empty(&mut self, partition_days: i32, rows: usize) {
-        let one = xxh3_128(&partition_days.to_le_bytes());
-        self.sum = self.sum.wrapping_add(one.wrapping_mul(rows as u128));
+    /// Takes in rows without any column. Answers the length of what was digested. Unit: bytes.
+    pub fn add_empty(&mut self, partition_days: i32, rows: usize) -> u64 {
+        let bytes = partition_days.to_le_bytes();
+        self.sum = self.sum.wrapping_add(xxh3_128(&bytes).wrapping_mul(rows as u128));
+        bytes.len() as u64 * rows as u64
+    }
+
+    /// Takes in the rows of another digest.
+    pub fn merge(&mut self, other: Self) {
+        self.sum = self.sum.wrapping_add(other.sum);
     }
 }
 

@@ -1,24 +1,22 @@
 //! A segment's batches into the encoder's tables.
 //!
 //! Owns: reading the journal, decoding, the split into rows that fit and rows that do not. Upholds I5.
-//! Does not own: files (`copy`).
+//! Does not own: how many rows a table takes (`tables`), files (`copy`).
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, Date32Array, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
-use arrow_schema::{Field, Schema as ArrowSchema};
-use arrow_select::concat::concat_batches;
+use arrow_array::{ArrayRef, Date32Array, Int32Array, Int64Array, StringArray, TimestampMicrosecondArray};
 use chrono::NaiveDate;
-use duckdb::{Appender, Connection};
+use duckdb::Connection;
 
 use crate::decode::{DecodedRows, ScanLimits, Scanned, Target, decode_rows, scan};
 use crate::encode::EncodeJob;
-use crate::encode::digest::RowDigest;
 use crate::encode::error::EncodeError;
 use crate::encode::session::quoted_name;
+use crate::encode::tables::{APPEND_ROWS, Rows, Table, Tables, row_group_rows};
 use crate::journal::batch::{Batch, days_since_1970};
 use crate::journal::control::{PLAN_QUARANTINED_ROWS_MAX, QuarantinedRow};
 use crate::journal::reader::SegmentReader;
@@ -27,13 +25,13 @@ use crate::schema::registry::RegisteredSchema;
 use crate::schema::{Column, ColumnType, Misfit, Rules};
 use crate::seeded::{self, Bug};
 
-/// Name of the table with the rows that fit. No user's table or column can be named so.
-pub(super) const MAIN_TABLE: &str = "#main";
+/// Name of the tables with the rows that fit, in front of their number. No user's table or column can be named so.
+const MAIN_TABLE: &str = "#main";
 
-/// Name of the table with the records that do not fit.
-pub(super) const QUARANTINE_TABLE: &str = "#quarantine";
+/// Name of the tables with the records that do not fit, in front of their number.
+const QUARANTINE_TABLE: &str = "#quarantine";
 
-/// Column of [`MAIN_TABLE`]: the partition's date as days since 1970.
+/// Column of the tables with the rows that fit: the partition's date as days since 1970.
 pub(super) const DAY_COLUMN: &str = "#day";
 
 /// The columns of a quarantine file with their SQL types and field ids. They never change their order; new ones come
@@ -52,19 +50,19 @@ pub(super) const QUARANTINE_COLUMNS: [(&str, &str, i32); 8] = [
 /// What was loaded.
 #[derive(Debug, Default)]
 pub(super) struct Loaded {
-    /// Places in the registered schema of the columns that [`MAIN_TABLE`] has: those with a value in the segment. The
-    /// others are null in every row.
+    /// Places in the registered schema of the columns that the tables of `main` have: those with a value in the segment.
+    /// The others are null in every row.
     pub(super) columns: Vec<usize>,
-    /// Rows and digest of each partition.
-    pub(super) partitions: BTreeMap<NaiveDate, (u64, RowDigest)>,
+    /// The tables with the rows that fit, in the order of arrival.
+    pub(super) main: Vec<Table>,
+    /// The tables with the records that do not fit. Each has one file, under the day of the seal.
+    pub(super) quarantine: Vec<Table>,
     /// Rows of each batch that do not fit, by the batch's sequence.
     pub(super) quarantined_by_batch: BTreeMap<u64, u64>,
     /// The first of them, for the plan.
     pub(super) quarantined: Vec<QuarantinedRow>,
     /// How many do not fit.
     pub(super) quarantined_rows: u64,
-    /// Their digest.
-    pub(super) quarantine_digest: RowDigest,
 }
 
 /// SQL type of a column.
@@ -122,44 +120,38 @@ impl Selection {
 
 /// Loads a segment, or some rows of it. The tables are made here; the caller drops them.
 pub(super) fn load(connection: &Connection, job: &EncodeJob, selection: &Selection) -> Result<Loaded, EncodeError> {
-    let (contents, registered) = (&*job.contents, &*job.registered);
-    let mut loaded = Loaded { columns: columns_with_values(contents, registered), ..Loaded::default() };
-    let mut tables = Tables::create(connection, registered, &loaded.columns)?;
+    let contents = &*job.contents;
+    let mut loading = Loading::begin(connection, job)?;
     let mut reader = SegmentReader::open(&job.journal, contents).map_err(EncodeError::Journal)?;
     let mut rows = 0;
     while let Some((sequence, batch)) = reader.next_batch().map_err(EncodeError::Journal)? {
-        let known = contents.schemas.get(&batch.schema);
-        let known = known.ok_or(EncodeError::UnknownSchema { segment: contents.number, sequence })?;
-        let decode_error = |source| EncodeError::Decode { segment: contents.number, sequence, source };
-        let body = batch.body.decoded().map_err(decode_error)?;
-        let scanned = scan(batch.format, &body, &ScanLimits::ACCEPTED).map_err(decode_error)?;
-        let mut present = batch.present.clone();
-        present.resize(known.len(), false);
-        let rules = Rules::new(known, batch.partition_date);
-        let (wanted, registered) = (loaded.columns.clone(), &registered.schema);
-        let target = Target { rules, present: &present, registered, wanted: &wanted };
-        let source = Source { batch: &batch, id: format!("{}-{sequence}", job.segment.journal), sequence };
-        for first in (0..scanned.record_count()).step_by(APPEND_ROWS) {
-            // A table's every column is made for these rows alone, whatever the batch has.
-            let slice = first..scanned.record_count().min(first + APPEND_ROWS);
-            let mut decoded = decode_rows(&scanned, &target, slice).map_err(decode_error)?;
-            selection.apply(&mut decoded, sequence, rows)?;
-            if [Bug::PoisonRecord, Bug::DeadlyRecord, Bug::PanickingRecord].into_iter().any(seeded::is) {
-                fail_on_poison(&decoded, &scanned)?;
-            }
-            for misfits in decoded.misfits.chunks(QUARANTINE_ROWS) {
-                loaded.quarantine(&mut tables, &scanned, misfits, &source)?;
-            }
-            loaded.take(&mut tables, decoded, &job.registered, &source)?;
-        }
+        loading.batch(sequence, &batch, selection, rows)?;
         rows += u64::from(batch.rows);
     }
-    tables.finish()?;
+    let loaded = loading.finish()?;
     if rows == contents.rows {
         Ok(loaded)
     } else {
         Err(EncodeError::RowCount { segment: contents.number, expected: contents.rows, found: rows })
     }
+}
+
+/// Records that are decoded at once at the most. Unit: bytes of their texts. A table's every column is made for them,
+/// whatever the batch has.
+const SLICE_BYTES_MAX: usize = 8 << 20;
+
+/// The records from `first` on that are decoded at once: at least one.
+fn slice_from(scanned: &Scanned<'_>, first: usize) -> Range<usize> {
+    let vector = scanned.record_count().min(first + APPEND_ROWS);
+    let (mut end, mut bytes) = (first, 0);
+    while end < vector {
+        bytes += scanned.record(end).raw().len();
+        if bytes > SLICE_BYTES_MAX && end > first {
+            break;
+        }
+        end += 1;
+    }
+    first..end
 }
 
 /// See [`Bug::PoisonRecord`] and those like it.
@@ -193,98 +185,6 @@ struct Source<'a> {
     sequence: u64,
 }
 
-/// The encoder's two tables, open for appending.
-struct Tables<'a> {
-    main: TableAppender<'a>,
-    quarantine: TableAppender<'a>,
-}
-
-/// Rows on their way to a table. Those of small batches are put together first: the database takes
-/// [`APPEND_ROWS`] at the price of one.
-struct TableAppender<'a> {
-    appender: Appender<'a>,
-    gathered: Vec<RecordBatch>,
-    gathered_rows: usize,
-    /// Unit: bytes.
-    gathered_bytes: usize,
-}
-
-/// Rows that are handed to the database at once: its own vector size.
-const APPEND_ROWS: usize = 2_048;
-
-/// What is gathered for that at the most: rows can be long, and short batches of a wide table have many arrays. Unit: bytes.
-const GATHERED_BYTES_MAX: usize = 8 << 20;
-
-/// Rows of a quarantine that are made at once: their texts can be long.
-const QUARANTINE_ROWS: usize = 64;
-
-impl<'a> Tables<'a> {
-    fn create(
-        connection: &'a Connection,
-        registered: &RegisteredSchema,
-        columns: &[usize],
-    ) -> Result<Self, EncodeError> {
-        let own = columns.iter().map(|place| &registered.schema.columns()[*place]);
-        let own = own.map(|column| format!(", {} {}", quoted_name(&column.name), sql_type(&column.column_type)));
-        let day = quoted_name(DAY_COLUMN);
-        let quarantine = QUARANTINE_COLUMNS.iter().map(|(name, sql, _)| format!("{} {sql}", quoted_name(name)));
-        let main = own.collect::<String>();
-        let quarantine = quarantine.collect::<Vec<_>>().join(", ");
-        let statements = [
-            drop_tables(),
-            format!("CREATE TEMP TABLE {} ({day} INTEGER{main})", quoted_name(MAIN_TABLE)),
-            format!("CREATE TEMP TABLE {} ({quarantine})", quoted_name(QUARANTINE_TABLE)),
-        ];
-        for statement in statements {
-            connection.execute_batch(&statement).map_err(EncodeError::Load)?;
-        }
-        Ok(Self {
-            main: TableAppender::open(connection, MAIN_TABLE)?,
-            quarantine: TableAppender::open(connection, QUARANTINE_TABLE)?,
-        })
-    }
-
-    /// Hands everything over.
-    fn finish(self) -> Result<(), EncodeError> {
-        self.main.finish()?;
-        self.quarantine.finish()
-    }
-}
-
-impl<'a> TableAppender<'a> {
-    fn open(connection: &'a Connection, table: &str) -> Result<Self, EncodeError> {
-        let appender = connection.appender(table).map_err(EncodeError::Load)?;
-        Ok(Self { appender, gathered: Vec::new(), gathered_rows: 0, gathered_bytes: 0 })
-    }
-
-    fn append(&mut self, columns: Vec<ArrayRef>) -> Result<(), EncodeError> {
-        let fields: Vec<Field> = columns
-            .iter()
-            .enumerate()
-            .map(|(place, column)| Field::new(place.to_string(), column.data_type().clone(), true))
-            .collect();
-        let batch = RecordBatch::try_new(Arc::new(ArrowSchema::new(fields)), columns).map_err(EncodeError::Arrow)?;
-        self.gathered_rows += batch.num_rows();
-        self.gathered_bytes += batch.get_array_memory_size();
-        self.gathered.push(batch);
-        let is_enough = self.gathered_rows >= APPEND_ROWS || self.gathered_bytes >= GATHERED_BYTES_MAX;
-        if is_enough { self.hand_over() } else { Ok(()) }
-    }
-
-    fn hand_over(&mut self) -> Result<(), EncodeError> {
-        let Some(first) = self.gathered.first() else { return Ok(()) };
-        let batch = concat_batches(&first.schema(), &self.gathered).map_err(EncodeError::Arrow)?;
-        self.gathered.clear();
-        (self.gathered_rows, self.gathered_bytes) = (0, 0);
-        self.appender.append_record_batch(batch).map_err(EncodeError::Load)
-    }
-
-    fn finish(mut self) -> Result<(), EncodeError> {
-        self.hand_over()?;
-        self.appender.flush().map_err(EncodeError::Load)
-    }
-}
-
 /// Places in the registered schema of the columns that have a value in the segment.
 fn columns_with_values(contents: &Contents, registered: &RegisteredSchema) -> Vec<usize> {
     let columns = registered.schema.columns().iter().enumerate();
@@ -292,39 +192,81 @@ fn columns_with_values(contents: &Contents, registered: &RegisteredSchema) -> Ve
     columns.filter(|(_, column)| has_values(&column.name)).map(|(place, _)| place).collect()
 }
 
-/// The statements that take the encoder's tables away.
-pub(super) fn drop_tables() -> String {
-    [MAIN_TABLE, QUARANTINE_TABLE].iter().map(|name| format!("DROP TABLE IF EXISTS {};", quoted_name(name))).collect()
+/// A segment that is being loaded.
+struct Loading<'a> {
+    job: &'a EncodeJob,
+    loaded: Loaded,
+    /// Field ids of the columns that are loaded.
+    field_ids: Vec<i32>,
+    main: Tables<'a>,
+    quarantine: Tables<'a>,
 }
 
-impl Loaded {
-    fn take(
-        &mut self,
-        tables: &mut Tables<'_>,
-        decoded: DecodedRows,
-        registered: &RegisteredSchema,
-        source: &Source<'_>,
-    ) -> Result<(), EncodeError> {
+impl<'a> Loading<'a> {
+    fn begin(connection: &'a Connection, job: &'a EncodeJob) -> Result<Self, EncodeError> {
+        let registered = &*job.registered;
+        let columns = columns_with_values(&job.contents, registered);
+        let own = columns.iter().map(|place| &registered.schema.columns()[*place]);
+        let own = own.map(|column| format!(", {} {}", quoted_name(&column.name), sql_type(&column.column_type)));
+        let main = format!("{} INTEGER{}", quoted_name(DAY_COLUMN), own.collect::<String>());
+        let quarantine = QUARANTINE_COLUMNS.iter().map(|(name, sql, _)| format!("{} {sql}", quoted_name(name)));
+        let quarantine = quarantine.collect::<Vec<_>>().join(", ");
+        let row_group_rows = row_group_rows(job);
+        Ok(Self {
+            job,
+            field_ids: columns.iter().map(|place| registered.field_ids[*place].id).collect(),
+            loaded: Loaded { columns, ..Loaded::default() },
+            main: Tables::create(connection, MAIN_TABLE, main, row_group_rows)?,
+            quarantine: Tables::create(connection, QUARANTINE_TABLE, quarantine, row_group_rows)?,
+        })
+    }
+
+    /// Loads what is wanted of a batch, which begins at row `start` of the segment.
+    fn batch(&mut self, sequence: u64, batch: &Batch, selection: &Selection, start: u64) -> Result<(), EncodeError> {
+        let EncodeJob { contents, registered, segment, .. } = self.job;
+        let known = contents.schemas.get(&batch.schema);
+        let known = known.ok_or(EncodeError::UnknownSchema { segment: contents.number, sequence })?;
+        let decode_error = |source| EncodeError::Decode { segment: contents.number, sequence, source };
+        let body = batch.body.decoded().map_err(decode_error)?;
+        let scanned = scan(batch.format, &body, &ScanLimits::ACCEPTED).map_err(decode_error)?;
+        let mut present = batch.present.clone();
+        present.resize(known.len(), false);
+        let rules = Rules::new(known, batch.partition_date);
+        let wanted = self.loaded.columns.clone();
+        let target = Target { rules, present: &present, registered: &registered.schema, wanted: &wanted };
+        let source = Source { batch, id: format!("{}-{sequence}", segment.journal), sequence };
+        let mut first = 0;
+        while first < scanned.record_count() {
+            let slice = slice_from(&scanned, first);
+            first = slice.end;
+            let mut decoded = decode_rows(&scanned, &target, slice).map_err(decode_error)?;
+            selection.apply(&mut decoded, sequence, start)?;
+            if [Bug::PoisonRecord, Bug::DeadlyRecord, Bug::PanickingRecord].into_iter().any(seeded::is) {
+                fail_on_poison(&decoded, &scanned)?;
+            }
+            self.quarantine(&scanned, &decoded.misfits, &source)?;
+            self.take(decoded, batch.partition_date)?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, decoded: DecodedRows, date: NaiveDate) -> Result<(), EncodeError> {
         let DecodedRows { columns: values, kept, .. } = decoded;
         if kept.is_empty() {
             return Ok(());
         }
-        let days = days_since_1970(source.batch.partition_date);
-        let (rows, digest) = self.partitions.entry(source.batch.partition_date).or_default();
-        *rows += kept.len() as u64;
-        let field_ids: Vec<i32> = self.columns.iter().map(|place| registered.field_ids[*place].id).collect();
-        match values.is_empty() {
-            true => digest.add_empty(days, kept.len()),
-            false => digest.add(days, &field_ids, &values),
-        }
+        let days = days_since_1970(date);
+        let rows = match values.is_empty() {
+            true => Rows::without_columns(days, kept.len()),
+            false => Rows::of(days, &self.field_ids, &values),
+        };
         let mut columns: Vec<ArrayRef> = vec![Arc::new(Int32Array::from(vec![days; kept.len()]))];
         columns.extend(values);
-        tables.main.append(columns)
+        self.main.append(date, &rows, columns)
     }
 
     fn quarantine(
         &mut self,
-        tables: &mut Tables<'_>,
         scanned: &Scanned<'_>,
         misfits: &[Misfit],
         source: &Source<'_>,
@@ -334,10 +276,11 @@ impl Loaded {
         if misfits.is_empty() {
             return Ok(());
         }
-        *self.quarantined_by_batch.entry(sequence).or_default() += misfits.len() as u64;
-        self.quarantined_rows += misfits.len() as u64;
-        let room = PLAN_QUARANTINED_ROWS_MAX.saturating_sub(self.quarantined.len());
-        self.quarantined.extend(misfits.iter().take(room).map(|misfit| QuarantinedRow {
+        let loaded = &mut self.loaded;
+        *loaded.quarantined_by_batch.entry(sequence).or_default() += misfits.len() as u64;
+        loaded.quarantined_rows += misfits.len() as u64;
+        let room = PLAN_QUARANTINED_ROWS_MAX.saturating_sub(loaded.quarantined.len());
+        loaded.quarantined.extend(misfits.iter().take(room).map(|misfit| QuarantinedRow {
             sequence,
             index: misfit.row,
             field: misfit.column.clone(),
@@ -349,7 +292,7 @@ impl Loaded {
         let record = |misfit: &Misfit| scanned.record_text(misfit.row as usize).into_owned();
         let digested: [ArrayRef; 3] = [text(&|_| id.clone()), text(&|misfit| misfit.row.to_string()), text(&record)];
         let days = days_since_1970(batch.partition_date);
-        self.quarantine_digest.add(days, &[4, 5, 11], &digested);
+        let rows = Rows::of(days, &[4, 5, 11], &digested);
         let received = TimestampMicrosecondArray::from(vec![batch.received_micros; misfits.len()]);
         let columns: Vec<ArrayRef> = vec![
             Arc::clone(&digested[0]),
@@ -361,9 +304,12 @@ impl Loaded {
             text(&|misfit| misfit.detail.clone()),
             Arc::clone(&digested[2]),
         ];
-        tables.quarantine.append(columns)
+        self.quarantine.append(self.job.seal.sealed_at.date_naive(), &rows, columns)
+    }
+
+    fn finish(mut self) -> Result<Loaded, EncodeError> {
+        self.loaded.main = self.main.finish()?;
+        self.loaded.quarantine = self.quarantine.finish()?;
+        Ok(self.loaded)
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -13,6 +13,7 @@ pub mod error;
 mod load;
 mod poison;
 pub mod session;
+mod tables;
 pub mod trial;
 
 use std::collections::BTreeSet;
@@ -37,6 +38,7 @@ use error::EncodeError;
 use load::Selection;
 use poison::NotFound;
 use session::{Scratch, Session};
+use tables::drop_tables;
 use trial::Note;
 pub use trial::Trials;
 
@@ -243,7 +245,7 @@ fn encode(
 ) -> Result<Encoded, EncodeError> {
     let loaded = load::load(connection, job, selection)?;
     let files = copy::write_files(connection, scratch, job, &loaded)?;
-    connection.execute_batch(&load::drop_tables()).map_err(EncodeError::Load)?;
+    [&loaded.main, &loaded.quarantine].into_iter().try_for_each(|tables| drop_tables(connection, tables))?;
     let plan = Plan {
         seal: job.seal.clone(),
         schema_version: job.registered.version,

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use chrono::NaiveDate;
 use duckdb::types::Value;
 
+mod long;
 mod nested;
 
 use super::*;
@@ -34,7 +35,7 @@ impl Fixture {
         let options = JournalOptions::new(directory, 1 << 30);
         let opened = Journal::open(&options, SystemClock::shared(), Arc::new(Metrics::default()));
         let journal = opened.expect("the journal can be opened").journal;
-        let scratch = Scratch::open(&folder.path().join("it's scratch"), 256 << 20).expect("the folder can be made");
+        let scratch = Scratch::open(&folder.path().join("it's scratch"), 1 << 30).expect("the folder can be made");
         let encoder = Encoder::start(scratch.clone(), Trials::AfterDeaths).expect("the database can be set up");
         Self { folder, journal, encoder, scratch }
     }

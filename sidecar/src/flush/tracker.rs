@@ -12,7 +12,8 @@ use chrono::NaiveDate;
 use crate::journal::control::SealReason;
 use crate::journal::view::OpenSegment;
 use crate::limits::{
-    BACKLOG_SEGMENTS_MAX, HURRIED_AGE, INGEST_LINGER, SEGMENT_CELLS_MAX, SEGMENT_PARTITIONS_MAX, SEGMENT_SCHEMAS_MAX,
+    BACKLOG_SEGMENTS_MAX, HURRIED_AGE, INGEST_LINGER, ROW_GROUP_BYTES_MAX, SEGMENT_CELLS_MAX, SEGMENT_FILES_MAX,
+    SEGMENT_PARTITIONS_MAX, SEGMENT_SCHEMAS_MAX,
 };
 
 /// When buffered rows go to the lake.
@@ -184,7 +185,9 @@ impl Tracked {
             Some(SealReason::Bytes)
         } else if rows.saturating_mul(columns as u64) >= SEGMENT_CELLS_MAX {
             Some(SealReason::Cells)
-        } else if partitions >= SEGMENT_PARTITIONS_MAX {
+        } else if partitions >= SEGMENT_PARTITIONS_MAX
+            || partitions as u64 * (1 + body_bytes / ROW_GROUP_BYTES_MAX) >= SEGMENT_FILES_MAX
+        {
             Some(SealReason::Partitions)
         } else if schemas >= SEGMENT_SCHEMAS_MAX {
             Some(SealReason::Schemas)
