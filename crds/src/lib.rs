@@ -12,9 +12,14 @@
 pub mod duration;
 #[cfg(feature = "resource")]
 pub mod lakeingest;
+pub mod names;
 pub mod quantity;
 pub mod sidecar_config;
+pub mod tables;
+pub mod type_name;
 
 pub use duration::Seconds;
 pub use quantity::Quantity;
 pub use sidecar_config::{Buffer, Drain, Flush, Inference, LogLevel, S3, SidecarConfig, Storage, Violation};
+pub use tables::{ColumnDeclaration, OnUndeclaredTable, OnUnknownColumn, TableDeclaration};
+pub use type_name::{TypeName, TypeNameError};

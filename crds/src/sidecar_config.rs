@@ -3,8 +3,11 @@
 //! Owns: the fields, their defaults, their ranges and [`SidecarConfig::violations`].
 //! Does not own: the file it is read from, the command line that overrides it.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
+use crate::tables::{self, OnUndeclaredTable, TableDeclaration};
 use crate::{Quantity, Seconds};
 
 /// The version of the configuration's format that this build writes and reads.
@@ -58,6 +61,13 @@ pub struct SidecarConfig {
 
     /// How the type of a new column is found.
     pub inference: Inference,
+
+    /// Tables whose columns are known before their first record, at most 256, each with another name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tables: Vec<TableDeclaration>,
+
+    /// What becomes of a request for a table that is not among `tables`. Default `accept`.
+    pub on_undeclared_table: OnUndeclaredTable,
 }
 
 /// The LakeIngest that owns a prefix: two are the same when all three fields are.
@@ -338,8 +348,8 @@ impl Default for Drain {
 /// A value that the configuration may not have: where it is, and what would be right.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// The path of the field, for example `flush.maxRows`.
-    pub field: &'static str,
+    /// The path of the field, for example `flush.maxRows`; what is in a list by its name, `tables[orders].columns[id]`.
+    pub field: Cow<'static, str>,
     /// What is wrong and what is allowed.
     pub detail: String,
 }
@@ -356,7 +366,7 @@ impl SidecarConfig {
         let mut found = Vec::new();
         let mut check = |ok: bool, field: &'static str, detail: String| {
             if !ok {
-                found.push(Violation { field, detail });
+                found.push(Violation { field: field.into(), detail });
             }
         };
         let version = self.format_version.unwrap_or(FORMAT_VERSION);
@@ -405,6 +415,7 @@ impl SidecarConfig {
         check(port != health_port, "server.healthPort", format!("is {port}, as server.port; must be another port"));
         let grace = self.drain.grace_period_seconds;
         check((1..=3_600).contains(&grace), "drain.gracePeriodSeconds", format!("is {grace}; must be 1 to 3600"));
+        found.extend(tables::violations(&self.tables));
         found
     }
 }
@@ -446,14 +457,14 @@ pub fn is_prefix(prefix: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn violations_of(yaml: &str) -> Vec<&'static str> {
+    fn violations_of(yaml: &str) -> Vec<Cow<'static, str>> {
         let config: SidecarConfig = serde_yaml::from_str(yaml).expect("the test's YAML is well-formed");
         config.violations().into_iter().map(|violation| violation.field).collect()
     }
 
     #[test]
     fn an_empty_configuration_is_the_default_and_has_no_violation() {
-        assert_eq!(violations_of("{}"), Vec::<&str>::new());
+        assert_eq!(violations_of("{}"), Vec::<Cow<'static, str>>::new());
     }
 
     #[test]

@@ -14,13 +14,13 @@ use lakeingest_crds::Inference;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::decode::{Format, ScanLimits, Target, decode_rows, scan};
+use crate::decode::{Format, ScanLimits, Scanned, Target, decode_rows, scan};
 use crate::journal::batch::Batch;
 use crate::journal::control::{FileRole, KeyRecord, Plan, SchemaFrame, Seal};
 use crate::journal::frame::{FrameHeader, FrameKind, FrameStart, LogHeader};
 use crate::journal::reader::{Entry, LogReader};
 use crate::publish::key::{BatchId, Prefix, SegmentName};
-use crate::schema::{Column, ColumnType, Rules, Schema, observe};
+use crate::schema::{Column, ColumnType, Constraints, Rules, Schema, observe};
 
 /// Changed inputs of each target in every test run: some seconds.
 const ITERATIONS: u64 = 100_000;
@@ -181,6 +181,8 @@ fn store_body(bytes: &[u8]) {
     let canonical: Vec<_> = columns.map(|(name, of_type)| format!("[\"{name}\",\"{of_type}\"]")).collect();
     let canonical = format!("{{\"columns\":[{}]}}", canonical.join(","));
     let known = Schema::from_canonical_json(canonical.as_bytes()).expect("it is canonical");
+    let closed = Constraints { required: ["id".to_owned()].into(), closed: true };
+    let closed = known.constrained(&closed);
     let date = NaiveDate::from_ymd_opt(2026, 1, 8).expect("the date exists");
     for format in [Format::Json, Format::Ndjson, Format::Csv] {
         let Ok(scanned) = scan(format, bytes, &ScanLimits::DEFAULT) else { continue };
@@ -190,7 +192,15 @@ fn store_body(bytes: &[u8]) {
             let read: Result<serde_json::Map<String, serde_json::Value>, _> = serde_json::from_str(&text);
             assert!(read.is_ok(), "record {record} is not what another reader takes for one: {text}");
         }
-        let Ok(observation) = observe(&scanned, &known, date, &Inference::default()) else { continue };
+        for known in [&known, &closed] {
+            store_records(&scanned, known, date);
+        }
+    }
+}
+
+fn store_records(scanned: &Scanned<'_>, known: &Schema, date: NaiveDate) {
+    let count = scanned.record_count();
+    if let Ok(observation) = observe(scanned, known, date, &Inference::default()) {
         let (grown, present) = (observation.schema, observation.present);
         // As another writer may have registered it: each column with the type of the one before.
         let names = grown.columns().iter().map(|column| &column.name);
@@ -203,7 +213,7 @@ fn store_body(bytes: &[u8]) {
         for registered in [&grown, &turned, &wider] {
             let wanted: Vec<usize> = (0..registered.len()).collect();
             let target = Target { rules: Rules::new(&grown, date), present: &present, registered, wanted: &wanted };
-            let rows = decode_rows(&scanned, &target, 0..count).expect("every value that fits has its column");
+            let rows = decode_rows(scanned, &target, 0..count).expect("every value that fits has its column");
             let (misfits, at_the_door) = (rows.misfits.len(), observation.misfits.total());
             assert!(misfits >= at_the_door && (misfits == at_the_door || *registered == turned), "{misfits} misfits");
             assert_eq!(rows.kept.len() + misfits, count);

@@ -95,8 +95,13 @@ pub const DEPTH_MAX: usize = 64;
 pub const COLUMNS_MAX: usize = 1_000;
 
 /// Levels of a type: lists and structs within each other. Deeper values of a new column are kept as json. Far below
-/// [`DEPTH_MAX`], and more than the records of any service have.
-pub const TYPE_DEPTH_MAX: usize = 16;
+/// [`DEPTH_MAX`].
+pub const TYPE_DEPTH_MAX: usize = lakeingest_crds::type_name::TYPE_DEPTH_MAX;
+
+/// Values in the lists of one record. Unit: elements times the columns that a file has for each. Past it the record does
+/// not fit: a list of structs is written as all fields of each, a thousandfold of what was sent. As many values of 8 bytes
+/// are 8 MiB.
+pub const RECORD_CELLS_MAX: usize = 1 << 20;
 
 /// Names of an object of a new column, in its first batch; an object with more is kept as json. Objects have few names when
 /// these are fields, and many when they are data: a name for each user or day.

@@ -28,7 +28,8 @@ use crate::metrics::Metrics;
 use crate::publish::directory::DirectoryStore;
 use crate::publish::s3::S3Store;
 use crate::publish::store::Store;
-use crate::schema::registry::Registry;
+use crate::schema::Declarations;
+use crate::schema::registry::{Registry, SchemaOptions};
 use crate::status::{Status, reasons};
 
 /// A sidecar that is put together and does nothing yet.
@@ -71,9 +72,18 @@ impl Parts {
         let store = store_of(settings, &writer)?;
         let location = store.location();
         let (prefix, owner) = (settings.prefix.clone(), settings.owner.clone());
-        let inference = settings.config.inference.clone();
-        let registry =
-            Arc::new(Registry::new(store.clone(), prefix.clone(), Arc::clone(&clock), journal.id(), inference));
+        let options = SchemaOptions {
+            inference: settings.config.inference.clone(),
+            declarations: Declarations::of(&settings.config)?,
+        };
+        let registry = Arc::new(Registry::new(
+            store.clone(),
+            prefix.clone(),
+            Arc::clone(&clock),
+            journal.id(),
+            options,
+            Arc::clone(&status),
+        ));
         for segment in &segments {
             registry.remember(&segment.contents.table, &segment.contents.observed);
         }

@@ -21,6 +21,8 @@ pub mod reasons {
     pub const CONDITIONAL_PUT_UNSUPPORTED: &str = "ConditionalPutUnsupported";
     /// An object of the registry cannot be used or is contended.
     pub const SCHEMA_REGISTRY: &str = "SchemaRegistry";
+    /// A table has a column with another type than the one that is declared.
+    pub const SCHEMA_CONFLICT: &str = "SchemaConflict";
     /// A segment cannot be encoded; it stays in the journal.
     pub const ENCODE_FAILED: &str = "EncodeFailed";
     /// Another object is at a segment's key; the segment stays in the journal.

@@ -19,6 +19,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::sidecar_config::{Addressing, Buffer, DEFAULT_PREFIX, Drain, Encryption, Flush, Inference, LogLevel};
+use crate::tables::{OnUndeclaredTable, TableDeclaration};
 
 /// A lake that the pods of a namespace may write to: a bucket, its credentials, and when buffered rows go there.
 ///
@@ -107,6 +108,17 @@ pub struct LakeIngestSpec {
     /// How the type of a new column is found.
     #[serde(default)]
     pub inference: Inference,
+
+    /// Tables whose columns are known before their first record. Others are taken as well, unless `onUndeclaredTable` says
+    /// `reject`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = schema::tables)]
+    pub tables: Vec<TableDeclaration>,
+
+    /// What becomes of a request for a table that is not declared: `accept` finds its columns in its records, `reject`
+    /// refuses it. Default `accept`.
+    #[serde(default)]
+    pub on_undeclared_table: OnUndeclaredTable,
 }
 
 /// Where the lake is. A prefix belongs to one LakeIngest: the first sidecar that reaches the bucket claims it for its

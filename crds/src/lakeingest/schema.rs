@@ -42,6 +42,9 @@ pub const MEMORY_RULE: &str = "must be 64Mi to 1Ti";
 /// What a limit of memory must be.
 pub const MEMORY_LIMIT_RULE: &str =
     "must be at least 256Mi: a sidecar at its busiest takes more than less would give it";
+/// What cannot change.
+pub const TYPE_RULE: &str =
+    "a column keeps its type for ever, since the files that are there have it; add another column";
 /// What a port must be.
 pub const PORT_RULE: &str = "must be 1024 to 65535: the sidecar has no privilege";
 
@@ -203,6 +206,53 @@ pub(crate) fn journal_size(schema: &mut Schema) {
 /// `buffer.scratchSizeLimit`.
 pub(crate) fn scratch_size(schema: &mut Schema) {
     quantity(schema, "64Mi", "1Ti");
+}
+
+/// A list whose items are told apart by their names.
+fn named(schema: &mut Schema, items_max: usize) {
+    schema.insert("maxItems".to_owned(), items_max.into());
+    schema.insert("x-kubernetes-list-type".to_owned(), "map".into());
+    schema.insert("x-kubernetes-list-map-keys".to_owned(), json!(["name"]));
+}
+
+/// A text of a list that is so long that the API server would reckon a rule for each of its items too dear: its pattern is
+/// its own message. The operator says the same in words.
+fn pattern(schema: &mut Schema, length_max: usize, pattern: &str) {
+    schema.insert("minLength".to_owned(), 1.into());
+    schema.insert("maxLength".to_owned(), length_max.into());
+    schema.insert("pattern".to_owned(), pattern.into());
+}
+
+/// `tables`.
+pub(super) fn tables(schema: &mut Schema) {
+    named(schema, crate::tables::TABLES_MAX);
+}
+
+/// `tables[].name`.
+pub(crate) fn table_name(schema: &mut Schema) {
+    pattern(schema, crate::names::TABLE_NAME_BYTES_MAX, "^[a-z][a-z0-9_]*$");
+    add(schema, [rule("!self.endsWith('_quarantine')", crate::tables::TABLE_NAME_RULE)]);
+}
+
+/// `tables[].columns`.
+pub(crate) fn columns(schema: &mut Schema) {
+    named(schema, crate::tables::NAMES_MAX);
+}
+
+/// `tables[].columns[]`: what a change may not do.
+pub(crate) fn column(schema: &mut Schema) {
+    let form = "self.type == oldSelf.type || (self.type.contains('struct(') && oldSelf.type.contains('struct('))";
+    add(schema, [rule_at(form, TYPE_RULE, Some(".type"))]);
+}
+
+/// `tables[].columns[].name`.
+pub(crate) fn column_name(schema: &mut Schema) {
+    pattern(schema, crate::names::COLUMN_NAME_BYTES_MAX, "^[A-Za-z_][A-Za-z0-9_]*$");
+}
+
+/// `tables[].columns[].type`: its characters; the operator reads it.
+pub(crate) fn column_type(schema: &mut Schema) {
+    pattern(schema, crate::tables::TYPE_BYTES_MAX, "^[a-z]+([(][A-Za-z0-9_(), ]+[)])?$");
 }
 
 /// Processor time.

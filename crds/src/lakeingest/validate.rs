@@ -3,6 +3,7 @@
 //! Owns: [`validate_spec`], pure, which finds every violation; the API server's schema says the same earlier.
 //! Does not own: what needs other objects of the cluster. Upholds I7: webhook, controller and command line share it.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use crate::sidecar_config::{Addressing, SidecarConfig, Violation, bucket_rule, is_bucket};
@@ -80,7 +81,7 @@ pub fn validate_spec(name: &str, spec: &LakeIngestSpec, images: &ImagePolicy) ->
     let mut found = Vec::new();
     let mut check = |ok: bool, field: &'static str, detail: String| {
         if !ok {
-            found.push(Violation { field, detail });
+            found.push(Violation { field: field.into(), detail });
         }
     };
     check(is_name(name), "metadata.name", schema::NAME_RULE.to_owned());
@@ -224,6 +225,8 @@ fn config(spec: &LakeIngestSpec) -> SidecarConfig {
         log_level: spec.sidecar.log_level,
         drain: spec.drain.clone(),
         inference: spec.inference.clone(),
+        tables: spec.tables.clone(),
+        on_undeclared_table: spec.on_undeclared_table,
     }
 }
 
@@ -234,8 +237,8 @@ fn s3_config(spec: &LakeIngestSpec) -> sidecar_config::S3 {
 }
 
 /// The path in the specification of a field of the sidecar's configuration.
-fn in_spec(field: &'static str) -> &'static str {
-    match field {
+fn in_spec(field: Cow<'static, str>) -> Cow<'static, str> {
+    let of_spec = match &*field {
         "storage.prefix" => "spec.storage.prefix",
         "storage.s3.encryption" => "spec.storage.s3.encryption",
         "storage.s3.encryption.kmsKeyId" => "spec.storage.s3.encryption.kmsKeyId",
@@ -247,8 +250,10 @@ fn in_spec(field: &'static str) -> &'static str {
         "server.port" => "spec.sidecar.port",
         "server.healthPort" => "spec.sidecar.healthPort",
         "drain.gracePeriodSeconds" => "spec.drain.gracePeriodSeconds",
-        other => other,
-    }
+        table if table.starts_with("tables") => return format!("spec.{table}").into(),
+        _ => return field,
+    };
+    of_spec.into()
 }
 
 /// Whether a text is the URL of an endpoint: a scheme, a host, perhaps a port, and nothing that could hold a secret. As

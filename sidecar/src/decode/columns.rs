@@ -187,6 +187,7 @@ impl<'t> Decoder<'t> {
     fn record(&mut self, row: usize, record: Value<'_>) -> Result<(), Unfit> {
         let schema = self.rules.schema();
         let mut next_position = 0;
+        let mut required = 0;
         let mut unplaced = Unplaced::default();
         for (name, value) in record.members() {
             let Some(position) = schema.position_near(&name, next_position) else {
@@ -201,13 +202,16 @@ impl<'t> Decoder<'t> {
             if value.is_null() {
                 continue;
             }
+            required += usize::from(schema.is_required(position));
             if let Place::Same(place) = self.places[position]
                 && self.builders[place].append(row, value)
             {
+                self.rules.check_elements(position, value).map_err(|flaw| Unfit::Flaw(flaw.within(&name)))?;
                 continue;
             }
             self.judged(row, position, value, &mut unplaced).map_err(|flaw| Unfit::Flaw(flaw.within(&name)))?;
         }
+        self.rules.all_required(required, record).map_err(Unfit::Flaw)?;
         unplaced.first().map_or(Ok(()), |field| Err(Unfit::NoColumn(field)))
     }
 

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use chrono::NaiveDate;
+use lakeingest_crds::names::{self, QUARANTINE_SUFFIX, TABLE_NAME_BYTES_MAX, TableNameFault};
 
 use super::csv::scan_csv;
 use super::error::{DecodeError, Violation, Violations, pointer_segment};
@@ -338,27 +339,20 @@ fn string_field<'s>(name: &str, value: Value<'s>, violations: &mut Violations) -
     text
 }
 
-/// Longest table name. Unit: bytes.
-const TABLE_NAME_BYTES_MAX: usize = 63;
-
-/// What a quarantine is named after its table, hence reserved.
-const QUARANTINE_SUFFIX: &str = "_quarantine";
-
 /// Checks a table name: `[a-z][a-z0-9_]{0,62}`, not ending in `_quarantine`.
 ///
 /// # Errors
 /// A violation at `/table_name`; the client has to choose another name.
 pub fn check_table_name(name: &str) -> Result<(), Violation> {
-    let detail = if name.len() > TABLE_NAME_BYTES_MAX {
-        format!("a table name has at most {TABLE_NAME_BYTES_MAX} bytes, this one has {}", name.len())
-    } else if !name.starts_with(|first: char| first.is_ascii_lowercase())
-        || !name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'))
-    {
-        "a table name begins with a letter a to z and goes on with a to z, 0 to 9 and _".to_owned()
-    } else if name.ends_with(QUARANTINE_SUFFIX) {
-        format!("a table name must not end in {QUARANTINE_SUFFIX}")
-    } else {
-        return Ok(());
+    let detail = match names::check_table_name(name) {
+        Ok(()) => return Ok(()),
+        Err(TableNameFault::Long) => {
+            format!("a table name has at most {TABLE_NAME_BYTES_MAX} bytes, this one has {}", name.len())
+        }
+        Err(TableNameFault::Form) => {
+            "a table name begins with a letter a to z and goes on with a to z, 0 to 9 and _".to_owned()
+        }
+        Err(TableNameFault::Reserved) => format!("a table name must not end in {QUARANTINE_SUFFIX}"),
     };
     Err(Violation::new("/table_name", "table-name", detail))
 }

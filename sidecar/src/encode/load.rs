@@ -4,7 +4,7 @@
 //! Does not own: how many rows a table takes (`tables`), files (`copy`).
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use arrow_array::{ArrayRef, Date32Array, Int32Array, Int64Array, StringArray, Ti
 use chrono::NaiveDate;
 use duckdb::Connection;
 
-use crate::decode::{DecodedRows, ScanLimits, Scanned, Target, decode_rows, scan};
+use crate::decode::{DecodedRows, ScanLimits, Scanned, Target, Value, decode_rows, scan};
 use crate::encode::EncodeJob;
 use crate::encode::error::EncodeError;
 use crate::encode::session::quoted_name;
@@ -21,8 +21,9 @@ use crate::journal::batch::{Batch, days_since_1970};
 use crate::journal::control::{PLAN_QUARANTINED_ROWS_MAX, QuarantinedRow};
 use crate::journal::reader::SegmentReader;
 use crate::journal::segment::Contents;
+use crate::limits::RECORD_CELLS_MAX;
 use crate::schema::registry::RegisteredSchema;
-use crate::schema::{Column, ColumnType, Misfit, Rules};
+use crate::schema::{Column, ColumnType, Misfit, Rules, list_cells};
 use crate::seeded::{self, Bug};
 
 /// Name of the tables with the rows that fit, in front of their number. No user's table or column can be named so.
@@ -140,18 +141,46 @@ pub(super) fn load(connection: &Connection, job: &EncodeJob, selection: &Selecti
 /// whatever the batch has.
 const SLICE_BYTES_MAX: usize = 8 << 20;
 
+/// Values in the lists of records that are decoded at once, beside those of the last one.
+const SLICE_CELLS_MAX: usize = RECORD_CELLS_MAX;
+
 /// The records from `first` on that are decoded at once: at least one.
-fn slice_from(scanned: &Scanned<'_>, first: usize) -> Range<usize> {
+fn slice_from(scanned: &Scanned<'_>, first: usize, lists: &Lists<'_>) -> Range<usize> {
     let vector = scanned.record_count().min(first + APPEND_ROWS);
-    let (mut end, mut bytes) = (first, 0);
+    let (mut end, mut bytes, mut cells) = (first, 0, 0);
     while end < vector {
-        bytes += scanned.record(end).raw().len();
-        if bytes > SLICE_BYTES_MAX && end > first {
+        let record = scanned.record(end);
+        bytes += record.raw().len();
+        cells += lists.cells(record);
+        if (bytes > SLICE_BYTES_MAX || cells > SLICE_CELLS_MAX) && end > first {
             break;
         }
         end += 1;
     }
     first..end
+}
+
+/// The columns of a table that are lists or have some inside.
+struct Lists<'r> {
+    columns: HashMap<&'r str, &'r ColumnType>,
+}
+
+impl<'r> Lists<'r> {
+    fn of(registered: &'r RegisteredSchema) -> Self {
+        let columns = registered.schema.columns().iter().filter(|column| column.column_type.has_list());
+        Self { columns: columns.map(|column| (column.name.as_str(), &column.column_type)).collect() }
+    }
+
+    /// Values that the lists of a record become.
+    fn cells(&self, record: Value<'_>) -> usize {
+        if self.columns.is_empty() {
+            return 0;
+        }
+        let of_member = |(name, value): (Cow<'_, str>, Value<'_>)| {
+            self.columns.get(&*name).map_or(0, |column_type| list_cells(column_type, value))
+        };
+        record.members().map(of_member).sum()
+    }
 }
 
 /// See [`Bug::PoisonRecord`] and those like it.
@@ -198,6 +227,7 @@ struct Loading<'a> {
     loaded: Loaded,
     /// Field ids of the columns that are loaded.
     field_ids: Vec<i32>,
+    lists: Lists<'a>,
     main: Tables<'a>,
     quarantine: Tables<'a>,
 }
@@ -215,6 +245,7 @@ impl<'a> Loading<'a> {
         Ok(Self {
             job,
             field_ids: columns.iter().map(|place| registered.field_ids[*place].id).collect(),
+            lists: Lists::of(registered),
             loaded: Loaded { columns, ..Loaded::default() },
             main: Tables::create(connection, MAIN_TABLE, main, row_group_rows)?,
             quarantine: Tables::create(connection, QUARANTINE_TABLE, quarantine, row_group_rows)?,
@@ -237,7 +268,7 @@ impl<'a> Loading<'a> {
         let source = Source { batch, id: format!("{}-{sequence}", segment.journal), sequence };
         let mut first = 0;
         while first < scanned.record_count() {
-            let slice = slice_from(&scanned, first);
+            let slice = slice_from(&scanned, first, &self.lists);
             first = slice.end;
             let mut decoded = decode_rows(&scanned, &target, slice).map_err(decode_error)?;
             selection.apply(&mut decoded, sequence, start)?;

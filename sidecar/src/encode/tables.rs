@@ -11,8 +11,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, RecordBatch};
-use arrow_schema::{Field, Schema as ArrowSchema};
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_schema::{DataType, Field, Schema as ArrowSchema};
 use arrow_select::concat::concat_batches;
 use chrono::NaiveDate;
 use duckdb::{Appender, Connection};
@@ -41,6 +42,28 @@ pub(super) fn row_group_rows(job: &EncodeJob) -> u64 {
     (vectors * VECTOR_ROWS).clamp(VECTOR_ROWS, ROW_GROUP_ROWS_MAX)
 }
 
+/// What the elements of lists take, whether they have a value or not: fields that a struct lacks are nulls. Unit: bytes.
+fn bytes_in_lists(array: &ArrayRef) -> u64 {
+    const VALUE_BYTES: u64 = 8;
+    match array.data_type() {
+        DataType::List(element) => {
+            let elements = array.as_list::<i32>().values();
+            VALUE_BYTES * elements.len() as u64 * leaves(element.data_type()) + bytes_in_lists(elements)
+        }
+        DataType::Struct(_) => array.as_struct().columns().iter().map(bytes_in_lists).sum(),
+        _ => 0,
+    }
+}
+
+/// Columns that a file has for a type.
+fn leaves(data_type: &DataType) -> u64 {
+    match data_type {
+        DataType::List(element) => leaves(element.data_type()),
+        DataType::Struct(fields) => fields.iter().map(|field| leaves(field.data_type())).sum(),
+        _ => 1,
+    }
+}
+
 /// Some rows of one file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Rows {
@@ -48,7 +71,7 @@ pub(super) struct Rows {
     pub(super) count: u64,
     /// Their digest.
     pub(super) digest: RowDigest,
-    /// What they weigh: the length of what is digested of them. Unit: bytes.
+    /// What they weigh: the length of what is digested of them, and what their lists take. Unit: bytes.
     pub(super) bytes: u64,
 }
 
@@ -57,6 +80,7 @@ impl Rows {
     pub(super) fn of(partition_days: i32, field_ids: &[i32], columns: &[ArrayRef]) -> Self {
         let mut rows = Self { count: columns.first().map_or(0, |column| column.len() as u64), ..Self::default() };
         rows.bytes = rows.digest.add(partition_days, field_ids, columns);
+        rows.bytes += columns.iter().map(bytes_in_lists).sum::<u64>();
         rows
     }
 

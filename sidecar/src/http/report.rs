@@ -149,6 +149,9 @@ struct Table {
 struct TableColumn {
     name: String,
     r#type: String,
+    /// Shown where it is false: a record without a value in it goes to quarantine.
+    #[serde(skip_serializing_if = "Clone::clone")]
+    nullable: bool,
 }
 
 /// `GET /tables`.
@@ -159,10 +162,13 @@ pub(super) async fn tables(state: State<Shared>) -> Response {
     for (name, schema, version) in state.registry.known() {
         let table = entry(&mut tables, &name);
         table.schema_version = version;
-        let columns = schema.columns().iter();
-        table.columns = columns
-            .map(|column| TableColumn { name: column.name.clone(), r#type: column.column_type.to_string() })
-            .collect();
+        let columns = schema.columns().iter().enumerate();
+        let columns = columns.map(|(position, column)| TableColumn {
+            name: column.name.clone(),
+            r#type: column.column_type.to_string(),
+            nullable: !schema.is_required(position),
+        });
+        table.columns = columns.collect();
     }
     for (name, status) in state.status.tables() {
         let table = entry(&mut tables, &name);

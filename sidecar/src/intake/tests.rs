@@ -6,6 +6,7 @@ use crate::journal::{JournalOptions, OpenedJournal};
 use crate::publish::directory::DirectoryStore;
 use crate::publish::key::Prefix;
 use crate::publish::store::Store;
+use crate::schema::registry::SchemaOptions;
 
 /// A way in, with the folder of its journal.
 struct Fixture {
@@ -23,9 +24,10 @@ impl Fixture {
         let opened = Journal::open(&options, Arc::clone(&clock), Arc::clone(&metrics)).expect("the journal opens");
         let store = DirectoryStore::new(folder.path(), "data/_lakeingest/unfinished".to_owned(), "writer");
         let prefix = Prefix::new("data").expect("the default prefix is one");
+        let (store, status) = (Store::Directory(store), Arc::new(Status::new(Arc::clone(&clock))));
+        let options = SchemaOptions::default();
         let registry =
-            Registry::new(Store::Directory(store), prefix, Arc::clone(&clock), "writer".to_owned(), Default::default());
-        let status = Arc::new(Status::new(Arc::clone(&clock)));
+            Registry::new(store, prefix, Arc::clone(&clock), "writer".to_owned(), options, Arc::clone(&status));
         let intake = Intake::new(Arc::new(registry), opened.journal.clone(), status, metrics, clock);
         Self { intake: Arc::new(intake), _opened: opened, _folder: folder }
     }

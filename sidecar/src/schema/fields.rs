@@ -5,10 +5,9 @@
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 
-use super::types::Column;
+use lakeingest_crds::names::is_column_name;
 
-/// Longest name. Unit: bytes.
-const NAME_BYTES_MAX: usize = 128;
+use super::types::Column;
 
 /// Why fields cannot stand beside each other.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -134,16 +133,4 @@ impl Hash for Fields {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.columns.hash(state);
     }
-}
-
-/// A name that DuckDB keeps for itself where files are given field ids: it writes no file that has such a column or field.
-/// Source: <https://duckdb.org/docs/stable/sql/statements/copy#parquet-options>.
-pub(super) const TAKEN_NAME: &str = "__duckdb_field_id";
-
-/// Whether a name is `[A-Za-z_][A-Za-z0-9_]{0,127}` and not the one that is taken.
-pub fn is_column_name(name: &str) -> bool {
-    name.len() <= NAME_BYTES_MAX
-        && !name.eq_ignore_ascii_case(TAKEN_NAME)
-        && name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }

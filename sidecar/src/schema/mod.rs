@@ -4,6 +4,7 @@
 //! the verdict on each row that meets another schema.
 //! Does not own: the bytes of records (`decode`), files (`encode`).
 
+mod declaration;
 pub mod field_ids;
 mod fields;
 pub mod observe;
@@ -15,9 +16,12 @@ mod type_name;
 mod types;
 mod verdict;
 
-pub use fields::{Fields, FieldsError, is_column_name};
+pub use declaration::{Declaration, Declarations};
+pub use fields::{Fields, FieldsError};
+pub use lakeingest_crds::names::{PARTITION_COLUMNS, is_column_name};
 pub use observe::{Observation, observe};
-pub use schema::{Error, Fingerprint, PARTITION_COLUMNS, Schema};
+pub use schema::{Constraints, Error, Fingerprint, Schema};
 pub use type_name::TypeNameError;
 pub use types::{Column, ColumnType};
+pub(crate) use verdict::list_cells;
 pub use verdict::{Fault, Flaw, Misfit, Rules, Unknown, Unplaced};

@@ -31,6 +31,9 @@ pub struct Observation {
 
     /// Records that do not fit: for each the first field that does not.
     pub misfits: Violations,
+
+    /// Those of them that have a field which their table has no column for and takes none.
+    pub strangers: Violations,
 }
 
 impl Observation {
@@ -53,7 +56,7 @@ pub fn observe(
     inference: &Inference,
 ) -> Result<Observation, DecodeError> {
     let mut observer = Observer::new(Rules::new(known, partition_date));
-    let (mut misfits, mut aside_bytes) = (Violations::default(), 0);
+    let (mut misfits, mut strangers, mut aside_bytes) = (Violations::default(), Violations::default(), 0);
     for index in 0..scanned.record_count() {
         observer.begin_record();
         if let Err(Flaw { field, fault }) = observer.record(scanned.record(index)) {
@@ -62,13 +65,16 @@ pub fn observe(
             if aside_bytes > ASIDE_BYTES_MAX {
                 return Err(DecodeError::Illegal(Violation::new("", "too-much-aside", too_much_aside()).into()));
             }
-            misfits.push_with(|| {
-                Violation::new(scanned.pointer(index, &field), fault.code(), fault.to_string()).of_record(index)
-            });
+            let violation =
+                || Violation::new(scanned.pointer(index, &field), fault.code(), fault.to_string()).of_record(index);
+            misfits.push_with(violation);
+            if fault == Fault::Closed {
+                strangers.push_with(violation);
+            }
         }
     }
     let (schema, present) = observer.finish(inference);
-    let observation = Observation { schema, present, rows: scanned.record_count(), misfits };
+    let observation = Observation { schema, present, rows: scanned.record_count(), misfits, strangers };
     if observation.cells() > CELLS_MAX {
         let violation = Violation::new("", "too-many-cells", too_many_cells(&observation));
         return Err(DecodeError::Illegal(violation.into()));
@@ -120,7 +126,7 @@ impl<'s> Observer<'s> {
             grown: Vec::new(),
             new: Names::default(),
             first_seen: Vec::new(),
-            changes: Changes::beside(known.field_count()),
+            changes: Changes::beside(known),
         }
     }
 
@@ -134,9 +140,11 @@ impl<'s> Observer<'s> {
         let known = self.rules.schema();
         let mut next_known = 0;
         let mut next_new = 0;
+        let mut required = 0;
         for (name, value) in record.members() {
             if let Some(position) = known.position_near(&name, next_known) {
                 next_known = position + 1;
+                required += usize::from(known.is_required(position) && !value.is_null());
                 self.known_column(position, value).map_err(|flaw| flaw.within(&name))?;
                 continue;
             }
@@ -150,7 +158,7 @@ impl<'s> Observer<'s> {
             next_new = position + 1;
             self.new_value(position, value);
         }
-        Ok(())
+        self.rules.all_required(required, record)
     }
 
     #[inline]
@@ -158,9 +166,11 @@ impl<'s> Observer<'s> {
         if value.is_null() {
             return Ok(());
         }
-        if !self.rules.schema().columns()[position].column_type.fits(value) {
+        let column_type = &self.rules.schema().columns()[position].column_type;
+        if !column_type.fits(value) {
             self.grow(position, value)?;
         }
+        self.rules.check_elements(position, value)?;
         if !self.present[position] {
             self.present[position] = true;
             self.first_seen.push(position);

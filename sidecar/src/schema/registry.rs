@@ -12,13 +12,14 @@
 
 mod local;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, NaiveDate, Utc};
-use lakeingest_crds::Inference;
+use lakeingest_crds::{Inference, OnUnknownColumn};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
@@ -30,7 +31,8 @@ use crate::publish::error::StoreError;
 use crate::publish::key::Prefix;
 use crate::publish::store::{PutOutcome, Store};
 use crate::schema::field_ids::{self, FieldId};
-use crate::schema::{Column, ColumnType, Schema, observe};
+use crate::schema::{Column, ColumnType, Declarations, Schema, observe};
+use crate::status::{Status, reasons};
 
 use local::TableSchemas;
 pub use local::{Admitted, Claim};
@@ -105,16 +107,39 @@ pub struct Registry {
     /// Named in the versions that this process makes.
     writer: String,
     inference: Inference,
+    declarations: Declarations,
+    status: Arc<Status>,
     tables: Mutex<HashMap<String, TableSchemas>>,
+}
+
+/// What a registry is told of the types that tables have.
+#[derive(Clone, Debug, Default)]
+pub struct SchemaOptions {
+    /// How the type of a new column is found.
+    pub inference: Inference,
+    /// Which tables are declared.
+    pub declarations: Declarations,
 }
 
 /// Attempts to move a schema on before the caller is told.
 const ATTEMPTS_MAX: u32 = 16;
 
 impl Registry {
-    /// A registry that knows nothing yet.
-    pub fn new(store: Store, prefix: Prefix, clock: SharedClock, writer: String, inference: Inference) -> Self {
-        Self { store, prefix, clock, writer, inference, tables: Mutex::new(HashMap::new()) }
+    /// A registry that knows nothing yet but what is declared. Where the lake has another type, `status` shows it.
+    pub fn new(
+        store: Store,
+        prefix: Prefix,
+        clock: SharedClock,
+        writer: String,
+        options: SchemaOptions,
+        status: Arc<Status>,
+    ) -> Self {
+        let SchemaOptions { inference, declarations } = options;
+        let tables = declarations
+            .tables()
+            .map(|table| (table.to_owned(), TableSchemas::new(declarations.of_table(table).cloned())));
+        let tables = Mutex::new(tables.collect());
+        Self { store, prefix, clock, writer, inference, declarations, status, tables }
     }
 
     /// Checks a request against its table and takes in the columns that are new. Never waits for the lake.
@@ -130,11 +155,19 @@ impl Registry {
         date: NaiveDate,
         on_invalid: OnInvalid,
     ) -> Result<Admitted, DecodeError> {
+        if !self.declarations.takes(table) {
+            return Err(undeclared_table());
+        }
         loop {
             let known = self.tables().get(table).map_or_else(Schema::empty, |table| table.local.clone());
             let observation = observe(scanned, &known, date, &self.inference)?;
             if on_invalid == OnInvalid::Reject && !observation.misfits.is_empty() {
                 return Err(DecodeError::Illegal(observation.misfits));
+            }
+            let declared = self.declarations.of_table(table);
+            let is_reject = declared.is_some_and(|table| table.on_unknown_column == OnUnknownColumn::Reject);
+            if is_reject && !observation.strangers.is_empty() {
+                return Err(DecodeError::Illegal(observation.strangers));
             }
             let mut tables = self.tables();
             let is_taken = |table: &TableSchemas| table.takes_records();
@@ -143,7 +176,7 @@ impl Registry {
             {
                 return Err(too_many_tables());
             }
-            let entry = tables.entry(table.to_owned()).or_insert_with(TableSchemas::unknown);
+            let entry = tables.entry(table.to_owned()).or_insert_with(|| TableSchemas::new(None));
             if let Some(admitted) = entry.admit(&known, &observation) {
                 return Ok(admitted);
             }
@@ -171,7 +204,7 @@ impl Registry {
     /// Takes in columns that an earlier process accepted, so that the next request meets the same types.
     pub fn remember(&self, table: &str, observed: &[Column]) {
         let mut tables = self.tables();
-        let entry = tables.entry(table.to_owned()).or_insert_with(TableSchemas::unknown);
+        let entry = tables.entry(table.to_owned()).or_insert_with(|| TableSchemas::new(None));
         entry.remember(observed);
     }
 
@@ -229,6 +262,7 @@ impl Registry {
     /// # Errors
     /// See [`RegistryError`].
     pub async fn reconcile(&self, table: &str, observed: &[Column]) -> Result<Arc<RegisteredSchema>, RegistryError> {
+        let observed = &*self.with_declared(table, observed);
         for attempt in 0..ATTEMPTS_MAX {
             let registered = match self.registered(table) {
                 known if known.has_all(observed) => return Ok(known),
@@ -254,6 +288,14 @@ impl Registry {
         }
         warn!(table, attempts = ATTEMPTS_MAX, "schema is contended");
         Err(RegistryError::Contended { table: table.to_owned(), attempts: ATTEMPTS_MAX })
+    }
+
+    /// What is observed of a table behind what is declared of it.
+    fn with_declared<'o>(&self, table: &str, observed: &'o [Column]) -> Cow<'o, [Column]> {
+        match self.declarations.of_table(table) {
+            Some(declared) => Cow::Owned([declared.schema.columns(), observed].concat()),
+            None => Cow::Borrowed(observed),
+        }
     }
 
     fn registered(&self, table: &str) -> Arc<RegisteredSchema> {
@@ -287,9 +329,13 @@ impl Registry {
     fn learn(&self, table: &str, registered: RegisteredSchema) -> Arc<RegisteredSchema> {
         let registered = Arc::new(registered);
         let mut tables = self.tables();
-        let entry = tables.entry(table.to_owned()).or_insert_with(TableSchemas::unknown);
+        let entry = tables.entry(table.to_owned()).or_insert_with(|| TableSchemas::new(None));
         if registered.version >= entry.registered.version {
             entry.learn(Arc::clone(&registered));
+            let conflicts = entry.declared().map(|declared| declared.conflicts(&registered.schema)).unwrap_or_default();
+            if !conflicts.is_empty() {
+                self.status.set_for(reasons::SCHEMA_CONFLICT, table, schema_conflict(&conflicts));
+            }
         }
         registered
     }
@@ -364,6 +410,19 @@ fn forget_if_unused(tables: &mut HashMap<String, TableSchemas>, table: &str) {
     if tables.get(table).is_some_and(TableSchemas::is_unused) {
         tables.remove(table);
     }
+}
+
+fn schema_conflict(conflicts: &[String]) -> String {
+    format!(
+        "the table's files have columns that are declared otherwise, and keep them; records that do not fit them go to \
+         quarantine: {}",
+        conflicts.join("; ")
+    )
+}
+
+fn undeclared_table() -> DecodeError {
+    let detail = "the table is not declared, and this sidecar takes records for declared tables alone";
+    DecodeError::Illegal(Violation::new("/table_name", "table-undeclared", detail).into())
 }
 
 fn too_many_tables() -> DecodeError {

@@ -3,18 +3,17 @@
 //! Owns: which columns a table can have, the canonical bytes, the fingerprint.
 //! Does not own: the names of columns as such (`fields`), versions and their numbers, which exist only in the lake.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
+use lakeingest_crds::names::PARTITION_COLUMNS;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::fields::{Fields, FieldsError};
 use super::types::{Column, ColumnType};
 use crate::limits::COLUMNS_MAX;
-
-/// Columns that every table has and no schema lists: INT, equal to the partition's date.
-pub const PARTITION_COLUMNS: [&str; 3] = ["year", "month", "day"];
 
 /// Why columns are no schema.
 #[derive(Debug, thiserror::Error)]
@@ -76,30 +75,55 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
-/// The columns of a table, in the order of its files. Cheap to clone.
+/// What a table asks of its records beside the types of their values.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Constraints {
+    /// Columns in which a record must have a value.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub required: BTreeSet<String>,
+
+    /// Whether a record may have no fields but those that there are columns for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub closed: bool,
+}
+
+/// The columns of a table, in the order of its files, and what it asks of its records. Cheap to clone.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(try_from = "Vec<Column>", into = "Vec<Column>")]
+#[serde(try_from = "Parts", into = "Parts")]
 pub struct Schema(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     fields: Fields,
+    constraints: Constraints,
     /// Names at every depth.
     field_count: usize,
+    /// Whether a record must have a value in the column at this position. Empty: in none.
+    required_at: Vec<bool>,
+    /// Whether the column at this position is a list or has one inside. Empty: none is.
+    lists_at: Vec<bool>,
     fingerprint: Fingerprint,
 }
 
-impl TryFrom<Vec<Column>> for Schema {
+/// A schema taken apart.
+#[derive(Serialize, Deserialize)]
+struct Parts {
+    columns: Vec<Column>,
+    #[serde(flatten)]
+    constraints: Constraints,
+}
+
+impl TryFrom<Parts> for Schema {
     type Error = Error;
 
-    fn try_from(columns: Vec<Column>) -> Result<Self, Error> {
-        Self::new(columns)
+    fn try_from(Parts { columns, constraints }: Parts) -> Result<Self, Error> {
+        Ok(Self::new(columns)?.constrained(&constraints))
     }
 }
 
-impl From<Schema> for Vec<Column> {
+impl From<Schema> for Parts {
     fn from(schema: Schema) -> Self {
-        schema.columns().to_vec()
+        Self { columns: schema.columns().to_vec(), constraints: schema.constraints().clone() }
     }
 }
 
@@ -122,17 +146,43 @@ impl Schema {
         if fields.count() > COLUMNS_MAX {
             return Err(Error::TooManyColumns);
         }
-        Ok(Self::of(fields))
+        Ok(Self::of(fields, Constraints::default()))
     }
 
-    fn of(fields: Fields) -> Self {
-        let fingerprint = Fingerprint(Sha256::digest(canonical_json(fields.columns())).into());
-        Self(Arc::new(Inner { field_count: fields.count(), fields, fingerprint }))
+    fn of(fields: Fields, constraints: Constraints) -> Self {
+        let fingerprint = Fingerprint(Sha256::digest(canonical_json(fields.columns(), &constraints)).into());
+        let flags = |of: &dyn Fn(&Column) -> bool| -> Vec<bool> {
+            let flags: Vec<bool> = fields.columns().iter().map(of).collect();
+            if flags.contains(&true) { flags } else { Vec::new() }
+        };
+        let required_at = flags(&|column| constraints.required.contains(&column.name));
+        let lists_at = flags(&|column| column.column_type.has_list());
+        Self(Arc::new(Inner { field_count: fields.count(), fields, constraints, required_at, lists_at, fingerprint }))
+    }
+
+    /// The same columns of a table that asks for this, and for nothing else.
+    #[must_use]
+    pub fn constrained(&self, constraints: &Constraints) -> Self {
+        match self.constraints() == constraints {
+            true => self.clone(),
+            false => Self::of(self.fields().clone(), constraints.clone()),
+        }
+    }
+
+    /// What the table asks of its records.
+    pub fn constraints(&self) -> &Constraints {
+        &self.0.constraints
+    }
+
+    /// Whether a record must have a value in the column at `position`.
+    #[inline]
+    pub fn is_required(&self, position: usize) -> bool {
+        self.0.required_at.get(position).copied().unwrap_or(false)
     }
 
     /// This schema grown by the columns of another, or of several: those that it lacks stand behind its own, fields that its
     /// structs lack behind theirs. A name that differs from one here in its case alone stays out, as does a column or a
-    /// field for whose names there is no room. What is here keeps its type.
+    /// field for whose names there is no room. What is here keeps its type, and what is asked of records stays.
     #[must_use]
     pub fn merged(&self, others: &[Column]) -> Self {
         if others.is_empty() {
@@ -140,7 +190,7 @@ impl Schema {
         }
         let mut room = COLUMNS_MAX.saturating_sub(self.field_count());
         let merged = self.0.fields.merged(others, &mut room);
-        if merged == self.0.fields { self.clone() } else { Self::of(merged) }
+        if merged == self.0.fields { self.clone() } else { Self::of(merged, self.constraints().clone()) }
     }
 
     /// The columns as fields.
@@ -174,6 +224,12 @@ impl Schema {
         self.0.fields.position(name)
     }
 
+    /// Whether the column at `position` is a list or has one inside.
+    #[inline]
+    pub fn has_list(&self, position: usize) -> bool {
+        self.0.lists_at.get(position).copied().unwrap_or(false)
+    }
+
     /// As [`Self::position`], looking at `hint` first.
     #[inline]
     pub fn position_near(&self, name: &str, hint: usize) -> Option<usize> {
@@ -187,10 +243,11 @@ impl Schema {
 
     /// The one sequence of bytes that stands for this schema.
     ///
-    /// Shape: `{"columns":[["user_id","bigint"],["amount","double"]]}`, in order, without white space outside of a type's
-    /// own name.
+    /// Shape: `{"columns":[["user_id","bigint"],["amount","double"]],"required":["user_id"],"closed":true}`, columns in
+    /// order, required names sorted, without white space outside of a type's own name. Without required columns, and where
+    /// it is not closed, the object lacks the one and the other.
     pub fn canonical_json(&self) -> Vec<u8> {
-        canonical_json(self.columns())
+        canonical_json(self.columns(), self.constraints())
     }
 
     /// SHA-256 of [`Self::canonical_json`].
@@ -206,10 +263,12 @@ impl Schema {
         #[derive(Deserialize)]
         struct Canonical {
             columns: Vec<(String, ColumnType)>,
+            #[serde(flatten)]
+            constraints: Constraints,
         }
         let canonical: Canonical = serde_json::from_slice(bytes).map_err(|source| Error::ParseCanonical { source })?;
         let columns = canonical.columns.into_iter().map(|(name, column_type)| Column { name, column_type });
-        let schema = Self::new(columns.collect())?;
+        let schema = Self::new(columns.collect())?.constrained(&canonical.constraints);
         if schema.canonical_json() == bytes { Ok(schema) } else { Err(Error::NotCanonical) }
     }
 }
@@ -222,7 +281,7 @@ impl PartialEq for Schema {
 
 impl Eq for Schema {}
 
-fn canonical_json(columns: &[Column]) -> Vec<u8> {
+fn canonical_json(columns: &[Column], Constraints { required, closed }: &Constraints) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(16 + columns.len() * 24);
     bytes.extend_from_slice(b"{\"columns\":[");
     for (position, Column { name, column_type }) in columns.iter().enumerate() {
@@ -234,7 +293,15 @@ fn canonical_json(columns: &[Column]) -> Vec<u8> {
             bytes.extend_from_slice(part.as_bytes());
         }
     }
-    bytes.extend_from_slice(b"]}");
+    bytes.push(b']');
+    if !required.is_empty() {
+        let names: Vec<String> = required.iter().map(|name| format!("\"{name}\"")).collect();
+        bytes.extend_from_slice(format!(",\"required\":[{}]", names.join(",")).as_bytes());
+    }
+    if *closed {
+        bytes.extend_from_slice(b",\"closed\":true");
+    }
+    bytes.push(b'}');
     bytes
 }
 

@@ -11,17 +11,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use lakeingest_crds::Inference;
+use lakeingest_crds::names::is_column_name;
 
-use super::fields::{Fields, is_column_name};
+use super::fields::Fields;
+use super::schema::Schema;
 use super::types::{Column, ColumnType};
 use super::verdict::{Fault, Flaw};
 use crate::decode::{
     NodeKind, Value, integer_is_exact_in_f64, kind_of_number, parse_date, parse_integer, parse_timestamp,
 };
 use crate::limits::{COLUMNS_MAX, INFERRED_FIELDS_MAX, TYPE_DEPTH_MAX};
-
-/// Stands in a path for the elements of a list.
-const ELEMENT: usize = usize::MAX;
 
 /// What a record changes in what is known of its batch, so that it can be taken back. A path names places from the outside
 /// in, a column's first.
@@ -41,12 +40,14 @@ pub(super) struct Changes {
     path: Vec<usize>,
     /// Names of the schema and, of what is new, those that must have room in it: columns, and fields of structs that stand.
     names: usize,
+    /// Whether none can come to the schema.
+    is_closed: bool,
 }
 
 impl Changes {
-    /// Beside a schema of so many names.
-    pub(super) fn beside(names: usize) -> Self {
-        Self { names, ..Self::default() }
+    /// Beside a schema.
+    pub(super) fn beside(known: &Schema) -> Self {
+        Self { names: known.field_count(), is_closed: known.constraints().closed, ..Self::default() }
     }
 
     /// What follows is of another record.
@@ -68,6 +69,9 @@ impl Changes {
 
     /// Counts a name that must have room.
     pub(super) fn count_name(&mut self) -> Result<(), Fault> {
+        if self.is_closed {
+            return Err(Fault::Closed);
+        }
         if self.room() == 0 {
             return Err(Fault::TooManyColumns);
         }
@@ -112,10 +116,8 @@ impl Changes {
 /// What is known of a column or a field.
 #[derive(Clone, Debug)]
 pub(super) enum Shape<'s> {
-    /// A type that stands, without structs in it.
+    /// A type that stands, and that nothing comes to: one without a structure, or a list.
     Standing(ColumnType),
-    /// A list that stands.
-    StandingList(Box<Shape<'s>>),
     /// A struct that stands, and what is new in it.
     StandingStruct(Box<Names<'s>>),
     /// It is new.
@@ -126,7 +128,6 @@ impl<'s> Shape<'s> {
     /// What is known of a column of this type.
     pub(super) fn of(column_type: &ColumnType) -> Self {
         match column_type {
-            ColumnType::List(element) => Self::StandingList(Box::new(Self::of(element))),
             ColumnType::Struct(fields) => {
                 let mut names = Names::default();
                 for Column { name, column_type } in fields.columns() {
@@ -134,7 +135,7 @@ impl<'s> Shape<'s> {
                 }
                 Self::StandingStruct(Box::new(names))
             }
-            scalar => Self::Standing(scalar.clone()),
+            other => Self::Standing(other.clone()),
         }
     }
 
@@ -150,25 +151,14 @@ impl<'s> Shape<'s> {
                 Ok(())
             }
             (Self::Standing(column_type), _) if column_type.fits(value) => Ok(()),
-            (Self::StandingList(element), NodeKind::Array) => changes.inside(ELEMENT, |changes| {
-                let mut elements = value.elements().enumerate();
-                elements.try_for_each(|(place, value)| element.add(value, changes).map_err(|flaw| flaw.at(place)))
-            }),
+            (Self::Standing(column_type), _) => Err(Flaw::of_value(column_type, value)),
             (Self::StandingStruct(names), NodeKind::Object) => {
                 let mut next = 0;
                 value.members().try_for_each(|(name, member)| names.add_member(name, member, &mut next, changes))
             }
-            (shape, kind) => Err(Flaw::here(Fault::Type { column: shape.standing_type(), value: kind })),
-        }
-    }
-
-    /// The type that stands; what is in it does not matter.
-    fn standing_type(&self) -> ColumnType {
-        match self {
-            Self::Standing(column_type) => column_type.clone(),
-            Self::StandingList(element) => ColumnType::list_of(element.standing_type()),
-            Self::StandingStruct(_) => ColumnType::Struct(Arc::default()),
-            Self::New(_) => ColumnType::Json,
+            (Self::StandingStruct(_), kind) => {
+                Err(Flaw::here(Fault::Type { column: ColumnType::Struct(Arc::default()), value: kind }))
+            }
         }
     }
 
@@ -176,7 +166,6 @@ impl<'s> Shape<'s> {
     pub(super) fn into_type(self, inference: &Inference, room: &mut usize) -> Option<ColumnType> {
         match self {
             Self::Standing(column_type) => Some(column_type),
-            Self::StandingList(element) => element.into_type(inference, room).map(ColumnType::list_of),
             Self::StandingStruct(names) => struct_of(names.into_columns(inference, room)),
             Self::New(shape) => {
                 let column_type = shape.into_type(inference)?;
@@ -194,7 +183,6 @@ impl<'s> Shape<'s> {
     pub(super) fn set_kinds(&mut self, path: &[usize], kinds: ValueKinds) {
         match (self, path) {
             (Self::New(shape), _) => shape.set_kinds(path, kinds),
-            (Self::StandingList(element), [_, inner @ ..]) => element.set_kinds(inner, kinds),
             (Self::StandingStruct(names), [place, inner @ ..]) => names.columns[*place].1.set_kinds(inner, kinds),
             _ => {}
         }
@@ -211,7 +199,6 @@ impl<'s> Shape<'s> {
                 names.drop_last();
                 true
             }
-            (Self::StandingList(element), [_, inner @ ..]) => element.drop_name(inner),
             (Self::StandingStruct(names), [place, inner @ ..]) => names.columns[*place].1.drop_name(inner),
             _ => false,
         }

@@ -5,9 +5,10 @@
 
 use std::sync::Arc;
 
+use lakeingest_crds::names::is_column_name;
 use serde::{Deserialize, Serialize};
 
-use super::fields::{Fields, is_column_name};
+use super::fields::Fields;
 use crate::decode::{
     NodeKind, Value, integer_is_exact_in_f64, kind_of_number, parse_date, parse_integer, parse_timestamp,
 };
@@ -54,6 +55,27 @@ impl ColumnType {
     #[inline]
     pub fn is_nested(&self) -> bool {
         matches!(self, Self::List(_) | Self::Struct(_))
+    }
+
+    /// Whether it is a list or has one inside.
+    pub fn has_list(&self) -> bool {
+        match self {
+            Self::List(_) => true,
+            Self::Struct(fields) => fields.columns().iter().any(|field| field.column_type.has_list()),
+            _ => false,
+        }
+    }
+
+    /// Whether a column of this type takes every value that one of type `other` takes, field by field.
+    pub fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Struct(fields), Self::Struct(others)) => others.columns().iter().all(|other| {
+                let field = fields.position(&other.name).map(|position| &fields.columns()[position].column_type);
+                field.is_some_and(|field| field.covers(&other.column_type))
+            }),
+            (Self::List(element), Self::List(other)) => element.covers(other),
+            _ => self == other,
+        }
     }
 
     /// Names inside of it, at every depth.

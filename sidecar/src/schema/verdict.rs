@@ -4,16 +4,18 @@
 //! (`observe`) and when it is decoded for the lake (`decode::columns`), and name the same records both times.
 //! Does not own: what becomes of a record with a field that does not fit.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
 use chrono::{Datelike, NaiveDate};
+use lakeingest_crds::names::{PARTITION_COLUMNS, TAKEN_COLUMN_NAME, is_column_name};
 
-use super::fields::{Fields, TAKEN_NAME, is_column_name};
-use super::schema::{PARTITION_COLUMNS, Schema};
+use super::fields::Fields;
+use super::schema::Schema;
 use super::types::ColumnType;
 use crate::decode::{NodeKind, Value, parse_integer, pointer_segment};
-use crate::limits::COLUMNS_MAX;
+use crate::limits::{COLUMNS_MAX, RECORD_CELLS_MAX};
 
 /// Why a field does not fit. Its words tell types and names, never a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +46,14 @@ pub enum Fault {
     },
     /// The table has as many columns as a table can have.
     TooManyColumns,
+    /// The table takes no columns, and no fields of its structs, but those that it has.
+    Closed,
+    /// The name is no field of a struct in a list: those are known once the list is.
+    InList,
+    /// The record has no value in a column that must have one.
+    Missing,
+    /// The lists of one value have so many elements.
+    TooManyElements,
     /// It was accepted, and another writer has registered the column with another type.
     Registered {
         /// The type that stands.
@@ -64,7 +74,9 @@ impl Fault {
             Self::Case { .. } => "column-case",
             Self::Partition { .. } => "partition-column-mismatch",
             Self::TooManyColumns => "too-many-columns",
-            Self::NotRegistered => "column-unknown",
+            Self::NotRegistered | Self::Closed | Self::InList => "column-unknown",
+            Self::Missing => "value-missing",
+            Self::TooManyElements => "too-many-elements",
         }
     }
 }
@@ -88,7 +100,7 @@ impl fmt::Display for Fault {
             }
             Self::Name { bytes } => write!(
                 formatter,
-                "a column name is [A-Za-z_][A-Za-z0-9_]*, has at most 128 bytes and is not {TAKEN_NAME}; this one has \
+                "a column name is [A-Za-z_][A-Za-z0-9_]*, has at most 128 bytes and is not {TAKEN_COLUMN_NAME}; this one has \
                  {bytes} bytes and cannot be one"
             ),
             Self::Case { column } => write!(formatter, "the name differs from column {column} in its case alone"),
@@ -105,6 +117,14 @@ impl fmt::Display for Fault {
                 write!(formatter, "the table's column is {table}, the value was accepted as {accepted}")
             }
             Self::NotRegistered => write!(formatter, "the table has no such column"),
+            Self::Closed => write!(formatter, "the table takes no columns and no fields but those that it has"),
+            Self::InList => write!(formatter, "the structs of a list have the fields that they were declared with"),
+            Self::Missing => write!(formatter, "the column is not nullable, and the record has no value in it"),
+            Self::TooManyElements => write!(
+                formatter,
+                "the lists of a value have at most {RECORD_CELLS_MAX} elements, each counted as often as its structs have \
+                 fields without a structure"
+            ),
             Self::TooManyColumns => {
                 write!(formatter, "a table has at most {COLUMNS_MAX} columns, fields of structs included")
             }
@@ -149,6 +169,33 @@ impl Flaw {
         let inner = self.field;
         let field = if inner.is_empty() { place.to_string() } else { format!("{place}/{inner}") };
         Self { field, ..self }
+    }
+
+    /// The first place at which a value does not fit a type that nothing can come to.
+    #[cold]
+    pub(super) fn of_value(column_type: &ColumnType, value: Value<'_>) -> Self {
+        match (column_type, value.kind()) {
+            (ColumnType::List(element), NodeKind::Array) => {
+                if let Some((place, value)) = value.elements().enumerate().find(|(_, value)| !element.fits(*value)) {
+                    return Self::of_value(element, value).at(place);
+                }
+            }
+            (ColumnType::Struct(fields), NodeKind::Object) => {
+                for (name, member) in value.members() {
+                    match fields.position(&name).map(|position| &fields.columns()[position].column_type) {
+                        Some(field) if field.fits(member) => {}
+                        Some(field) => return Self::of_value(field, member).within(&name),
+                        None => match unknown_field(fields, &name, member) {
+                            Ok(Unknown::Nothing) => {}
+                            Ok(Unknown::Column) => return Self::of(&name, Fault::InList),
+                            Err(fault) => return Self::of(&name, fault),
+                        },
+                    }
+                }
+            }
+            _ => {}
+        }
+        Self::here(Fault::Type { column: column_type.clone(), value: value.kind() })
     }
 
     /// A value that fits `accepted` and not `table`, which was registered instead.
@@ -271,7 +318,30 @@ impl<'s> Rules<'s> {
         if !has_room {
             self.judge(&column.column_type, value, &format!("{}/", column.name), unplaced)?;
         }
+        self.check_elements(position, value)?;
         Ok(has_room)
+    }
+
+    /// Checks that the lists in a value of the column at `position` do not have more elements than a record may have.
+    ///
+    /// # Errors
+    /// They have.
+    #[inline]
+    pub fn check_elements(&self, position: usize, value: Value<'_>) -> Result<(), Flaw> {
+        let cells = |column_type| list_cells(column_type, value);
+        let is_within =
+            !self.schema.has_list(position) || cells(&self.schema.columns()[position].column_type) <= RECORD_CELLS_MAX;
+        if is_within { Ok(()) } else { Err(Flaw::here(Fault::TooManyElements)) }
+    }
+
+    /// Checks that a record has a value in each column that must have one; in `found` of them it has.
+    ///
+    /// # Errors
+    /// It lacks one.
+    #[inline]
+    pub fn all_required(&self, found: usize, record: Value<'_>) -> Result<(), Flaw> {
+        let required = &self.schema.constraints().required;
+        if found == required.len() { Ok(()) } else { Err(lacking(required, record)) }
     }
 
     /// As [`Self::column`], for a value that does not simply fit.
@@ -299,15 +369,11 @@ impl<'s> Rules<'s> {
                 }
                 match unknown_field(fields, &name, member).map_err(|fault| Flaw::of(&name, fault))? {
                     Unknown::Nothing => Ok(()),
+                    Unknown::Column if self.schema.constraints().closed => Err(Flaw::of(&name, Fault::Closed)),
                     Unknown::Column => unplaced.add_new(within, &name, self.schema.field_count()),
                 }
             }),
-            (ColumnType::List(element), NodeKind::Array) => {
-                value.elements().enumerate().try_for_each(|(place, value)| {
-                    self.judge(element, value, within, unplaced).map_err(|flaw| flaw.at(place))
-                })
-            }
-            (column, kind) => Err(Flaw::here(Fault::Type { column: column.clone(), value: kind })),
+            (column_type, _) => Err(Flaw::of_value(column_type, value)),
         }
     }
 
@@ -318,7 +384,10 @@ impl<'s> Rules<'s> {
     pub fn unknown(&self, name: &str, value: Value<'_>) -> Result<Unknown, Fault> {
         let place = PARTITION_COLUMNS.iter().position(|column| column.eq_ignore_ascii_case(name));
         let Some(place) = place.filter(|_| !value.is_null()) else {
-            return unknown_field(self.schema.fields(), name, value);
+            return match unknown_field(self.schema.fields(), name, value)? {
+                Unknown::Column if self.schema.constraints().closed => Err(Fault::Closed),
+                unknown => Ok(unknown),
+            };
         };
         let (column, expected) = (PARTITION_COLUMNS[place], self.partition[place]);
         match value.kind() {
@@ -327,6 +396,32 @@ impl<'s> Rules<'s> {
             NodeKind::Cell if value.string().is_some_and(|text| text == expected.to_string()) => Ok(Unknown::Nothing),
             kind => Err(Fault::Partition { expected, value: kind }),
         }
+    }
+}
+
+/// The flaw of a record that lacks a value in one of these columns.
+#[cold]
+fn lacking(required: &BTreeSet<String>, record: Value<'_>) -> Flaw {
+    let is_there = |wanted: &str| record.members().any(|(name, value)| *name == *wanted && !value.is_null());
+    let name = required.iter().find(|name| !is_there(name));
+    name.map_or_else(|| Flaw::here(Fault::Missing), |name| Flaw::of(name, Fault::Missing))
+}
+
+/// Values that the lists in a value are stored as: for each element as many as a file has columns for it.
+pub(crate) fn list_cells(column_type: &ColumnType, value: Value<'_>) -> usize {
+    match (column_type, value.kind()) {
+        (ColumnType::List(element), NodeKind::Array) => {
+            let leaves = element.leaf_count();
+            value.elements().map(|value| leaves + list_cells(element, value)).sum()
+        }
+        (ColumnType::Struct(fields), NodeKind::Object) if column_type.has_list() => {
+            let of_member = |(name, member): (Cow<'_, str>, Value<'_>)| {
+                let field = fields.position(&name).map(|position| &fields.columns()[position].column_type);
+                field.map_or(0, |field| list_cells(field, member))
+            };
+            value.members().map(of_member).sum()
+        }
+        _ => 0,
     }
 }
 

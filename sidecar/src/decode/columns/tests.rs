@@ -153,7 +153,8 @@ fn what_does_not_fit_inside_is_told_with_its_place_and_leaves_the_rows_around_it
         (r#"{"s":{"b c":null}}"#, "s/(3 bytes)", "column-name"),
         (r#"{"s":{"new":1,"New":1}}"#, "s/New", "column-case"),
         // What has no field here is no fault of a record that has one anyway.
-        (r#"{"s":{"new":1,"l":[{"new":2}]},"n":"x"}"#, "n", "type-mismatch"),
+        (r#"{"s":{"new":1,"l":[{"new":null}]},"n":"x"}"#, "n", "type-mismatch"),
+        (r#"{"s":{"new":1,"l":[null,{"new":2}]},"n":"x"}"#, "s/l/1/new", "column-unknown"),
     ] {
         let lines = format!(
             "{{\"s\":{{\"a\":1,\"l\":[{{}}]}}}}\n{record}\n{{\"s\":{{\"a\":3,\"l\":[{{\"k\":\"1970-01-02\"}}]}}}}"

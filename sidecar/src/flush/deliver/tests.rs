@@ -16,6 +16,7 @@ use crate::lake::owner::Owner;
 use crate::limits::{RETRY_FIRST, RETRY_MAX};
 use crate::publish::directory::DirectoryStore;
 use crate::publish::store::PutOutcome;
+use crate::schema::registry::SchemaOptions;
 use crate::schema::{Column, ColumnType, Schema};
 
 /// What outlives a process: the lake, the journal and the scratch volume.
@@ -56,7 +57,8 @@ impl World {
             prefix.clone(),
             Arc::clone(&clock),
             "test".to_owned(),
-            Default::default(),
+            SchemaOptions::default(),
+            Arc::new(Status::new(Arc::clone(&clock))),
         ));
         let owner = Owner { cluster_id: None, namespace: None, name: "local".to_owned() };
         let context = DeliveryContext {

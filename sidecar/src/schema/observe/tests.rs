@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::decode::{Format, ScanLimits, VIOLATIONS_MAX, scan};
-use crate::schema::ColumnType;
+use crate::schema::{ColumnType, Constraints};
 
 fn known() -> Schema {
     Schema::new(vec![
@@ -61,7 +61,8 @@ fn a_column_is_present_when_a_record_has_a_value_in_it() {
             schema: known(),
             present: vec![true, false, false, true, false],
             rows: 3,
-            misfits: Violations::default()
+            misfits: Violations::default(),
+            strangers: Violations::default(),
         }
     );
 }
@@ -354,4 +355,20 @@ fn a_batch_of_too_many_records_times_columns_is_refused() {
     let known = accepted(&lines(1)).schema;
     let error = observe_lines(&lines(CELLS_MAX / columns + 1), &known).expect_err("one row too many");
     assert_eq!(error.violations()[0].code, "too-many-cells");
+}
+
+#[test]
+fn a_record_has_a_value_in_each_column_that_must_have_one() {
+    let required = ["id", "name"].map(str::to_owned).into();
+    let known = known().constrained(&Constraints { required, ..Constraints::default() });
+    let lines =
+        "{\"id\":1,\"name\":\"x\",\"new\":1}\n{\"id\":1}\n{\"name\":\"x\",\"id\":null,\"other\":1}\n{\"id\":\"x\"}";
+    let observation = observe_lines(lines, &known).expect("each record is judged alone");
+    let found: Vec<_> =
+        observation.misfits.into_listed().into_iter().map(|found| (found.pointer, found.code)).collect();
+    let expected = [("/name", "value-missing"), ("/id", "value-missing"), ("/id", "type-mismatch")];
+    assert_eq!(found, expected.map(|(pointer, code)| (pointer.to_owned(), code)));
+    let grown = known.merged(&[Column::new("new", ColumnType::Bigint)]);
+    assert_eq!(observation.schema, grown, "a record that does not fit brings no column");
+    assert!(grown.is_required(0) && !grown.is_required(1));
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::RegisteredSchema;
 use crate::decode::Violations;
-use crate::schema::{Column, Observation, Schema};
+use crate::schema::{Column, Declaration, Observation, Schema};
 
 /// A request that its table takes.
 #[derive(Debug)]
@@ -37,8 +37,9 @@ pub struct Claim {
 /// What this process knows of a table.
 #[derive(Clone, Debug)]
 pub(super) struct TableSchemas {
+    declared: Option<Arc<Declaration>>,
     pub(super) registered: Arc<RegisteredSchema>,
-    /// The registered columns and those of journaled requests.
+    /// The registered columns, those that are declared and those of journaled requests.
     decided: Schema,
     /// Columns of requests whose outcome is open, as far as these are not decided; by the number of the claim.
     open: BTreeMap<u64, Vec<Column>>,
@@ -60,15 +61,23 @@ enum Records {
 }
 
 impl TableSchemas {
-    pub(super) fn unknown() -> Self {
+    /// A table of which there is no record, and perhaps a declaration.
+    pub(super) fn new(declared: Option<Arc<Declaration>>) -> Self {
+        let known = declared.as_ref().map_or_else(Schema::empty, |declared| declared.schema.clone());
         Self {
+            declared,
             registered: Arc::new(RegisteredSchema::unknown()),
-            decided: Schema::empty(),
+            decided: known.clone(),
             open: BTreeMap::new(),
             next_claim: 0,
-            local: Schema::empty(),
+            local: known,
             records: Records::None,
         }
+    }
+
+    /// Its declaration.
+    pub(super) fn declared(&self) -> Option<&Declaration> {
+        self.declared.as_deref()
     }
 
     /// Whether records of the table are journaled or about to be.
@@ -86,7 +95,7 @@ impl TableSchemas {
 
     /// Whether nothing is known of the table.
     pub(super) fn is_unused(&self) -> bool {
-        !self.takes_records() && self.registered.version == 0 && self.local.is_empty()
+        self.declared.is_none() && !self.takes_records() && self.registered.version == 0 && self.local.is_empty()
     }
 
     /// Takes in what a request brings that was looked at under `known`; none when that does not hold any more.
@@ -168,9 +177,11 @@ impl TableSchemas {
         self.meet();
     }
 
-    /// Takes in a registered version: its types win over what this process has seen, and its columns stay.
+    /// Takes in a registered version: its types win over what this process has seen and over what is declared, and its
+    /// columns stay.
     pub(super) fn learn(&mut self, registered: Arc<RegisteredSchema>) {
-        self.decided = registered.schema.merged(self.decided.columns());
+        let decided = registered.schema.merged(self.decided.columns());
+        self.decided = decided.constrained(self.decided.constraints());
         self.registered = registered;
         self.meet();
     }

@@ -1,14 +1,26 @@
 //! Registries that meet in one lake, and requests that come and go.
 
+use lakeingest_crds::SidecarConfig;
+
 use super::*;
 use crate::clock::SystemClock;
 use crate::decode::{Format, ScanLimits, scan};
 use crate::publish::directory::DirectoryStore;
 
 fn registry(root: &std::path::Path, writer: &str) -> Registry {
+    registry_with(root, writer, "{}").0
+}
+
+/// A registry of a sidecar with this configuration, and what it shows.
+fn registry_with(root: &std::path::Path, writer: &str, yaml: &str) -> (Registry, Arc<Status>) {
+    let config: SidecarConfig = serde_yaml::from_str(yaml).expect("the test's YAML is well-formed");
+    let declarations = Declarations::of(&config).expect("it can be declared");
     let store = Store::Directory(DirectoryStore::new(root, "data/_lakeingest/unfinished".to_owned(), "writer"));
     let prefix = Prefix::new("data").expect("the default prefix is one");
-    Registry::new(store, prefix, SystemClock::shared(), writer.to_owned(), Inference::default())
+    let clock = SystemClock::shared();
+    let status = Arc::new(Status::new(Arc::clone(&clock)));
+    let options = SchemaOptions { declarations, ..SchemaOptions::default() };
+    (Registry::new(store, prefix, clock, writer.to_owned(), options, Arc::clone(&status)), status)
 }
 
 fn column(name: &str, column_type: ColumnType) -> Column {
@@ -183,7 +195,7 @@ fn a_misfit_of_a_column_that_was_taken_back_meanwhile_is_judged_again() {
         let date = NaiveDate::from_ymd_opt(2025, 12, 1).expect("a day");
         observe(&scanned, known, date, &Inference::default()).expect("there are few")
     };
-    let mut table = TableSchemas::unknown();
+    let mut table = TableSchemas::new(None);
     let first = table.admit(&Schema::empty(), &observed(r#"{"x": 5}"#, &Schema::empty())).expect("nothing is known");
     let known = table.local.clone();
     let (misfit, empty) = (observed(r#"{"x": "text"}"#, &known), observed("{}", &known));
@@ -241,4 +253,57 @@ fn a_table_is_one_again_once_nothing_is_open() {
     registry.keep("events", first);
     let table = registry.tables().get("events").cloned().expect("it takes records");
     assert!(table.is_settled());
+}
+
+const ORDERS: &str = "
+tables:
+- name: orders
+  columns: [{name: id, type: bigint, nullable: false}, {name: amount, type: double}]
+  onUnknownColumn: reject
+onUndeclaredTable: reject";
+
+#[tokio::test]
+async fn what_is_declared_is_registered_in_its_order_before_a_record_has_it() {
+    let root = tempfile::tempdir().expect("a temporary folder can be made");
+    let (registry, _) = registry_with(root.path(), "writer", ORDERS);
+    let (name, local, version) = registry.known().remove(0);
+    assert_eq!((name.as_str(), local.len(), version), ("orders", 2, 0));
+    let registered =
+        registry.reconcile("orders", &[column("amount", ColumnType::Double)]).await.expect("the lake is there");
+    assert_eq!(registered.schema.columns(), [column("id", ColumnType::Bigint), column("amount", ColumnType::Double)]);
+    assert_eq!(*registered.schema.constraints(), Default::default(), "what is asked of records is nobody else's");
+    let again = registry.reconcile("orders", &[]).await.expect("the lake is there");
+    assert_eq!(again.version, 1);
+}
+
+#[test]
+fn a_declaration_decides_what_its_table_takes_and_whether_others_are_taken() {
+    let root = tempfile::tempdir().expect("a temporary folder can be made");
+    let (registry, _) = registry_with(root.path(), "writer", ORDERS);
+    registry.keep("orders", admitted(&registry, "orders", r#"{"id": 1, "amount": 2}"#));
+    assert_eq!(code(admit(&registry, "orders", r#"{"amount": 2}"#)), "value-missing");
+    assert_eq!(code(admit(&registry, "clicks", r#"{"id": 1}"#)), "table-undeclared");
+    // Whatever the request says of records that do not fit.
+    let lines = "{\"id\": null}\n{\"id\": 1, \"more\": 1}\n{\"id\": 2}";
+    let scanned = scan(Format::Ndjson, lines.as_bytes(), &ScanLimits::DEFAULT).expect("the test's records are JSON");
+    let date = NaiveDate::from_ymd_opt(2025, 12, 1).expect("a day");
+    let refused = registry.admit("orders", &scanned, date, OnInvalid::Quarantine).expect_err("it has a stranger");
+    assert_eq!((refused.violations().len(), refused.violations()[0].index), (1, Some(1)));
+}
+
+/// Invariant I9: a declaration does not change the type of a column that is there.
+#[tokio::test]
+async fn i9_a_declared_type_yields_to_the_one_that_is_there_and_that_is_shown() {
+    let root = tempfile::tempdir().expect("a temporary folder can be made");
+    let other = registry(root.path(), "other");
+    other.reconcile("orders", &[column("amount", ColumnType::Varchar)]).await.expect("the lake is there");
+    let (registry, status) = registry_with(root.path(), "writer", ORDERS);
+    registry.load_all().await.expect("the lake is there");
+    let registered = registry.reconcile("orders", &[]).await.expect("the lake is there");
+    assert_eq!(registered.schema.columns(), [column("amount", ColumnType::Varchar), column("id", ColumnType::Bigint)]);
+    let shown = status.reasons().remove(0);
+    assert_eq!((shown.name, shown.scope.as_str()), (reasons::SCHEMA_CONFLICT, "orders"));
+    assert!(shown.message.contains("amount is declared double and is varchar"), "{}", shown.message);
+    assert_eq!(code(admit(&registry, "orders", r#"{"id": 1, "amount": 2}"#)), "type-mismatch");
+    assert_eq!(code(admit(&registry, "orders", r#"{"amount": "2"}"#)), "value-missing");
 }

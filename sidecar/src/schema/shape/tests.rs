@@ -4,13 +4,17 @@ use chrono::NaiveDate;
 
 use super::*;
 use crate::decode::{Format, ScanLimits, scan};
-use crate::schema::{Observation, Schema, observe};
+use crate::limits::RECORD_CELLS_MAX;
+use crate::schema::{Constraints, Observation, Schema, observe};
 
 fn observed(lines: &str, known: &[(&str, &str)], inference: &Inference) -> Observation {
     let columns = known.iter().map(|(name, text)| Column::new(*name, text.parse().expect("a type")));
-    let known = Schema::new(columns.collect()).expect("legal");
+    observed_under(lines, &Schema::new(columns.collect()).expect("legal"), inference)
+}
+
+fn observed_under(lines: &str, known: &Schema, inference: &Inference) -> Observation {
     let scanned = scan(Format::Ndjson, lines.as_bytes(), &ScanLimits::DEFAULT).expect("legal lines");
-    observe(&scanned, &known, NaiveDate::from_ymd_opt(2025, 12, 1).expect("a day"), inference).expect("there are few")
+    observe(&scanned, known, NaiveDate::from_ymd_opt(2025, 12, 1).expect("a day"), inference).expect("there are few")
 }
 
 /// The columns as text, and of what does not fit the place and the code.
@@ -87,12 +91,11 @@ fn objects_with_more_names_than_fields_have_are_json_and_so_is_what_is_too_deep(
 fn a_struct_that_stands_takes_new_fields_at_every_depth() {
     let known = [("s", "struct(a bigint, l list(struct(k date)))"), ("n", "bigint")];
     let lines = [
-        r#"{"s":{"a":1,"b":1,"l":[{"m":true},null]}}"#,
+        r#"{"s":{"a":1,"b":1,"l":[{"k":"2026-01-08"},null]}}"#,
         r#"{"s":{"b":2.5,"c":{"d":[1]}},"n":1}"#,
         r#"{"s":{"c":{"d":[2.5],"e":"t"},"nothing":null}}"#,
     ];
-    let grown =
-        "s struct(a bigint, l list(struct(k date, m boolean)), b double, c struct(d json, e varchar)), n bigint";
+    let grown = "s struct(a bigint, l list(struct(k date)), b double, c struct(d json, e varchar)), n bigint";
     assert_eq!(outcome(&lines.join("\n"), &known), (grown.to_owned(), vec![]));
 }
 
@@ -104,6 +107,7 @@ fn what_does_not_fit_a_struct_that_stands_is_told_with_its_place() {
         (r#"{"s":{"a":"t"}}"#, "/s/a", "type-mismatch"),
         (r#"{"s":{"l":{"k":1}}}"#, "/s/l", "type-mismatch"),
         (r#"{"s":{"l":[null,{"k":"t"}]}}"#, "/s/l/1/k", "type-mismatch"),
+        (r#"{"s":{"l":[{"m":null},{"m":true}]}}"#, "/s/l/1/m", "column-unknown"),
         (r#"{"s":{"A":1}}"#, "/s/A", "column-case"),
         (r#"{"s":{"l":[{"b c":null}]}}"#, "/s/l/0/(3 bytes)", "column-name"),
         (r#"{"s":{"b":1,"B":2}}"#, "/s/B", "column-case"),
@@ -146,4 +150,40 @@ fn names_inside_count_as_columns_do() {
     let lines = [record("a"), record("b"), record("a")].join("\n");
     let (_, misfits) = outcome(&lines, &[("s", &known)]);
     assert_eq!(misfits, [("/s/b".to_owned(), "too-many-columns")]);
+}
+
+#[test]
+fn a_table_that_is_closed_takes_no_name_at_any_depth() {
+    let closed = Constraints { closed: true, ..Constraints::default() };
+    let schema = Schema::new(vec![Column::new("s", "struct(a bigint)".parse().expect("a type"))]);
+    let known = schema.expect("it is legal").constrained(&closed);
+    for (record, pointer, code) in [
+        (r#"{"s":{"a":1,"b":null},"n":null}"#, "", ""),
+        (r#"{"n":1}"#, "/n", "column-unknown"),
+        (r#"{"s":{"b":1}}"#, "/s/b", "column-unknown"),
+        (r#"{"s":{"A":1}}"#, "/s/A", "column-case"),
+        (r#"{"1n":1}"#, "/(2 bytes)", "column-name"),
+    ] {
+        let observation = observed_under(record, &known, &Inference::default());
+        let found: Vec<_> =
+            observation.misfits.into_listed().into_iter().map(|found| (found.pointer, found.code)).collect();
+        let expected = if code.is_empty() { vec![] } else { vec![(pointer.to_owned(), code)] };
+        assert_eq!(found, expected, "{record}");
+        assert_eq!(observation.strangers.total(), usize::from(code == "column-unknown"), "{record}");
+        assert_eq!(observation.schema, known);
+    }
+}
+
+/// Invariant I12: what a record becomes is bounded, not what it is written with alone.
+#[test]
+fn i12_the_elements_of_a_records_lists_are_bounded_by_what_they_become() {
+    let fields: Vec<String> = (0..100).map(|field| format!("f{field} bigint")).collect();
+    let known = [("l", format!("list(struct({}))", fields.join(", "))), ("n", "list(list(bigint))".to_owned())];
+    let known = known.each_ref().map(|(name, text)| (*name, text.as_str()));
+    let elements = |count: usize| vec!["{}"; count].join(",");
+    let most = RECORD_CELLS_MAX / 100;
+    let (_, misfits) = outcome(&format!("{{\"l\":[{}]}}\n{{\"n\":[[1,2],[]]}}", elements(most)), &known);
+    assert_eq!(misfits, []);
+    let (_, misfits) = outcome(&format!("{{\"n\":[]}}\n{{\"l\":[{}]}}", elements(most + 1)), &known);
+    assert_eq!(misfits, [("/l".to_owned(), "too-many-elements")]);
 }

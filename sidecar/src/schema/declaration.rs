@@ -1,0 +1,170 @@
+//! Tables that the configuration declares.
+//!
+//! Owns: what a declaration says in the sidecar's own types. Does not own: the text of types, the checks of a configuration
+//! (`lakeingest_crds`), what becomes of a request (`registry`).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use lakeingest_crds::{OnUndeclaredTable, OnUnknownColumn, SidecarConfig, TableDeclaration};
+
+use super::schema::{Constraints, Error, Schema};
+use super::type_name::TypeNameError;
+use super::types::{Column, ColumnType};
+
+/// A declaration that is none.
+#[derive(Debug, thiserror::Error)]
+pub enum DeclarationError {
+    /// The type of a column is none.
+    #[error("failed to read the type of column {column} of table {table}")]
+    Type {
+        /// The table.
+        table: String,
+        /// The column.
+        column: String,
+        /// Why.
+        #[source]
+        source: TypeNameError,
+    },
+    /// The columns cannot stand beside each other.
+    #[error("failed to declare table {table}")]
+    Columns {
+        /// The table.
+        table: String,
+        /// Why.
+        #[source]
+        source: Error,
+    },
+}
+
+/// A table that is declared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Declaration {
+    /// Its columns, and what it asks of its records.
+    pub schema: Schema,
+    /// What becomes of a record with a field that there is no column for.
+    pub on_unknown_column: OnUnknownColumn,
+}
+
+/// Every table that is declared, and what becomes of the others.
+#[derive(Clone, Debug, Default)]
+pub struct Declarations {
+    tables: HashMap<String, Arc<Declaration>>,
+    on_undeclared_table: OnUndeclaredTable,
+}
+
+impl Declaration {
+    fn of(declared: &TableDeclaration) -> Result<Self, DeclarationError> {
+        let TableDeclaration { name: table, columns, on_unknown_column } = declared;
+        let mut constraints =
+            Constraints { closed: *on_unknown_column != OnUnknownColumn::Add, ..Constraints::default() };
+        let mut found = Vec::with_capacity(columns.len());
+        for column in columns {
+            let column_type: ColumnType = column.column_type.parse().map_err(|source| DeclarationError::Type {
+                table: table.clone(),
+                column: column.name.clone(),
+                source,
+            })?;
+            if !column.nullable {
+                constraints.required.insert(column.name.clone());
+            }
+            found.push(Column::new(&column.name, column_type));
+        }
+        let schema = Schema::new(found);
+        let schema = schema.map_err(|source| DeclarationError::Columns { table: table.clone(), source })?;
+        Ok(Self { schema: schema.constrained(&constraints), on_unknown_column: *on_unknown_column })
+    }
+
+    /// The declared columns that a table has with another type, or under a name in another case.
+    pub fn conflicts(&self, table: &Schema) -> Vec<String> {
+        let columns = self.schema.columns().iter();
+        let conflict = |column: &Column| {
+            let Column { name, column_type } = column;
+            match table.column_of_any_case(name) {
+                Some(present) if present.name != *name => Some(format!("{name} is there as {}", present.name)),
+                Some(present) if !present.column_type.covers(column_type) => {
+                    Some(format!("{name} is declared {column_type} and is {}", present.column_type))
+                }
+                _ => None,
+            }
+        };
+        columns.filter_map(conflict).collect()
+    }
+}
+
+impl Declarations {
+    /// What a configuration declares.
+    ///
+    /// # Errors
+    /// It has violations, and should not have come here.
+    pub fn of(config: &SidecarConfig) -> Result<Self, DeclarationError> {
+        let tables = config.tables.iter();
+        let tables = tables.map(|table| Ok((table.name.clone(), Arc::new(Declaration::of(table)?))));
+        Ok(Self { tables: tables.collect::<Result<_, _>>()?, on_undeclared_table: config.on_undeclared_table })
+    }
+
+    /// The declaration of a table.
+    pub fn of_table(&self, table: &str) -> Option<&Arc<Declaration>> {
+        self.tables.get(table)
+    }
+
+    /// Whether records of a table are taken.
+    pub fn takes(&self, table: &str) -> bool {
+        match self.on_undeclared_table {
+            OnUndeclaredTable::Accept => true,
+            OnUndeclaredTable::Reject => self.tables.contains_key(table),
+        }
+    }
+
+    /// The names of the declared tables.
+    pub fn tables(&self) -> impl Iterator<Item = &str> {
+        self.tables.keys().map(String::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn declared(yaml: &str) -> Declarations {
+        let config: SidecarConfig = serde_yaml::from_str(yaml).expect("the test's YAML is well-formed");
+        assert_eq!(config.violations(), []);
+        Declarations::of(&config).expect("it has no violation")
+    }
+
+    const ORDERS: &str = "
+tables:
+- name: orders
+  columns: [{name: id, type: bigint, nullable: false}, {name: who, type: 'struct(name varchar,  seats list(bigint))'}]
+  onUnknownColumn: quarantine
+onUndeclaredTable: reject";
+
+    #[test]
+    fn a_declaration_is_a_schema_with_what_it_asks_for() {
+        let declarations = declared(ORDERS);
+        let orders = declarations.of_table("orders").expect("it is declared");
+        let json = r#"{"columns":[["id","bigint"],["who","struct(name varchar, seats list(bigint))"]],"required":["id"],"closed":true}"#;
+        assert_eq!(String::from_utf8_lossy(&orders.schema.canonical_json()), json);
+        assert_eq!(Schema::from_canonical_json(json.as_bytes()).expect("it is canonical"), orders.schema);
+        assert!(declarations.takes("orders") && !declarations.takes("clicks"));
+        assert!(Declarations::default().takes("clicks"));
+    }
+
+    #[test]
+    fn a_table_that_has_a_column_otherwise_is_in_conflict() {
+        let declarations = declared(ORDERS);
+        let orders = declarations.of_table("orders").expect("it is declared");
+        let of = |columns: &[(&str, &str)]| {
+            let columns = columns.iter().map(|(name, text)| Column::new(*name, text.parse().expect("a type")));
+            orders.conflicts(&Schema::new(columns.collect()).expect("they are legal"))
+        };
+        assert_eq!(of(&[]), Vec::<String>::new());
+        assert_eq!(
+            of(&[("id", "bigint"), ("who", "struct(seats list(bigint), name varchar, more json)")]),
+            Vec::<String>::new()
+        );
+        let found = of(&[("ID", "bigint"), ("who", "struct(name varchar)")]);
+        assert_eq!(found[0], "id is there as ID");
+        assert!(found[1].ends_with("and is struct(name varchar)"), "{found:?}");
+    }
+}

@@ -1,0 +1,118 @@
+//! Tables that are declared: their columns from the first file on, and what they take.
+
+use lakeingest_tests::calls::{body, flush, health, ingest, post, stream, table_status, wait_for_reason};
+use lakeingest_tests::site::Site;
+use serde_json::{Value, json};
+
+const TABLES: &str = "
+flush: {maxAge: 1h}
+tables:
+- name: orders
+  columns:
+  - {name: id, type: bigint, nullable: false}
+  - {name: amount, type: double}
+  - {name: lines, type: 'list(struct(sku varchar, count bigint))'}
+  - {name: note, type: varchar}
+  onUnknownColumn: quarantine
+- name: payments
+  columns: [{name: id, type: bigint}]
+  onUnknownColumn: reject
+- name: visits
+  columns: [{name: page, type: varchar}]
+onUndeclaredTable: reject
+";
+
+fn columns_of(status: &Value) -> Vec<String> {
+    let columns = status["columns"].as_array().into_iter().flatten();
+    let text = |column: &Value| {
+        let required = if column["nullable"] == json!(false) { " not null" } else { "" };
+        format!(
+            "{} {}{required}",
+            column["name"].as_str().unwrap_or_default(),
+            column["type"].as_str().unwrap_or_default()
+        )
+    };
+    columns.map(text).collect()
+}
+
+#[test]
+fn a_declared_table_has_its_columns_in_every_file_and_sets_aside_what_it_does_not_take() {
+    let site = Site::local().with_config(TABLES);
+    let sidecar = site.start();
+    let declared =
+        ["id bigint not null", "amount double", "lines list(struct(sku varchar, count bigint))", "note varchar"];
+    assert_eq!(columns_of(&table_status(&sidecar, "orders")), declared);
+    let records = [
+        json!({"amount": 5, "id": 1}),
+        json!({"id": 2, "lines": [{"sku": "a", "count": 2}, null, {"sku": "b"}], "unknown": null}),
+        json!({"id": null, "amount": 1}),
+        json!({"amount": 1}),
+        json!({"id": 3, "stranger": true}),
+        json!({"id": 4, "lines": [{"sku": "a"}, {"colour": "red"}]}),
+        json!({"id": 5, "lines": [{"sku": 7}]}),
+    ];
+    let answer = post(&sidecar, "/ingest/stream", &json!({"table_name": "orders", "records": records}));
+    assert_eq!((answer.status, &body(&answer)["quarantined"]), (202, &json!(5)), "{}", answer.text());
+    sidecar.kill().expect("it can be killed");
+
+    // A process with another declaration makes of them what they were accepted as.
+    let site = site.with_config("tables: [{name: orders, columns: [{name: note, type: varchar, nullable: false}]}]");
+    let sidecar = site.start();
+    flush(&sidecar);
+    let mut rows = site.lake().table("orders");
+    rows.sort_by_key(|row| row["id"].as_i64());
+    let fields: Vec<_> =
+        rows.iter().map(|row| ["id", "amount", "lines", "note"].map(|name| row[name].clone())).collect();
+    let lines = json!([{"sku": "a", "count": 2}, null, {"sku": "b", "count": null}]);
+    let expected = [[json!(1), json!(5.0), Value::Null, Value::Null], [json!(2), Value::Null, lines, Value::Null]];
+    assert_eq!(fields, expected);
+    let mut found: Vec<_> = site.lake().quarantine("orders");
+    found.sort_by_key(|row| row["record_index"].as_i64());
+    let found: Vec<_> = found.iter().map(|row| (row["field"].clone(), row["code"].clone())).collect();
+    let expected = [
+        ("id", "value-missing"),
+        ("id", "value-missing"),
+        ("stranger", "column-unknown"),
+        ("lines/1/colour", "column-unknown"),
+        ("lines/0/sku", "type-mismatch"),
+    ];
+    assert_eq!(found, expected.map(|(field, code)| (json!(field), json!(code))));
+    assert_eq!(columns_of(&table_status(&sidecar, "orders"))[0], "note varchar not null", "declared, then found");
+}
+
+#[test]
+fn a_table_that_takes_no_other_columns_or_is_not_declared_refuses_the_whole_request() {
+    let site = Site::local().with_config(TABLES);
+    let sidecar = site.start();
+    let records = [json!({"id": "x"}), json!({"id": 1, "more": 1}), json!({"id": 2})];
+    let answer = post(&sidecar, "/ingest/stream", &json!({"table_name": "payments", "records": records}));
+    assert_eq!(answer.status, 422, "{}", answer.text());
+    let answer = body(&answer);
+    let error = &answer["errors"][0];
+    assert_eq!((&error["pointer"], &error["code"]), (&json!("/records/1/more"), &json!("column-unknown")));
+    assert_eq!((&answer["outcome"], answer["errors"].as_array().map(Vec::len)), (&json!("refused"), Some(1)));
+    let answer = post(&sidecar, "/ingest/stream", &json!({"table_name": "clicks", "record": {"id": 1}}));
+    assert_eq!((answer.status, &body(&answer)["errors"][0]["code"]), (422, &json!("table-undeclared")));
+    // One that takes what comes takes it behind what is declared.
+    stream(&sidecar, "visits", &json!({"at": 1}));
+    flush(&sidecar);
+    assert_eq!(columns_of(&table_status(&sidecar, "visits")), ["page varchar", "at bigint"]);
+    let row = site.lake().table("visits").remove(0);
+    assert_eq!((&row["page"], &row["at"]), (&Value::Null, &json!(1)), "a declared column is in each file");
+    assert!(site.lake().table("payments").is_empty());
+}
+
+#[test]
+fn a_declared_type_that_the_lake_has_otherwise_is_shown() {
+    let site = Site::local();
+    let sidecar = site.start();
+    ingest(&sidecar, "visits", &[json!({"page": 7})]);
+    drop(sidecar);
+    let site = site.with_config(TABLES);
+    let sidecar = site.start();
+    let reason = wait_for_reason(&sidecar, "SchemaConflict");
+    assert!(reason.contains("page is declared varchar and is bigint"), "{reason}");
+    let answer = post(&sidecar, "/ingest", &json!({"table_name": "visits", "records": [{"page": "x"}, {"page": 8}]}));
+    assert_eq!((answer.status, &body(&answer)["quarantined"]), (200, &json!(1)), "{}", answer.text());
+    assert_eq!(health(&sidecar)["status"], "degraded");
+}
