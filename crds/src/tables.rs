@@ -57,8 +57,10 @@ pub struct ColumnDeclaration {
     pub name: String,
 
     /// What it holds, for ever: `bigint`, `double`, `boolean`, `varchar`, `date` (`"2026-01-08"`), `timestamp` (RFC 3339,
-    /// kept as UTC in microseconds), `json` (any value, kept as its text), `list(bigint)`, `struct(plan varchar, seats bigint)`,
-    /// and these within each other, at most 16 deep. A table that has the column with another type already keeps that one.
+    /// kept as UTC in microseconds), `decimal(18,4)` (at most 38 digits; a number, or its text where doubles are not exact),
+    /// `uuid`, `binary` (base64), `json` (any value, kept as its text), `list(bigint)`, `map(varchar, bigint)`,
+    /// `struct(plan varchar, seats bigint)`, and these within each other, at most 16 deep. A table that has the column with
+    /// another type already keeps that one.
     #[serde(rename = "type")]
     #[cfg_attr(feature = "resource", schemars(transform = crate::lakeingest::schema::column_type))]
     pub column_type: String,
@@ -170,8 +172,8 @@ fn columns_violations(table: &TableDeclaration, field: &str, found: &mut Vec<Vio
 /// Names inside of a type, at every depth; `report` is told of those that cannot stand there.
 fn field_names(name: &TypeName, report: &mut dyn FnMut(String)) -> usize {
     match name {
-        TypeName::Scalar(_) => 0,
-        TypeName::List(element) => field_names(element, report),
+        TypeName::Scalar(_) | TypeName::Decimal { .. } => 0,
+        TypeName::List(inner) | TypeName::Map(inner) => field_names(inner, report),
         TypeName::Struct(fields) => {
             let mut seen: BTreeMap<String, ()> = BTreeMap::new();
             let mut names = fields.len();

@@ -3,29 +3,44 @@
 //! Owns: the grammar. Does not own: what a type means, or how it is stored (the sidecar).
 //!
 //! ```text
-//! type   = "bigint" | "double" | "boolean" | "varchar" | "date" | "timestamp" | "json"
-//!        | "list(" type ")" | "struct(" field { ", " field } ")"
+//! type   = "bigint" | "double" | "boolean" | "varchar" | "date" | "timestamp" | "uuid" | "binary" | "json"
+//!        | "decimal(" precision "," scale ")"
+//!        | "list(" type ")" | "map(varchar, " type ")" | "struct(" field { ", " field } ")"
 //! field  = name " " type
 //! name   = [A-Za-z_][A-Za-z0-9_]{0,127}
 //! ```
 //!
 //! Blanks may stand behind a comma or not, and more of them between a name and its type.
 
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-/// Levels of a type: lists and structs within each other. More than the records of any service have.
+/// Digits of a decimal. Source: <https://duckdb.org/docs/stable/sql/data_types/numeric#fixed-point-decimals>.
+pub const DECIMAL_PRECISION_MAX: u8 = 38;
+
+/// Levels of a type: lists, maps and structs within each other. More than the records of any service have.
 pub const TYPE_DEPTH_MAX: usize = 16;
 
 /// The types without a structure.
-pub const SCALARS: [&str; 7] = ["bigint", "double", "boolean", "varchar", "date", "timestamp", "json"];
+pub const SCALARS: [&str; 9] =
+    ["bigint", "double", "boolean", "varchar", "date", "timestamp", "uuid", "binary", "json"];
 
 /// A type as its text says it. Names of fields are as they stand there, not checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TypeName {
     /// One of [`SCALARS`].
     Scalar(&'static str),
+    /// Numbers of so many digits, of which so many are behind the point.
+    Decimal {
+        /// Digits, 1 to [`DECIMAL_PRECISION_MAX`].
+        precision: u8,
+        /// Digits behind the point, at most all of them.
+        scale: u8,
+    },
     /// Values of one type in an order.
     List(Box<Self>),
+    /// Values of one type under texts.
+    Map(Box<Self>),
     /// Fields with their names, at least one.
     Struct(Vec<(String, Self)>),
 }
@@ -117,13 +132,39 @@ impl<'t> Parser<'t> {
             let element = self.type_name(depth + 1)?;
             return self.closed(TypeName::List(Box::new(element)));
         }
+        if self.takes("map(varchar,") {
+            self.blanks();
+            let value = self.type_name(depth + 1)?;
+            return self.closed(TypeName::Map(Box::new(value)));
+        }
         if self.takes("struct(") {
             return self.fields(depth);
+        }
+        if self.takes("decimal(") {
+            return self.decimal();
         }
         let at = self.at;
         let word = self.word();
         let scalar = SCALARS.iter().find(|name| **name == word).map(|name| TypeName::Scalar(name));
         scalar.ok_or(TypeNameError::Syntax { at, expected: "a type" })
+    }
+
+    fn decimal(&mut self) -> Result<TypeName, TypeNameError> {
+        let precision = self.number(1..=DECIMAL_PRECISION_MAX, "a number of digits, 1 to 38")?;
+        if !self.takes(",") {
+            return Err(self.expected("\",\" and the number of digits behind the point"));
+        }
+        self.blanks();
+        let scale = self.number(0..=precision, "a number of digits behind the point, at most as many as there are")?;
+        self.closed(TypeName::Decimal { precision, scale })
+    }
+
+    fn number(&mut self, range: RangeInclusive<u8>, expected: &'static str) -> Result<u8, TypeNameError> {
+        let at = self.at;
+        let digits = self.while_byte(|byte| byte.is_ascii_digit());
+        let number =
+            digits.parse().ok().filter(|number| range.contains(number) && (digits == "0" || !digits.starts_with('0')));
+        number.ok_or(TypeNameError::Syntax { at, expected })
     }
 
     fn fields(&mut self, depth: usize) -> Result<TypeName, TypeNameError> {
@@ -165,6 +206,16 @@ mod tests {
             ("struct( a bigint)", 7),
             ("struct(a bigint, )", 17),
             ("struct(a bigint b double)", 15),
+            ("map(bigint, double)", 0),
+            ("map(varchar)", 0),
+            ("map(varchar, double", 19),
+            ("decimal", 0),
+            ("decimal(18)", 10),
+            ("decimal(39,0)", 8),
+            ("decimal(0,0)", 8),
+            ("decimal(4,5)", 10),
+            ("decimal(04,1)", 8),
+            ("decimal(4,1,1)", 11),
         ] {
             match text.parse::<TypeName>() {
                 Err(TypeNameError::Syntax { at: found, .. }) => assert_eq!(found, at, "{text}"),
@@ -179,6 +230,8 @@ mod tests {
     #[test]
     fn blanks_are_a_matter_of_taste() {
         let expected: TypeName = "struct(a bigint, b list(double))".parse().expect("a type");
+        let map: TypeName = "map(varchar, decimal(4,1))".parse().expect("a type");
+        assert_eq!("map(varchar,decimal(4, 1))".parse(), Ok(map));
         for text in ["struct(a bigint,b list(double))", "struct(a  bigint,   b list(double))"] {
             assert_eq!(text.parse::<TypeName>(), Ok(expected.clone()), "{text}");
         }

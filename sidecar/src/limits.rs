@@ -238,16 +238,16 @@ pub const SEGMENT_SCHEMAS_MAX: usize = 64;
 /// its bodies have [`ROW_GROUP_BYTES_MAX`], where its records are long.
 pub const SEGMENT_FILES_MAX: u64 = 256;
 
-/// Descriptions of one segment that are looked for: [`SEGMENT_FILES_MAX`], as many of its quarantine, and more than that for
-/// the requests that came while it was sealed and for values that are longer than their text.
-pub const DESCRIPTIONS_MAX: u32 = 1_024;
+/// Descriptions of one segment that are looked for, so that the look has an end: many times [`SEGMENT_FILES_MAX`], which
+/// counts the bodies of a segment and not the values that they become, nor its quarantine.
+pub const DESCRIPTIONS_MAX: u32 = 65_536;
 
 /// What a row group of a file is built from, before compression. Unit: bytes. The writer holds a row group in memory
 /// more than once; readers want a row group to be worth a request.
 pub const ROW_GROUP_BYTES: u64 = 8 << 20;
 
-/// What a row group of a file may hold, and 2,048 rows on their way to files, beside the one slice of a body that takes them
-/// past it. Unit: bytes of what is digested of the rows. The encoder holds either more than once: with three quarters of
+/// What a row group of a file may hold, and 2,048 rows on their way to files, beside one slice of a body of 8 MiB that takes
+/// them past it. Unit: bytes of what is digested of the rows. The encoder holds either more than once: with three quarters of
 /// it in texts that do not compress, the database was seen to need all of [`ENCODE_MEMORY_BYTES`]. Where the records of a
 /// segment are so long its rows are split between files, and the names of those depend on this.
 pub const ROW_GROUP_BYTES_MAX: u64 = 32 << 20;

@@ -116,3 +116,41 @@ fn a_declared_type_that_the_lake_has_otherwise_is_shown() {
     assert_eq!((answer.status, &body(&answer)["quarantined"]), (200, &json!(1)), "{}", answer.text());
     assert_eq!(health(&sidecar)["status"], "degraded");
 }
+
+/// What DuckDB reads back is what was sent, digit for digit and byte for byte.
+#[test]
+fn decimals_uuids_bytes_and_maps_arrive_exactly() {
+    let site = Site::local().with_config(
+        "tables: [{name: payments, columns: [{name: id, type: uuid, nullable: false}, {name: amount, type: 'decimal(38,10)'}, \
+         {name: proof, type: binary}, {name: by_day, type: 'map(varchar, decimal(9,2))'}]}]",
+    );
+    let sidecar = site.start();
+    let uuid = "2B1C0E4E-5F8A-4F0A-9D3C-0001020304FF";
+    let lines = format!(
+        "{{\"id\":\"{uuid}\",\"amount\":\"1234567890123456789012345678.0123456789\",\"proof\":\"AAEC/w==\",\"by_day\":{{\"mon\":0.1,\"tue\":null}}}}\n\
+         {{\"id\":\"{uuid}\",\"amount\":0.30000000000000004}}\n\
+         {{\"id\":\"{uuid}\",\"amount\":0.3}}\n"
+    );
+    let headers = [("content-type", "application/x-ndjson")];
+    let answer = sidecar.request("POST", "/ingest?table_name=payments", &headers, Some(lines.as_bytes()));
+    let answer = answer.expect("the sidecar answers");
+    assert_eq!((answer.status, &body(&answer)["quarantined"]), (200, &json!(1)), "{}", answer.text());
+    let error = &body(&answer)["errors"][0];
+    assert_eq!(error["detail"], "column is decimal(38,10), value is a number that it cannot hold exactly");
+    let csv = format!("id,amount,proof,by_day\n{},-5,AA==,\n", uuid.to_lowercase());
+    let headers = [("content-type", "text/csv")];
+    let answer = sidecar.request("POST", "/ingest?table_name=payments", &headers, Some(csv.as_bytes()));
+    assert_eq!(answer.expect("the sidecar answers").status, 200);
+
+    let files = format!("read_parquet('{}/data/payments/**/*.parquet', union_by_name = true)", site.lake().location());
+    let columns = "id::VARCHAR AS id, amount::VARCHAR AS amount, hex(proof) AS proof, by_day::VARCHAR AS by_day";
+    let found = site.lake().query(&format!("SELECT {columns} FROM {files} AS payments ORDER BY payments.amount"));
+    let row =
+        |amount: &str, proof: Value, by_day: Value| vec![json!(uuid.to_lowercase()), json!(amount), proof, by_day];
+    let expected = [
+        row("-5.0000000000", json!("00"), Value::Null),
+        row("0.3000000000", Value::Null, Value::Null),
+        row("1234567890123456789012345678.0123456789", json!("000102FF"), json!("{mon=0.10, tue=NULL}")),
+    ];
+    assert_eq!(found.rows, expected);
+}

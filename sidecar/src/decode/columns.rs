@@ -11,8 +11,12 @@
 //! | varchar | Utf8, escapes resolved |
 //! | date | Date32 |
 //! | timestamp | Timestamp, microseconds, UTC |
+//! | decimal | Decimal128 |
+//! | uuid | FixedSizeBinary of 16 bytes, with the extension's name `arrow.uuid` |
+//! | binary | Binary |
 //! | json | Utf8, the value's text exactly as received |
 //! | list | List |
+//! | map | Map, its keys Utf8 |
 //! | struct | Struct |
 //!
 //! Two schemas meet here: the one that was known when the body was accepted, by which its records are judged once more,
@@ -31,8 +35,9 @@ use arrow_select::filter::filter;
 use super::envelope::Scanned;
 use super::error::{DecodeError, Violation};
 use super::tape::Value;
-use crate::schema::{Column, ColumnType, Fault, Flaw, Misfit, Rules, Schema, Unknown, Unplaced};
+use crate::schema::{Column, ColumnType, Fault, Flaw, Misfit, Rules, Schema, Unknown, Unplaced, check_elements};
 use builder::ColumnBuilder;
+pub(crate) use builder::arrow_field;
 
 /// Some records of a body as rows of a table.
 #[derive(Clone, Debug)]
@@ -204,9 +209,9 @@ impl<'t> Decoder<'t> {
             }
             required += usize::from(schema.is_required(position));
             if let Place::Same(place) = self.places[position]
+                && self.rules.check_elements(position, value).is_ok()
                 && self.builders[place].append(row, value)
             {
-                self.rules.check_elements(position, value).map_err(|flaw| Unfit::Flaw(flaw.within(&name)))?;
                 continue;
             }
             self.judged(row, position, value, &mut unplaced).map_err(|flaw| Unfit::Flaw(flaw.within(&name)))?;
@@ -222,8 +227,13 @@ impl<'t> Decoder<'t> {
         let has_room = self.rules.column(position, value, unplaced)?;
         let Column { name, column_type: accepted } = &self.rules.schema().columns()[position];
         match self.places[position] {
-            Place::Other(place) if has_room && !self.builders[place].append(row, value) => {
-                Err(Flaw::registered(self.types[place], accepted, value))
+            Place::Other(place) if has_room => {
+                // It may have been accepted as text and become a list.
+                check_elements(self.types[place], value)?;
+                match self.builders[place].append(row, value) {
+                    true => Ok(()),
+                    false => Err(Flaw::registered(self.types[place], accepted, value)),
+                }
             }
             Place::NotRegistered => Err(Flaw::here(Fault::NotRegistered)),
             Place::Nowhere => {

@@ -11,6 +11,7 @@
 //! body --decoded--> bytes --scan--> Scanned --decode_rows--> DecodedRows             (when a segment is flushed)
 //! ```
 
+mod bytes;
 mod coding;
 mod columns;
 mod csv;
@@ -23,12 +24,14 @@ mod scan;
 mod tape;
 
 pub use coding::{Body, ContentCoding, decoded};
+pub(crate) use columns::arrow_field;
 pub use columns::{DecodedRows, Target, decode_rows};
 pub use envelope::{Format, Scanned, check_table_name, parse_partition_date, scan};
 pub use error::{DecodeError, Kind, VIOLATIONS_MAX, Violation, Violations};
 pub use scan::ScanLimits;
 pub use tape::{Elements, Members, NodeKind, Value};
 
+pub(crate) use bytes::{parse_base64, parse_uuid};
 pub(crate) use error::pointer_segment;
 pub(crate) use instant::{parse_date, parse_timestamp};
-pub(crate) use number::{integer_is_exact_in_f64, kind_of_number, parse_integer};
+pub(crate) use number::{integer_is_exact_in_f64, kind_of_number, parse_decimal, parse_integer};

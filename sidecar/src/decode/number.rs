@@ -116,6 +116,38 @@ pub(crate) fn parse_double(text: &str) -> f64 {
     text.parse().expect("the grammar of JSON numbers is a part of the one that f64 reads")
 }
 
+/// Digits of the longest decimal: as many as an `i128` holds whatever they are.
+const DECIMAL_DIGITS_MAX: usize = 38;
+
+/// The exact value of a number in units of its last place, 10 to the power of `-scale`; `None` when the text is no number,
+/// or has a digit behind that place, or more than `precision` of them. `precision` is at most 38.
+pub(crate) fn parse_decimal(text: &str, precision: u8, scale: u8) -> Option<i128> {
+    match scan_number(text, 0) {
+        NumberScan::Number { end, .. } | NumberScan::OutOfRange { end } if end == text.len() => {}
+        _ => return None,
+    }
+    let (is_negative, magnitude) = text.strip_prefix('-').map_or((false, text), |magnitude| (true, magnitude));
+    let (mantissa, exponent) = magnitude.split_once(['e', 'E']).unwrap_or((magnitude, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = [whole, fraction].concat();
+    let significant = digits.trim_start_matches('0').trim_end_matches('0');
+    if significant.is_empty() {
+        return Some(0);
+    }
+    let zeros = digits.len() - digits.trim_end_matches('0').len();
+    let places = |count: usize| i64::try_from(count).ok();
+    let exponent: i64 = exponent.parse().ok()?;
+    // The value is `significant` with this many zeros behind it, in units of the last place.
+    let shift = exponent.checked_sub(places(fraction.len())?)?.checked_add(places(zeros)? + i64::from(scale))?;
+    let shift = u32::try_from(shift).ok()?;
+    let length = significant.len().checked_add(shift as usize)?;
+    if length > usize::from(precision).min(DECIMAL_DIGITS_MAX) {
+        return None;
+    }
+    let value = significant.parse::<i128>().ok()? * 10_i128.pow(shift);
+    Some(if is_negative { -value } else { value })
+}
+
 /// Whether an `f64` holds this integer without loss.
 #[inline]
 pub(crate) fn integer_is_exact_in_f64(integer: i64) -> bool {

@@ -4,7 +4,7 @@
 //! Does not own: where the file goes.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -16,14 +16,14 @@ use sha2::{Digest, Sha256};
 
 use crate::encode::EncodeJob;
 use crate::encode::error::EncodeError;
-use crate::encode::load::{DAY_COLUMN, Loaded, QUARANTINE_COLUMNS, sql_type};
+use crate::encode::load::{DAY_COLUMN, QUARANTINE_COLUMNS, sql_type};
 use crate::encode::session::{Scratch, quoted, quoted_name};
-use crate::encode::tables::row_group_rows;
+use crate::encode::tables::{Table, row_group_rows};
 use crate::journal::batch::days_since_1970;
 use crate::journal::control::{FileRole, PlannedFile};
 use crate::journal::hex;
 use crate::lake::description::ColumnStatistics;
-use crate::schema::field_ids::{DAY_FIELD_ID, FieldId, MONTH_FIELD_ID, YEAR_FIELD_ID};
+use crate::schema::field_ids::{DAY_FIELD_ID, FieldId, MAP_KEY, MONTH_FIELD_ID, YEAR_FIELD_ID};
 use crate::schema::{Column, ColumnType};
 
 /// A file that lies on the scratch volume, synced.
@@ -94,6 +94,9 @@ impl FileColumn {
 /// Name of a list's element in a file.
 const ELEMENT: &str = "element";
 
+/// Names of a map's key and value in a file.
+const ENTRY: [&str; 2] = ["key", "value"];
+
 /// What is right inside of a type: names, types and field ids.
 fn inside<'t>(column_type: &'t ColumnType, field_id: &'t FieldId) -> Vec<(&'t str, &'t ColumnType, &'t FieldId)> {
     match column_type {
@@ -102,6 +105,10 @@ fn inside<'t>(column_type: &'t ColumnType, field_id: &'t FieldId) -> Vec<(&'t st
             fields.map(|(Column { name, column_type }, id)| (name.as_str(), column_type, id)).collect()
         }
         ColumnType::List(element) => field_id.inside.iter().map(|id| (ELEMENT, &**element, id)).collect(),
+        ColumnType::Map(value) => {
+            let entry = ENTRY.into_iter().zip([&MAP_KEY, &**value]).zip(&field_id.inside);
+            entry.map(|((name, column_type), id)| (name, column_type, id)).collect()
+        }
         _ => Vec::new(),
     }
 }
@@ -138,42 +145,59 @@ struct FileSpec {
     from: String,
 }
 
-/// Writes the files of each table: one for each partition, and one for what does not fit.
-pub(super) fn write_files(
-    connection: &Connection,
-    scratch: &Scratch,
-    job: &EncodeJob,
-    loaded: &Loaded,
-) -> Result<Vec<EncodedFile>, EncodeError> {
-    let mut specs: Vec<FileSpec> = Vec::new();
-    let tables = loaded.main.iter().map(|table| (FileRole::Main, table));
-    let tables = tables.chain(loaded.quarantine.iter().map(|table| (FileRole::Quarantine, table)));
-    for (role, table) in tables {
+/// Writes the files of a segment, one table after another, and numbers them.
+pub(super) struct FileWriter<'a> {
+    connection: &'a Connection,
+    scratch: &'a Scratch,
+    job: &'a EncodeJob,
+    /// Places in the registered schema of the columns that are loaded.
+    columns: Vec<usize>,
+    files: Vec<EncodedFile>,
+}
+
+impl<'a> FileWriter<'a> {
+    /// Of the columns of the table these, by their place, have a value.
+    pub(super) fn new(
+        connection: &'a Connection,
+        scratch: &'a Scratch,
+        job: &'a EncodeJob,
+        columns: Vec<usize>,
+    ) -> Self {
+        Self { connection, scratch, job, columns, files: Vec::new() }
+    }
+
+    /// Writes the files of a table, one for each partition, and takes the table away.
+    pub(super) fn write(&mut self, role: FileRole, table: &Table) -> Result<(), EncodeError> {
+        let name = quoted_name(&table.name);
         for (date, rows) in &table.files {
-            let table = quoted_name(&table.name);
             let (columns, from) = match role {
                 FileRole::Main => {
-                    let from = format!("{table} WHERE {} = {}", quoted_name(DAY_COLUMN), days_since_1970(*date));
-                    (main_columns(job, &loaded.columns, *date), from)
+                    let from = format!("{name} WHERE {} = {}", quoted_name(DAY_COLUMN), days_since_1970(*date));
+                    (main_columns(self.job, &self.columns, *date), from)
                 }
-                FileRole::Quarantine => (quarantine_columns(*date), table),
+                FileRole::Quarantine => (quarantine_columns(*date), name.clone()),
             };
-            specs.push(FileSpec {
+            let spec = FileSpec {
                 role,
-                part: u32::try_from(specs.len()).expect("a segment has fewer files than rows"),
+                part: u32::try_from(self.files.len()).expect("a segment has fewer files than rows"),
                 partition_date: *date,
                 rows: rows.count,
                 row_digest: rows.digest.to_string(),
                 columns,
                 from,
-            });
+            };
+            self.files.push(write_file(self.connection, self.scratch, self.job, &spec)?);
         }
+        self.connection.execute_batch(&format!("DROP TABLE {name}")).map_err(EncodeError::Load)
     }
-    let files = specs.iter().map(|spec| write_file(connection, scratch, job, spec)).collect::<Result<Vec<_>, _>>()?;
-    let folder = scratch.encoded();
-    crate::journal::directory::fsync_directory(&folder)
-        .map_err(|source| EncodeError::File { path: folder.clone(), source })?;
-    Ok(files)
+
+    /// The files, which would survive a power cut.
+    pub(super) fn finish(self) -> Result<Vec<EncodedFile>, EncodeError> {
+        let folder = self.scratch.encoded();
+        crate::journal::directory::fsync_directory(&folder)
+            .map_err(|source| EncodeError::File { path: folder.clone(), source })?;
+        Ok(self.files)
+    }
 }
 
 /// Every column of the table, in every file; those that were not loaded are null.
@@ -297,14 +321,12 @@ fn sync_and_digest(path: &Path) -> io::Result<(u64, String)> {
 
 /// The statistics that COPY returned: a map of maps, names and values as text, names in quotes.
 fn statistics(spec: &FileSpec, returned: &Value) -> Vec<ColumnStatistics> {
-    let empty = Vec::new();
-    let columns = match returned {
-        Value::Map(columns) => columns.iter().collect::<Vec<_>>(),
-        _ => empty,
+    let columns: HashMap<String, &Value> = match returned {
+        Value::Map(columns) => columns.iter().filter_map(|(name, of_it)| Some((text_of(name)?, of_it))).collect(),
+        _ => HashMap::new(),
     };
     let of_column = |path: &str, statistic: &str| -> Option<String> {
-        let (_, statistics) = columns.iter().find(|(key, _)| text_of(key).as_deref() == Some(path))?;
-        let Value::Map(statistics) = statistics else { return None };
+        let Value::Map(statistics) = columns.get(path)? else { return None };
         let (_, value) = statistics.iter().find(|(key, _)| text_of(key).as_deref() == Some(statistic))?;
         text_of(value)
     };

@@ -8,10 +8,12 @@
 //! (boolean), 4 for `D` (date, days since 1970), 8 for `t` (timestamp, microseconds since 1970), for `s` (text) its length
 //! (4 bytes) and its UTF-8. `l` (list) is the number of its elements (4 bytes) and of each its type and value, or `n` where
 //! it is null; `r` (struct) is the number of its fields with a value (4 bytes) and of each the length of its name (4 bytes),
-//! its name, its type and its value, so that a field which comes later changes nothing. All little-endian.
+//! its name, its type and its value, so that a field which comes later changes nothing. `c` (decimal) is its unscaled value
+//! (16 bytes), `u` (uuid) its 16 bytes, `x` (binary) its length (4 bytes) and its bytes, `m` (map) the number of its entries
+//! (4 bytes) and of each its key as a text has it, its type and its value, or `n`. All little-endian.
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Date32Type, Float64Type, Int64Type, TimestampMicrosecondType};
+use arrow_array::types::{Date32Type, Decimal128Type, Float64Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array, ArrayRef};
 use arrow_schema::{DataType, TimeUnit};
 use xxhash_rust::xxh3::xxh3_128;
@@ -88,15 +90,34 @@ fn append_value(bytes: &mut Vec<u8>, column: &ArrayRef, row: usize) {
             bytes.push(b's');
             append_text(bytes, column.as_string::<i32>().value(row));
         }
+        DataType::Decimal128(..) => {
+            bytes.push(b'c');
+            bytes.extend_from_slice(&column.as_primitive::<Decimal128Type>().value(row).to_le_bytes());
+        }
+        DataType::FixedSizeBinary(_) => {
+            bytes.push(b'u');
+            bytes.extend_from_slice(column.as_fixed_size_binary().value(row));
+        }
+        DataType::Binary => {
+            let value = column.as_binary::<i32>().value(row);
+            bytes.push(b'x');
+            append_count(bytes, value.len());
+            bytes.extend_from_slice(value);
+        }
         DataType::List(_) => {
             let elements = column.as_list::<i32>().value(row);
             bytes.push(b'l');
             append_count(bytes, elements.len());
-            for place in 0..elements.len() {
-                match elements.is_valid(place) {
-                    true => append_value(bytes, &elements, place),
-                    false => bytes.push(b'n'),
-                }
+            (0..elements.len()).for_each(|place| append_or_null(bytes, &elements, place));
+        }
+        DataType::Map(..) => {
+            let entries = column.as_map().value(row);
+            let (keys, values) = (entries.column(0).as_string::<i32>(), entries.column(1));
+            bytes.push(b'm');
+            append_count(bytes, entries.len());
+            for place in 0..entries.len() {
+                append_text(bytes, keys.value(place));
+                append_or_null(bytes, values, place);
             }
         }
         DataType::Struct(fields) => {
@@ -109,6 +130,13 @@ fn append_value(bytes: &mut Vec<u8>, column: &ArrayRef, row: usize) {
             }
         }
         other => unreachable!("no column of a table is {other}"),
+    }
+}
+
+fn append_or_null(bytes: &mut Vec<u8>, values: &ArrayRef, place: usize) {
+    match values.is_valid(place) {
+        true => append_value(bytes, values, place),
+        false => bytes.push(b'n'),
     }
 }
 
@@ -126,7 +154,11 @@ fn append_count(bytes: &mut Vec<u8>, count: usize) {
 mod tests {
     use std::sync::Arc;
 
-    use arrow_array::{BooleanArray, Date32Array, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray};
+    use arrow_array::builder::{Int64Builder, MapBuilder, StringBuilder};
+    use arrow_array::{
+        BinaryArray, BooleanArray, Date32Array, Decimal128Array, FixedSizeBinaryArray, Float64Array, Int64Array,
+        StringArray, TimestampMicrosecondArray,
+    };
 
     use super::*;
 
@@ -161,7 +193,21 @@ mod tests {
 
     #[test]
     fn each_type_has_its_value_in_it() {
-        let columns: [[ArrayRef; 2]; 6] = [
+        let decimal = |value| -> ArrayRef { Arc::new(Decimal128Array::from(vec![value])) };
+        let map = |key: &str, value: Option<i64>| -> ArrayRef {
+            let mut builder = MapBuilder::new(None, StringBuilder::new(), Int64Builder::new());
+            builder.keys().append_value(key);
+            builder.values().append_option(value);
+            builder.append(true).expect("there are as many keys as values");
+            Arc::new(builder.finish())
+        };
+        let uuid = |byte| -> ArrayRef { Arc::new(FixedSizeBinaryArray::from(vec![&[byte; 16]])) };
+        let columns: [[ArrayRef; 2]; 11] = [
+            [decimal(1), decimal(-1)],
+            [uuid(0), uuid(1)],
+            [Arc::new(BinaryArray::from(vec![&b"1"[..]])), Arc::new(BinaryArray::from(vec![&b""[..]]))],
+            [map("a", Some(1)), map("a", None)],
+            [map("b", Some(1)), map("a", Some(2))],
             [Arc::new(Int64Array::from(vec![1])), Arc::new(Int64Array::from(vec![2]))],
             [Arc::new(Float64Array::from(vec![1.0])), Arc::new(Float64Array::from(vec![-1.0]))],
             [Arc::new(BooleanArray::from(vec![true])), Arc::new(BooleanArray::from(vec![false]))],
@@ -180,7 +226,7 @@ mod tests {
         let mut digests: Vec<String> = digests.collect();
         digests.sort_unstable();
         digests.dedup();
-        assert_eq!(digests.len(), 12, "{digests:?}");
+        assert_eq!(digests.len(), 22, "{digests:?}");
     }
 
     #[test]

@@ -14,11 +14,12 @@ use duckdb::Connection;
 
 use crate::decode::{DecodedRows, ScanLimits, Scanned, Target, Value, decode_rows, scan};
 use crate::encode::EncodeJob;
+use crate::encode::copy::{EncodedFile, FileWriter};
 use crate::encode::error::EncodeError;
-use crate::encode::session::quoted_name;
-use crate::encode::tables::{APPEND_ROWS, Rows, Table, Tables, row_group_rows};
+use crate::encode::session::{Scratch, quoted_name};
+use crate::encode::tables::{APPEND_ROWS, Rows, Tables, split_rows};
 use crate::journal::batch::{Batch, days_since_1970};
-use crate::journal::control::{PLAN_QUARANTINED_ROWS_MAX, QuarantinedRow};
+use crate::journal::control::{FileRole, PLAN_FIELD_BYTES_MAX, PLAN_QUARANTINED_ROWS_MAX, QuarantinedRow};
 use crate::journal::reader::SegmentReader;
 use crate::journal::segment::Contents;
 use crate::limits::RECORD_CELLS_MAX;
@@ -48,16 +49,11 @@ pub(super) const QUARANTINE_COLUMNS: [(&str, &str, i32); 8] = [
     ("record", "VARCHAR", 11),
 ];
 
-/// What was loaded.
+/// What became of a segment.
 #[derive(Debug, Default)]
 pub(super) struct Loaded {
-    /// Places in the registered schema of the columns that the tables of `main` have: those with a value in the segment.
-    /// The others are null in every row.
-    pub(super) columns: Vec<usize>,
-    /// The tables with the rows that fit, in the order of arrival.
-    pub(super) main: Vec<Table>,
-    /// The tables with the records that do not fit. Each has one file, under the day of the seal.
-    pub(super) quarantine: Vec<Table>,
+    /// Its files, in the order of their numbers.
+    pub(super) files: Vec<EncodedFile>,
     /// Rows of each batch that do not fit, by the batch's sequence.
     pub(super) quarantined_by_batch: BTreeMap<u64, u64>,
     /// The first of them, for the plan.
@@ -77,7 +73,11 @@ pub(super) fn sql_type(column_type: &ColumnType) -> Cow<'static, str> {
         ColumnType::Timestamp => "TIMESTAMPTZ",
         // Parquet's own JSON type makes files that some engines cannot read at all.
         ColumnType::Varchar | ColumnType::Json => "VARCHAR",
+        ColumnType::Uuid => "UUID",
+        ColumnType::Binary => "BLOB",
+        ColumnType::Decimal { precision, scale } => return format!("DECIMAL({precision},{scale})").into(),
         ColumnType::List(element) => return format!("{}[]", sql_type(element)).into(),
+        ColumnType::Map(value) => return format!("MAP(VARCHAR, {})", sql_type(value)).into(),
         ColumnType::Struct(fields) => {
             let field = |field: &Column| format!("{} {}", quoted_name(&field.name), sql_type(&field.column_type));
             let fields: Vec<String> = fields.columns().iter().map(field).collect();
@@ -119,10 +119,15 @@ impl Selection {
     }
 }
 
-/// Loads a segment, or some rows of it. The tables are made here; the caller drops them.
-pub(super) fn load(connection: &Connection, job: &EncodeJob, selection: &Selection) -> Result<Loaded, EncodeError> {
+/// Loads a segment, or some rows of it, and writes each table to files when it is full. A failure leaves tables behind.
+pub(super) fn load(
+    connection: &Connection,
+    scratch: &Scratch,
+    job: &EncodeJob,
+    selection: &Selection,
+) -> Result<Loaded, EncodeError> {
     let contents = &*job.contents;
-    let mut loading = Loading::begin(connection, job)?;
+    let mut loading = Loading::begin(connection, scratch, job)?;
     let mut reader = SegmentReader::open(&job.journal, contents).map_err(EncodeError::Journal)?;
     let mut rows = 0;
     while let Some((sequence, batch)) = reader.next_batch().map_err(EncodeError::Journal)? {
@@ -225,15 +230,19 @@ fn columns_with_values(contents: &Contents, registered: &RegisteredSchema) -> Ve
 struct Loading<'a> {
     job: &'a EncodeJob,
     loaded: Loaded,
-    /// Field ids of the columns that are loaded.
+    /// Places in the registered schema of the columns that are loaded: those with a value in the segment. The others are
+    /// null in every row.
+    columns: Vec<usize>,
+    /// Their field ids.
     field_ids: Vec<i32>,
     lists: Lists<'a>,
     main: Tables<'a>,
     quarantine: Tables<'a>,
+    writer: FileWriter<'a>,
 }
 
 impl<'a> Loading<'a> {
-    fn begin(connection: &'a Connection, job: &'a EncodeJob) -> Result<Self, EncodeError> {
+    fn begin(connection: &'a Connection, scratch: &'a Scratch, job: &'a EncodeJob) -> Result<Self, EncodeError> {
         let registered = &*job.registered;
         let columns = columns_with_values(&job.contents, registered);
         let own = columns.iter().map(|place| &registered.schema.columns()[*place]);
@@ -241,14 +250,16 @@ impl<'a> Loading<'a> {
         let main = format!("{} INTEGER{}", quoted_name(DAY_COLUMN), own.collect::<String>());
         let quarantine = QUARANTINE_COLUMNS.iter().map(|(name, sql, _)| format!("{} {sql}", quoted_name(name)));
         let quarantine = quarantine.collect::<Vec<_>>().join(", ");
-        let row_group_rows = row_group_rows(job);
+        let row_group_rows = split_rows(job);
         Ok(Self {
             job,
+            loaded: Loaded::default(),
             field_ids: columns.iter().map(|place| registered.field_ids[*place].id).collect(),
             lists: Lists::of(registered),
-            loaded: Loaded { columns, ..Loaded::default() },
             main: Tables::create(connection, MAIN_TABLE, main, row_group_rows)?,
             quarantine: Tables::create(connection, QUARANTINE_TABLE, quarantine, row_group_rows)?,
+            writer: FileWriter::new(connection, scratch, job, columns.clone()),
+            columns,
         })
     }
 
@@ -263,7 +274,7 @@ impl<'a> Loading<'a> {
         let mut present = batch.present.clone();
         present.resize(known.len(), false);
         let rules = Rules::new(known, batch.partition_date);
-        let wanted = self.loaded.columns.clone();
+        let wanted = self.columns.clone();
         let target = Target { rules, present: &present, registered: &registered.schema, wanted: &wanted };
         let source = Source { batch, id: format!("{}-{sequence}", segment.journal), sequence };
         let mut first = 0;
@@ -293,30 +304,52 @@ impl<'a> Loading<'a> {
         };
         let mut columns: Vec<ArrayRef> = vec![Arc::new(Int32Array::from(vec![days; kept.len()]))];
         columns.extend(values);
-        self.main.append(date, &rows, columns)
+        match self.main.append(date, &rows, columns)? {
+            Some(full) => self.writer.write(FileRole::Main, &full),
+            None => Ok(()),
+        }
     }
 
+    /// Notes records that do not fit, and sets them aside so many at a time that their texts can be held at once.
     fn quarantine(
         &mut self,
         scanned: &Scanned<'_>,
         misfits: &[Misfit],
         source: &Source<'_>,
     ) -> Result<(), EncodeError> {
-        let Source { batch, id, sequence } = source;
-        let sequence = *sequence;
         if misfits.is_empty() {
             return Ok(());
         }
         let loaded = &mut self.loaded;
-        *loaded.quarantined_by_batch.entry(sequence).or_default() += misfits.len() as u64;
+        *loaded.quarantined_by_batch.entry(source.sequence).or_default() += misfits.len() as u64;
         loaded.quarantined_rows += misfits.len() as u64;
         let room = PLAN_QUARANTINED_ROWS_MAX.saturating_sub(loaded.quarantined.len());
-        loaded.quarantined.extend(misfits.iter().take(room).map(|misfit| QuarantinedRow {
-            sequence,
+        let listed = misfits.iter().filter(|misfit| misfit.column.len() <= PLAN_FIELD_BYTES_MAX).take(room);
+        loaded.quarantined.extend(listed.map(|misfit| QuarantinedRow {
+            sequence: source.sequence,
             index: misfit.row,
             field: misfit.column.clone(),
             code: misfit.code.to_owned(),
         }));
+        let mut rest = misfits;
+        while !rest.is_empty() {
+            let (mut bytes, mut count) = (0, 0);
+            while count < rest.len() && (count == 0 || bytes < SLICE_BYTES_MAX) {
+                bytes += scanned.record_text(rest[count].row as usize).len();
+                count += 1;
+            }
+            self.set_aside(scanned, &rest[..count], source)?;
+            rest = &rest[count..];
+        }
+        Ok(())
+    }
+
+    fn set_aside(
+        &mut self,
+        scanned: &Scanned<'_>,
+        misfits: &[Misfit],
+        Source { batch, id, .. }: &Source<'_>,
+    ) -> Result<(), EncodeError> {
         let text = |of: &dyn Fn(&Misfit) -> String| -> ArrayRef {
             Arc::new(StringArray::from_iter_values(misfits.iter().map(of)))
         };
@@ -335,12 +368,16 @@ impl<'a> Loading<'a> {
             text(&|misfit| misfit.detail.clone()),
             Arc::clone(&digested[2]),
         ];
-        self.quarantine.append(self.job.seal.sealed_at.date_naive(), &rows, columns)
+        match self.quarantine.append(self.job.seal.sealed_at.date_naive(), &rows, columns)? {
+            Some(full) => self.writer.write(FileRole::Quarantine, &full),
+            None => Ok(()),
+        }
     }
 
     fn finish(mut self) -> Result<Loaded, EncodeError> {
-        self.loaded.main = self.main.finish()?;
-        self.loaded.quarantine = self.quarantine.finish()?;
+        self.writer.write(FileRole::Main, &self.main.finish()?)?;
+        self.writer.write(FileRole::Quarantine, &self.quarantine.finish()?)?;
+        self.loaded.files = self.writer.finish()?;
         Ok(self.loaded)
     }
 }

@@ -38,7 +38,6 @@ use error::EncodeError;
 use load::Selection;
 use poison::NotFound;
 use session::{Scratch, Session};
-use tables::drop_tables;
 use trial::Note;
 pub use trial::Trials;
 
@@ -188,10 +187,14 @@ fn encode_or_suspect(
     let Workplace { scratch, trials, tries } = workplace;
     let is_tried = is_deadly || *trials == Trials::Always;
     let mut attempt = |selection: &Selection| {
-        let columns = job.registered.schema.len();
+        let columns = job.registered.schema.leaf_count();
         let encoded = session.prepare(scratch, columns, *has_failed).map_err(EncodeError::Open);
         let encoded = encoded.and_then(|()| encode(&session.connection, scratch, job, selection));
         *has_failed = encoded.is_err();
+        if *has_failed && let Err(error) = session.prepare(scratch, 0, true) {
+            // What it holds is given up before the next attempt, at the latest.
+            warn!(error = %error, "failed to open the database anew");
+        }
         encoded
     };
     let all = Selection { range: 0..u64::MAX, poison: job.poison.clone() };
@@ -243,19 +246,17 @@ fn encode(
     job: &EncodeJob,
     selection: &Selection,
 ) -> Result<Encoded, EncodeError> {
-    let loaded = load::load(connection, job, selection)?;
-    let files = copy::write_files(connection, scratch, job, &loaded)?;
-    [&loaded.main, &loaded.quarantine].into_iter().try_for_each(|tables| drop_tables(connection, tables))?;
+    let loaded = load::load(connection, scratch, job, selection)?;
     let plan = Plan {
         seal: job.seal.clone(),
         schema_version: job.registered.version,
-        files: files.iter().map(|file| file.planned.clone()).collect(),
+        files: loaded.files.iter().map(|file| file.planned.clone()).collect(),
         quarantined: loaded.quarantined,
         quarantined_rows: loaded.quarantined_rows,
         poison: selection.poison.clone(),
         quarantined_by_batch: loaded.quarantined_by_batch,
     };
-    Ok(Encoded { plan, files })
+    Ok(Encoded { plan, files: loaded.files })
 }
 
 #[cfg(test)]

@@ -44,7 +44,8 @@ impl Scratch {
     /// # Errors
     /// As for [`Self::open`].
     pub fn for_trial(&self) -> std::io::Result<Self> {
-        Self::open(&self.root.join("trial"), self.spill_bytes)
+        let trial = Self::open(&self.root.join("trial"), 0)?;
+        Ok(Self { spill_bytes: self.spill_bytes, ..trial })
     }
 
     /// Removes encoded files and notes of all segments but `segments`.
@@ -52,12 +53,24 @@ impl Scratch {
     /// # Errors
     /// The folder cannot be read or a file cannot be removed.
     pub fn keep_only(&self, segments: &[u64]) -> std::io::Result<()> {
-        let folders = [self.encoded(), self.attempts()];
+        let is_kept = |segment: Option<u64>| segment.is_some_and(|segment| segments.contains(&segment));
+        self.remove_where(&[self.encoded(), self.attempts()], |segment| !is_kept(segment))
+    }
+
+    /// Removes the encoded files of a segment, those of earlier attempts too.
+    ///
+    /// # Errors
+    /// As for [`Self::keep_only`].
+    pub fn remove_encoded(&self, segment: u64) -> std::io::Result<()> {
+        self.remove_where(&[self.encoded()], |found| found == Some(segment))
+    }
+
+    /// Removes the files whose segment, by their names, is to go.
+    fn remove_where(&self, folders: &[PathBuf], goes: impl Fn(Option<u64>) -> bool) -> std::io::Result<()> {
         for entry in folders.iter().map(std::fs::read_dir).collect::<Result<Vec<_>, _>>()?.into_iter().flatten() {
             let entry = entry?;
             let name = entry.file_name();
-            let segment = name.to_str().and_then(|name| name.split('-').next()?.parse::<u64>().ok());
-            if !segment.is_some_and(|segment| segments.contains(&segment)) {
+            if goes(name.to_str().and_then(|name| name.split('-').next()?.parse::<u64>().ok())) {
                 std::fs::remove_file(entry.path())?;
             }
         }

@@ -158,7 +158,7 @@ fn trial() -> Result<(), EncodeError> {
     let prefix = Prefix::new(&prefix).ok_or_else(|| EncodeError::Trial(io::ErrorKind::InvalidData.into()))?;
     let scratch = scratch.for_trial().map_err(EncodeError::Trial)?;
     let mut session = Session::open(&scratch).map_err(EncodeError::Open)?;
-    session.prepare(&scratch, registered.schema.len(), false).map_err(EncodeError::Open)?;
+    session.prepare(&scratch, registered.schema.leaf_count(), false).map_err(EncodeError::Open)?;
     let job = EncodeJob {
         contents: Arc::new(contents),
         seal,

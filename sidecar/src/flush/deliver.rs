@@ -456,10 +456,8 @@ impl<'a> Run<'a> {
     fn finish(self) {
         let Self { context, delivery, outcome: Some(plan), .. } = self else { return };
         let Delivery { contents, .. } = delivery;
-        for planned in &plan.files {
-            // A file that stays behind is removed at the next start.
-            let _ = std::fs::remove_file(context.scratch.encoded_file(contents.number, planned.part));
-        }
+        // A file that stays behind is removed at the next start.
+        let _ = context.scratch.remove_encoded(contents.number);
         let main = plan.files.iter().filter(|file| file.role == FileRole::Main);
         let rows: u64 = main.clone().map(|file| file.rows).sum();
         let files = main.count() as u64;

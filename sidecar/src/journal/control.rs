@@ -226,7 +226,8 @@ pub struct Plan {
     pub schema_version: u32,
     /// Its files, by part.
     pub files: Vec<PlannedFile>,
-    /// The records that are in its quarantine file, at most [`PLAN_QUARANTINED_ROWS_MAX`] of them.
+    /// The records that are in its quarantine file, at most [`PLAN_QUARANTINED_ROWS_MAX`] of them, and none whose field
+    /// is longer than [`PLAN_FIELD_BYTES_MAX`].
     pub quarantined: Vec<QuarantinedRow>,
     /// How many records are in its quarantine file.
     pub quarantined_rows: u64,
@@ -258,6 +259,10 @@ impl Plan {
 /// Quarantined records that a plan lists one by one. The verdict on each is a pure function of the segment and the
 /// schema version; the list is for people and for [`Plan`]'s check on replay.
 pub const PLAN_QUARANTINED_ROWS_MAX: usize = 10_000;
+
+/// Longest field that a plan lists a record with: as long as a column's name. What is deep inside of structs is counted, and
+/// named in the quarantine file. Unit: bytes.
+pub const PLAN_FIELD_BYTES_MAX: usize = lakeingest_crds::names::COLUMN_NAME_BYTES_MAX;
 
 /// A table's schema, under its fingerprint.
 #[derive(Clone, Debug, PartialEq, Eq)]

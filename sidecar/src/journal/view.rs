@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::journal::segment::{Contents, Position};
+use crate::schema::leaf_count;
 
 /// The journal after a group commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,7 +38,7 @@ pub struct OpenSegment {
     pub rows: u64,
     /// Length of its bodies. Unit: bytes.
     pub body_bytes: u64,
-    /// Columns that have a value in it.
+    /// Columns that have a value in it, as files have them.
     pub columns: usize,
     /// Days under which its rows lie: it becomes a file for each.
     pub partitions: usize,
@@ -80,7 +81,7 @@ impl OpenSegment {
             table: contents.table.clone(),
             rows: contents.rows,
             body_bytes: contents.body_bytes,
-            columns: contents.observed.iter().map(|column| column.column_type.leaf_count()).sum(),
+            columns: leaf_count(&contents.observed),
             partitions: contents.partitions.len(),
             schemas: contents.schemas.len(),
             first_received_micros: contents.first_received_micros,

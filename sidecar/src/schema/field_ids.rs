@@ -16,13 +16,16 @@ pub const DAY_FIELD_ID: i32 = 3;
 /// Field id of the first column of a table's own. Ids are given in order, and never twice.
 const FIRST_FIELD_ID: i32 = 4;
 
+/// The type of the keys of maps.
+pub static MAP_KEY: ColumnType = ColumnType::Varchar;
+
 /// The id of a column or field, with those inside of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FieldId {
     /// Its own.
     #[serde(rename = "fieldId")]
     pub id: i32,
-    /// Those of a struct's fields in order, or that of a list's element.
+    /// Those of a struct's fields in order, that of a list's element, or those of a map's key and value.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inside: Vec<FieldId>,
 }
@@ -38,6 +41,9 @@ impl FieldId {
         match column_type {
             ColumnType::Struct(fields) => are_of(&self.inside, fields.columns()),
             ColumnType::List(element) => matches!(self.inside.as_slice(), [inside] if inside.is_of(element)),
+            ColumnType::Map(value) => {
+                matches!(self.inside.as_slice(), [key, inside] if key.is_of(&MAP_KEY) && inside.is_of(value))
+            }
             _ => self.inside.is_empty(),
         }
     }
@@ -68,6 +74,7 @@ fn grown_from(field_ids: &[FieldId], types: &[&ColumnType], next: &mut i32) -> V
         let types: Vec<&ColumnType> = match column_type {
             ColumnType::Struct(fields) => fields.columns().iter().map(|field| &field.column_type).collect(),
             ColumnType::List(element) => vec![element],
+            ColumnType::Map(value) => vec![&MAP_KEY, value],
             _ => Vec::new(),
         };
         let inside = known.map_or(&[][..], |known| &known.inside);
@@ -102,10 +109,10 @@ mod tests {
         let second = [
             first[0].clone(),
             column("s", "struct(x json, l list(struct(p date, q list(json))), y json)"),
-            column("z", "json"),
+            column("z", "map(varchar, list(json))"),
         ];
         let more = grown(&ids, &second);
-        assert_eq!(shown(&more), "4,5[6,7[8[9,10[11]]],12],13");
+        assert_eq!(shown(&more), "4,5[6,7[8[9,10[11]]],12],13[14,15[16]]");
         assert_eq!(shown(&grown(&more, &second)), shown(&more));
         assert!(are_of(&ids, &first) && are_of(&more, &second));
         assert!(!are_of(&ids, &second) && !are_of(&more, &first) && !are_of(&ids[..1], &first));

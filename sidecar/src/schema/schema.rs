@@ -98,6 +98,8 @@ struct Inner {
     constraints: Constraints,
     /// Names at every depth.
     field_count: usize,
+    /// Columns that a file has.
+    leaf_count: usize,
     /// Whether a record must have a value in the column at this position. Empty: in none.
     required_at: Vec<bool>,
     /// Whether the column at this position is a list or has one inside. Empty: none is.
@@ -157,7 +159,8 @@ impl Schema {
         };
         let required_at = flags(&|column| constraints.required.contains(&column.name));
         let lists_at = flags(&|column| column.column_type.has_list());
-        Self(Arc::new(Inner { field_count: fields.count(), fields, constraints, required_at, lists_at, fingerprint }))
+        let (field_count, leaf_count) = (fields.count(), leaf_count(fields.columns()));
+        Self(Arc::new(Inner { fields, constraints, field_count, leaf_count, required_at, lists_at, fingerprint }))
     }
 
     /// The same columns of a table that asks for this, and for nothing else.
@@ -212,6 +215,11 @@ impl Schema {
     /// Names of columns and, at every depth, of the fields inside of them.
     pub fn field_count(&self) -> usize {
         self.0.field_count
+    }
+
+    /// Columns that a file of the table has, one for each value without a structure.
+    pub fn leaf_count(&self) -> usize {
+        self.0.leaf_count
     }
 
     /// Whether there is no column.
@@ -280,6 +288,11 @@ impl PartialEq for Schema {
 }
 
 impl Eq for Schema {}
+
+/// Columns that files have for these.
+pub fn leaf_count(columns: &[Column]) -> usize {
+    columns.iter().map(|column| column.column_type.leaf_count()).sum()
+}
 
 fn canonical_json(columns: &[Column], Constraints { required, closed }: &Constraints) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(16 + columns.len() * 24);

@@ -23,20 +23,24 @@ pub enum TypeNameError {
     Fields(#[from] FieldsError),
 }
 
-const SCALARS: [(&str, ColumnType); 7] = [
+const SCALARS: [(&str, ColumnType); 9] = [
     ("bigint", ColumnType::Bigint),
     ("double", ColumnType::Double),
     ("boolean", ColumnType::Boolean),
     ("varchar", ColumnType::Varchar),
     ("date", ColumnType::Date),
     ("timestamp", ColumnType::Timestamp),
+    ("uuid", ColumnType::Uuid),
+    ("binary", ColumnType::Binary),
     ("json", ColumnType::Json),
 ];
 
 impl fmt::Display for ColumnType {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Decimal { precision, scale } => write!(formatter, "decimal({precision},{scale})"),
             Self::List(element) => write!(formatter, "list({element})"),
+            Self::Map(value) => write!(formatter, "map(varchar, {value})"),
             Self::Struct(fields) => {
                 formatter.write_str("struct(")?;
                 for (place, Column { name, column_type }) in fields.columns().iter().enumerate() {
@@ -54,7 +58,9 @@ impl ColumnType {
     /// The name without what is inside.
     pub fn family(&self) -> &'static str {
         match self {
+            Self::Decimal { .. } => "decimal",
             Self::List(_) => "list",
+            Self::Map(_) => "map",
             Self::Struct(_) => "struct",
             _ => SCALARS.iter().find(|(_, scalar)| scalar == self).map_or("json", |(name, _)| name),
         }
@@ -73,7 +79,9 @@ impl ColumnType {
     fn named(name: &TypeName) -> Result<Self, TypeNameError> {
         match name {
             TypeName::Scalar(name) => Ok(scalar(name)),
+            TypeName::Decimal { precision, scale } => Ok(Self::Decimal { precision: *precision, scale: *scale }),
             TypeName::List(element) => Ok(Self::list_of(Self::named(element)?)),
+            TypeName::Map(value) => Ok(Self::Map(Arc::new(Self::named(value)?))),
             TypeName::Struct(named) => {
                 let mut fields = Fields::default();
                 for (name, column_type) in named {
@@ -120,7 +128,11 @@ mod tests {
             "date",
             "timestamp",
             "json",
+            "uuid",
+            "binary",
+            "decimal(38,38)",
             "list(varchar)",
+            "map(varchar, list(map(varchar, decimal(18,4))))",
             "struct(plan varchar, seats list(struct(n bigint, at timestamp)), list json)",
         ] {
             let column_type: ColumnType = name.parse().expect(name);

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::fields::Fields;
 use crate::decode::{
-    NodeKind, Value, integer_is_exact_in_f64, kind_of_number, parse_date, parse_integer, parse_timestamp,
+    NodeKind, Value, integer_is_exact_in_f64, kind_of_number, parse_base64, parse_date, parse_decimal, parse_integer,
+    parse_timestamp, parse_uuid,
 };
 
 /// The one physical type of a column, for ever; fields can come to a struct, at any depth. Cheap to clone.
@@ -35,11 +36,29 @@ pub enum ColumnType {
     /// Instants of the years 1 to 9999 in UTC, to the microsecond; sent as RFC 3339, the offset is taken off.
     Timestamp,
 
+    /// Numbers of at most `precision` digits, `scale` of them behind the point; sent as numbers or as texts of numbers, and
+    /// exact.
+    Decimal {
+        /// Digits, 1 to 38.
+        precision: u8,
+        /// Digits behind the point, at most `precision`.
+        scale: u8,
+    },
+
+    /// 16 bytes, sent as RFC 9562 writes them.
+    Uuid,
+
+    /// Bytes, sent in base64.
+    Binary,
+
     /// The text of any JSON value but null, exactly as received.
     Json,
 
     /// Values of one type in an order, any of them null; sent as an array.
     List(Arc<ColumnType>),
+
+    /// Values of one type under texts, any of them null; sent as an object.
+    Map(Arc<ColumnType>),
 
     /// Fields of their own types, at least one; sent as an object. What it lacks is null.
     Struct(Arc<Fields>),
@@ -54,13 +73,13 @@ impl ColumnType {
     /// Whether it has values inside that have types of their own.
     #[inline]
     pub fn is_nested(&self) -> bool {
-        matches!(self, Self::List(_) | Self::Struct(_))
+        matches!(self, Self::List(_) | Self::Map(_) | Self::Struct(_))
     }
 
-    /// Whether it is a list or has one inside.
+    /// Whether it is a list or a map, or has one inside.
     pub fn has_list(&self) -> bool {
         match self {
-            Self::List(_) => true,
+            Self::List(_) | Self::Map(_) => true,
             Self::Struct(fields) => fields.columns().iter().any(|field| field.column_type.has_list()),
             _ => false,
         }
@@ -73,7 +92,6 @@ impl ColumnType {
                 let field = fields.position(&other.name).map(|position| &fields.columns()[position].column_type);
                 field.is_some_and(|field| field.covers(&other.column_type))
             }),
-            (Self::List(element), Self::List(other)) => element.covers(other),
             _ => self == other,
         }
     }
@@ -82,7 +100,7 @@ impl ColumnType {
     pub fn field_count(&self) -> usize {
         match self {
             Self::Struct(fields) => fields.count(),
-            Self::List(element) => element.field_count(),
+            Self::List(inner) | Self::Map(inner) => inner.field_count(),
             _ => 0,
         }
     }
@@ -92,19 +110,19 @@ impl ColumnType {
         match self {
             Self::Struct(fields) => fields.columns().iter().map(|field| field.column_type.leaf_count()).sum(),
             Self::List(element) => element.leaf_count(),
+            Self::Map(value) => 1 + value.leaf_count(),
             _ => 1,
         }
     }
 
     /// This type with the fields that `other` has more, where there is room for so many names; what differs otherwise stays
-    /// as it is here.
+    /// as it is here. Nothing comes to the structs in a list or a map, so what their elements weigh is the same for ever.
     #[must_use]
     pub fn merged(&self, other: &Self, room: &mut usize) -> Self {
         match (self, other) {
             (Self::Struct(fields), Self::Struct(others)) if fields != others => {
                 Self::Struct(Arc::new(fields.merged(others.columns(), room)))
             }
-            (Self::List(element), Self::List(other)) if element != other => Self::list_of(element.merged(other, room)),
             _ => self.clone(),
         }
     }
@@ -124,6 +142,15 @@ impl ColumnType {
             (Self::Varchar, kind) => matches!(kind, NodeKind::String | NodeKind::EscapedString),
             (Self::Date, _) => value.string().is_some_and(|text| parse_date(&text).is_some()),
             (Self::Timestamp, _) => value.string().is_some_and(|text| parse_timestamp(&text).is_some()),
+            (Self::Decimal { precision, scale }, NodeKind::Integer | NodeKind::Double) => {
+                parse_decimal(value.raw(), *precision, *scale).is_some()
+            }
+            (Self::Decimal { precision, scale }, _) => {
+                value.string().is_some_and(|text| parse_decimal(&text, *precision, *scale).is_some())
+            }
+            (Self::Uuid, _) => value.string().is_some_and(|text| parse_uuid(&text).is_some()),
+            (Self::Binary, _) => value.string().is_some_and(|text| parse_base64(&text).is_some()),
+            (Self::Map(inner), kind) => kind == NodeKind::Object && value.members().all(|(_, value)| inner.fits(value)),
             (Self::List(element), kind) => kind == NodeKind::Array && value.elements().all(|value| element.fits(value)),
             (Self::Struct(fields), kind) => kind == NodeKind::Object && fits_fields(fields, value),
         }
@@ -141,7 +168,10 @@ impl ColumnType {
             Self::Varchar | Self::Json => true,
             Self::Date => parse_date(text).is_some(),
             Self::Timestamp => parse_timestamp(text).is_some(),
-            Self::List(_) | Self::Struct(_) => false,
+            Self::Decimal { precision, scale } => parse_decimal(text, *precision, *scale).is_some(),
+            Self::Uuid => parse_uuid(text).is_some(),
+            Self::Binary => parse_base64(text).is_some(),
+            Self::List(_) | Self::Map(_) | Self::Struct(_) => false,
         }
     }
 }

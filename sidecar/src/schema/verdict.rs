@@ -48,7 +48,7 @@ pub enum Fault {
     TooManyColumns,
     /// The table takes no columns, and no fields of its structs, but those that it has.
     Closed,
-    /// The name is no field of a struct in a list: those are known once the list is.
+    /// The name is no field of a struct in a list or a map: those are declared with it.
     InList,
     /// The record has no value in a column that must have one.
     Missing,
@@ -95,6 +95,18 @@ impl fmt::Display for Fault {
                 "column is timestamp, value is a string that is no RFC 3339 timestamp of at most microseconds, for example \
                  2026-01-08T10:05:30.123456Z"
             ),
+            Self::Type { column: column @ ColumnType::Decimal { .. }, value }
+                if value.is_text() || matches!(value, NodeKind::Integer | NodeKind::Double) =>
+            {
+                let value = if value.is_text() { "a string" } else { "a number" };
+                write!(formatter, "column is {column}, value is {value} that it cannot hold exactly")
+            }
+            Self::Type { column: ColumnType::Uuid, value } if value.is_text() => {
+                write!(formatter, "column is uuid, value is a string that is none, written with its dashes")
+            }
+            Self::Type { column: ColumnType::Binary, value } if value.is_text() => {
+                write!(formatter, "column is binary, value is a string that is no base64 with its padding")
+            }
             Self::Type { column, value } => {
                 write!(formatter, "column is {}, value is {}", column.family(), value.in_words())
             }
@@ -118,11 +130,13 @@ impl fmt::Display for Fault {
             }
             Self::NotRegistered => write!(formatter, "the table has no such column"),
             Self::Closed => write!(formatter, "the table takes no columns and no fields but those that it has"),
-            Self::InList => write!(formatter, "the structs of a list have the fields that they were declared with"),
+            Self::InList => {
+                write!(formatter, "the structs of a list or a map have the fields that they were declared with")
+            }
             Self::Missing => write!(formatter, "the column is not nullable, and the record has no value in it"),
             Self::TooManyElements => write!(
                 formatter,
-                "the lists of a value have at most {RECORD_CELLS_MAX} elements, each counted as often as its structs have \
+                "the lists and maps of a value have at most {RECORD_CELLS_MAX} elements, each counted as often as its structs have \
                  fields without a structure"
             ),
             Self::TooManyColumns => {
@@ -180,6 +194,11 @@ impl Flaw {
                     return Self::of_value(element, value).at(place);
                 }
             }
+            (ColumnType::Map(inner), NodeKind::Object) => {
+                if let Some((name, member)) = value.members().find(|(_, member)| !inner.fits(*member)) {
+                    return Self::of_value(inner, member).within(&name);
+                }
+            }
             (ColumnType::Struct(fields), NodeKind::Object) => {
                 for (name, member) in value.members() {
                     match fields.position(&name).map(|position| &fields.columns()[position].column_type) {
@@ -209,6 +228,11 @@ impl Flaw {
                         (Some(field), Some(other)) => return Self::registered(field, other, member).within(&name),
                         _ => return Self::of(&name, Fault::NotRegistered),
                     }
+                }
+            }
+            (ColumnType::Map(inner), ColumnType::Map(other)) => {
+                if let Some((name, value)) = value.members().find(|(_, value)| !inner.fits(*value)) {
+                    return Self::registered(inner, other, value).within(&name);
                 }
             }
             (ColumnType::List(element), ColumnType::List(other)) => {
@@ -288,6 +312,19 @@ impl Unplaced {
     }
 }
 
+/// What a value is in: the names from the outside in, each with a slash behind it.
+struct Within<'w> {
+    outer: Option<&'w Within<'w>>,
+    name: &'w str,
+}
+
+impl fmt::Display for Within<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.outer.map_or(Ok(()), |outer| fmt::Display::fmt(outer, formatter))?;
+        write!(formatter, "{}/", self.name)
+    }
+}
+
 /// The rules of one table and one partition.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules<'s> {
@@ -316,7 +353,7 @@ impl<'s> Rules<'s> {
         let column = &self.schema.columns()[position];
         let has_room = column.column_type.fits(value);
         if !has_room {
-            self.judge(&column.column_type, value, &format!("{}/", column.name), unplaced)?;
+            self.judge(&column.column_type, value, &Within { outer: None, name: &column.name }, unplaced)?;
         }
         self.check_elements(position, value)?;
         Ok(has_room)
@@ -328,10 +365,10 @@ impl<'s> Rules<'s> {
     /// They have.
     #[inline]
     pub fn check_elements(&self, position: usize, value: Value<'_>) -> Result<(), Flaw> {
-        let cells = |column_type| list_cells(column_type, value);
-        let is_within =
-            !self.schema.has_list(position) || cells(&self.schema.columns()[position].column_type) <= RECORD_CELLS_MAX;
-        if is_within { Ok(()) } else { Err(Flaw::here(Fault::TooManyElements)) }
+        match self.schema.has_list(position) {
+            true => check_elements(&self.schema.columns()[position].column_type, value),
+            false => Ok(()),
+        }
     }
 
     /// Checks that a record has a value in each column that must have one; in `found` of them it has.
@@ -350,7 +387,7 @@ impl<'s> Rules<'s> {
         &self,
         column_type: &ColumnType,
         value: Value<'_>,
-        within: &str,
+        within: &Within<'_>,
         unplaced: &mut Unplaced,
     ) -> Result<(), Flaw> {
         if column_type.fits(value) {
@@ -362,7 +399,7 @@ impl<'s> Rules<'s> {
                     let judged = self.judge(
                         &fields.columns()[position].column_type,
                         member,
-                        &format!("{within}{name}/"),
+                        &Within { outer: Some(within), name: &name },
                         unplaced,
                     );
                     return judged.map_err(|flaw| flaw.within(&name));
@@ -370,7 +407,7 @@ impl<'s> Rules<'s> {
                 match unknown_field(fields, &name, member).map_err(|fault| Flaw::of(&name, fault))? {
                     Unknown::Nothing => Ok(()),
                     Unknown::Column if self.schema.constraints().closed => Err(Flaw::of(&name, Fault::Closed)),
-                    Unknown::Column => unplaced.add_new(within, &name, self.schema.field_count()),
+                    Unknown::Column => unplaced.add_new(&within.to_string(), &name, self.schema.field_count()),
                 }
             }),
             (column_type, _) => Err(Flaw::of_value(column_type, value)),
@@ -407,12 +444,27 @@ fn lacking(required: &BTreeSet<String>, record: Value<'_>) -> Flaw {
     name.map_or_else(|| Flaw::here(Fault::Missing), |name| Flaw::of(name, Fault::Missing))
 }
 
+/// Checks that the lists in a value of this type do not have more elements than a record may have.
+///
+/// # Errors
+/// They have.
+pub(crate) fn check_elements(column_type: &ColumnType, value: Value<'_>) -> Result<(), Flaw> {
+    match list_cells(column_type, value) <= RECORD_CELLS_MAX {
+        true => Ok(()),
+        false => Err(Flaw::here(Fault::TooManyElements)),
+    }
+}
+
 /// Values that the lists in a value are stored as: for each element as many as a file has columns for it.
 pub(crate) fn list_cells(column_type: &ColumnType, value: Value<'_>) -> usize {
     match (column_type, value.kind()) {
         (ColumnType::List(element), NodeKind::Array) => {
             let leaves = element.leaf_count();
             value.elements().map(|value| leaves + list_cells(element, value)).sum()
+        }
+        (ColumnType::Map(inner), NodeKind::Object) => {
+            let leaves = column_type.leaf_count();
+            value.members().map(|(_, value)| leaves + list_cells(inner, value)).sum()
         }
         (ColumnType::Struct(fields), NodeKind::Object) if column_type.has_list() => {
             let of_member = |(name, member): (Cow<'_, str>, Value<'_>)| {

@@ -1,7 +1,7 @@
 //! Columns from records, and serde_json as the oracle for their values.
 
 use arrow_array::cast::AsArray as _;
-use arrow_array::types::{Date32Type, Float64Type, Int64Type, TimestampMicrosecondType};
+use arrow_array::types::{Date32Type, Decimal128Type, Float64Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{
     Array as _, BooleanArray, Date32Array, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray,
 };
@@ -12,7 +12,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::decode::{Format, ScanLimits, scan};
-use crate::schema::{Column, Schema, observe};
+use crate::journal::hex;
+use crate::schema::{Column, Constraints, Schema, observe};
 
 fn schema(columns: &[(&str, ColumnType)]) -> Schema {
     Schema::new(columns.iter().map(|(name, column_type)| Column::new(*name, column_type.clone())).collect())
@@ -106,6 +107,15 @@ fn as_json(column: &ArrayRef, row: usize) -> serde_json::Value {
             let elements = column.as_list::<i32>().value(row);
             (0..elements.len()).map(|place| as_json(&elements, place)).collect()
         }
+        DataType::Decimal128(..) => json!(column.as_primitive::<Decimal128Type>().value_as_string(row)),
+        DataType::FixedSizeBinary(_) => json!(hex(column.as_fixed_size_binary().value(row))),
+        DataType::Binary => json!(hex(column.as_binary::<i32>().value(row))),
+        DataType::Map(..) => {
+            let entries = column.as_map().value(row);
+            let keys = entries.column(0).as_string::<i32>();
+            let entry = |place| (keys.value(place).to_owned(), as_json(entries.column(1), place));
+            (0..entries.len()).map(entry).collect()
+        }
         DataType::Struct(fields) => {
             let values = column.as_struct().columns();
             fields.iter().zip(values).map(|(field, value)| (field.name().clone(), as_json(value, row))).collect()
@@ -139,6 +149,41 @@ fn what_is_nested_is_decoded_and_what_is_missing_inside_is_null() {
         ])
     );
     assert_eq!(column(1), serde_json::json!([[[{"k": true}, null], [], null], null, [], null]));
+}
+
+#[test]
+fn decimals_uuids_bytes_and_maps_are_decoded_from_what_json_has_for_them() {
+    let table = schema(&[
+        ("c", parsed("decimal(6,2)")),
+        ("u", parsed("uuid")),
+        ("b", parsed("binary")),
+        ("m", parsed("map(varchar, list(decimal(38,0)))")),
+    ]);
+    let lines = concat!(
+        r#"{"c":12.5,"u":"2B1C0E4E-5F8A-4F0A-9D3C-0001020304FF","b":"aGk=","m":{"a\u00e9":["12345678901234567890",null],"":null}}"#,
+        "\n{\"c\":\"-1e3\",\"b\":\"\",\"m\":{}}\n{\"u\":null}\n{\"m\":{\"x\":[7]},\"c\":-0}\n",
+    );
+    let rows = decode(lines, &table, &[true; 4]).expect("fits");
+    let column = |place: usize| (0..4).map(|row| as_json(&rows.columns[place], row)).collect::<serde_json::Value>();
+    assert_eq!(column(0), serde_json::json!(["12.50", "-1000.00", null, "0.00"]));
+    assert_eq!(column(1), serde_json::json!(["2b1c0e4e5f8a4f0a9d3c0001020304ff", null, null, null]));
+    assert_eq!(column(2), serde_json::json!(["6869", "", null, null]));
+    let first = serde_json::json!({"aé": ["12345678901234567890", null], "": null});
+    assert_eq!(column(3), serde_json::json!([first, {}, null, {"x": ["7"]}]));
+    for (record, field) in [
+        (r#"{"c":12.345}"#, "c"),
+        (r#"{"c":10000}"#, "c"),
+        (r#"{"c":"12,5"}"#, "c"),
+        (r#"{"u":"2b1c0e4e5f8a4f0a9d3c0001020304ff"}"#, "u"),
+        (r#"{"b":"aGk"}"#, "b"),
+        (r#"{"b":1}"#, "b"),
+        (r#"{"m":[]}"#, "m"),
+        (r#"{"m":{"x":[1,0.5]}}"#, "m/x/1"),
+        (r#"{"m":{"a b":1}}"#, "m/(3 bytes)"),
+    ] {
+        let rows = decode(record, &table, &[true; 4]).unwrap_or_else(|error| panic!("{record}: {error}"));
+        assert_eq!(reasons(&rows), [(0, field, "type-mismatch")], "{record}");
+    }
 }
 
 #[test]
@@ -401,17 +446,22 @@ proptest! {
     fn i5_records_that_do_not_fit_are_the_same_at_the_door_and_on_the_way_to_the_lake(
         records in proptest::collection::vec(
             proptest::collection::btree_map(
-                prop::sample::select(vec!["a", "A", "b", "B", "c", "d", "year", "Day", "x y", "i", "s", "o", "l"]),
+                prop::sample::select(vec![
+                    "a", "A", "b", "B", "c", "d", "year", "Day", "x y", "i", "s", "o", "l", "cents", "uid", "bin", "map",
+                ]),
                 prop::sample::select(vec![
                     "null", "1", "2025", "9007199254740993", "1.5", "true", "\"t\"", "[]", "\"2026-01-08\"",
                     "\"2026-01-08T10:05:30Z\"", "{}", "{\"a\":1}", "{\"a\":\"t\",\"n\":null}", "{\"n\":1,\"N\":2}",
                     "{\"n\":{\"m\":true}}", "{\"n\":[1]}", "{\"x y\":1}", "{\"x y\":null}", "[1]", "[\"t\",null]",
-                    "[{\"a\":1,\"n\":2}]", "[{\"n\":\"t\"},{\"N\":1}]", "[[1.5]]",
+                    "[{\"a\":1,\"n\":2}]", "[{\"n\":\"t\"},{\"N\":1}]", "[[1.5]]", "\"12.50\"", "12.345", "\"aGk=\"",
+                    "\"2b1c0e4e-5f8a-4f0a-9d3c-0001020304ff\"", "{\"x y\":{\"a\":1}}", "{\"k\":{\"n\":1}}",
                 ]),
                 0..4,
             ).prop_flat_map(|record| Just(record.into_iter().collect::<Vec<_>>()).prop_shuffle()),
             1..12,
         ),
+        required in prop::sample::subsequence(vec!["i", "map"], 0..=1),
+        closed in proptest::bool::weighted(0.3),
     ) {
         let line = |record: &Vec<(&str, &str)>| {
             let members: Vec<String> = record.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
@@ -425,7 +475,12 @@ proptest! {
             ("d", ColumnType::Double),
             ("o", parsed("struct(a bigint)")),
             ("l", parsed("list(struct(a bigint))")),
+            ("cents", parsed("decimal(6,2)")),
+            ("uid", parsed("uuid")),
+            ("bin", parsed("binary")),
+            ("map", parsed("map(varchar, struct(a bigint))")),
         ]);
+        let known = known.constrained(&Constraints { required: required.into_iter().map(str::to_owned).collect(), closed });
         let observation = observe(&scanned, &known, day(), &Inference::default()).expect("there are few");
         let batch = decode(&lines, &observation.schema, &observation.present).unwrap_or_else(|error| panic!("{error}: {lines}"));
         let rows: Vec<usize> = batch.misfits.iter().map(|misfit| misfit.row as usize).collect();

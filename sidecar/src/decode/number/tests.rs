@@ -106,3 +106,38 @@ proptest! {
         prop_assert_eq!(integer_is_exact_in_f64(integer), format!("{:.0}", integer as f64) == integer.to_string());
     }
 }
+
+#[test]
+fn a_decimal_is_exact_or_none() {
+    for (text, precision, scale, expected) in [
+        ("0", 1, 0, Some(0)),
+        ("-0", 1, 1, Some(0)),
+        ("0e999999999999", 1, 0, Some(0)),
+        ("12.50", 4, 2, Some(1_250)),
+        ("12.500", 4, 2, Some(1_250)),
+        ("12.505", 5, 2, None),
+        ("-12.5", 3, 1, Some(-125)),
+        ("125e-1", 3, 1, Some(125)),
+        ("1.25E+1", 3, 1, Some(125)),
+        ("1250e-2", 3, 1, Some(125)),
+        ("1e2", 3, 0, Some(100)),
+        ("1e2", 2, 0, None),
+        ("100", 2, 0, None),
+        ("0.001", 3, 3, Some(1)),
+        ("0.0001", 3, 3, None),
+        ("99999999999999999999999999999999999999", 38, 0, Some(99_999_999_999_999_999_999_999_999_999_999_999_999)),
+        ("100000000000000000000000000000000000000", 38, 0, None),
+        ("0.00000000000000000000000000000000000001", 38, 38, Some(1)),
+        ("1e400", 38, 0, None),
+        ("1e-400", 38, 38, None),
+        ("1e99999999999999999999", 38, 0, None),
+        ("", 38, 0, None),
+        ("1,5", 38, 1, None),
+        ("+1", 38, 0, None),
+        ("01", 38, 0, None),
+        (" 1", 38, 0, None),
+        ("NaN", 38, 0, None),
+    ] {
+        assert_eq!(parse_decimal(text, precision, scale), expected, "{text} as decimal({precision},{scale})");
+    }
+}

@@ -101,3 +101,58 @@ async fn days_that_take_turns_have_files_of_their_own_in_each_table() {
     let keys: BTreeSet<&str> = encoded.1.plan.files.iter().map(|file| file.key.as_str()).collect();
     assert_eq!((keys.len(), encoded.1.plan.files.len()), (9, 9), "eight batches of 4 MB make a table");
 }
+
+/// Nearly all rows are of one day: its row groups are longer than the vectors they come in.
+#[tokio::test]
+async fn a_late_record_now_and_then_makes_no_row_group_too_long() {
+    let fixture = Fixture::new();
+    let mut batches = Vec::new();
+    for _ in 0..12 {
+        batches.push(("2025-01-02", vec![15_000; 511]));
+        batches.push(("2025-01-01", vec![15_000; 1]));
+    }
+    let encoded = encoded(&fixture, &batches, &[ID, TEXT]).await;
+    let mut found = ids(&fixture, &encoded, FileRole::Main, "id");
+    found.sort_unstable();
+    assert_eq!(found, (1..=12 * 512).collect::<Vec<_>>());
+}
+
+/// Invariant I3: what a table has become since does not change where a segment is split.
+#[tokio::test]
+async fn i3_a_later_schema_gives_the_same_keys_rows_and_digests() {
+    let fixture = Fixture::new();
+    let accepted_as = schema(&[ID, TEXT]);
+    let record = |id: usize, length: usize| format!("{{\"id\":{id},\"text\":\"{}\"}}\n", noise(id as u64, length));
+    let short: Vec<String> =
+        (0..20).map(|batch| (0..2_000).map(|row| record(batch * 2_000 + row, 30)).collect()).collect();
+    let long: Vec<String> =
+        (0..10).map(|batch| (0..400).map(|row| record(batch * 400 + row, 6_000)).collect()).collect();
+    let bodies: Vec<(&str, &str)> = short.iter().chain(&long).map(|body| ("2025-01-01", body.as_str())).collect();
+    let sealed = fixture.sealed(&bodies, &accepted_as).await;
+    let earlier = registered(&[ID, TEXT]);
+    let names: Vec<String> = (0..60).map(|name| format!("c{name}")).collect();
+    let later: Vec<Column> = names.iter().map(|name| Column::new(name, ColumnType::Bigint)).collect();
+    let later = RegisteredSchema { version: earlier.version, ..earlier.grown(&later) };
+    let mut promises = Vec::new();
+    for table in [earlier, later] {
+        let encoded = fixture.encoder.encode(fixture.job(&sealed, table)).await;
+        let encoded = encoded.unwrap_or_else(|error| panic!("{}", crate::error_chain(&error)));
+        let files = encoded.plan.files.into_iter();
+        promises.push(files.map(|file| (file.key, file.rows, file.row_digest)).collect::<Vec<_>>());
+    }
+    assert!(promises[0].len() > 1, "it is split");
+    assert_eq!(promises[0], promises[1]);
+}
+
+/// A struct costs what its fields do.
+#[tokio::test]
+async fn i12_a_struct_of_many_fields_without_values_is_encoded_as_so_many_columns_are() {
+    let fixture = Fixture::new();
+    let fields: Vec<String> = (0..990).map(|field| format!("f{field} bigint")).collect();
+    let wide = ("s", format!("struct({})", fields.join(", ")).parse().expect("a type"));
+    let body = "{\"s\":{\"f7\":1}}\n".repeat(17_000);
+    let sealed = fixture.sealed(&[("2025-01-01", &body)], &schema(std::slice::from_ref(&wide))).await;
+    let encoded = fixture.encoder.encode(fixture.job(&sealed, registered(&[wide]))).await;
+    let encoded = encoded.unwrap_or_else(|error| panic!("{}", crate::error_chain(&error)));
+    assert_eq!(encoded.plan.files.iter().map(|file| file.rows).sum::<u64>(), 17_000);
+}

@@ -46,7 +46,7 @@ async fn i3_a_struct_that_has_grown_gives_the_same_digest_of_the_same_rows() {
     let columns = [ID, nested("struct(a bigint, l list(struct(k varchar)))")];
     let sealed = fixture.sealed(&[("2025-01-01", LINES)], &schema(&columns)).await;
     let table = registered(&columns);
-    let wider = table.grown(&[Column::new("s", "struct(z json, l list(struct(y date)))".parse().expect("a type"))]);
+    let wider = table.grown(&[Column::new("s", "struct(z json, y struct(x date))".parse().expect("a type"))]);
     let mut digests = Vec::new();
     for table in [table, wider] {
         let encoded = fixture.encoder.encode(fixture.job(&sealed, table)).await.expect("it can be encoded");
@@ -54,7 +54,7 @@ async fn i3_a_struct_that_has_grown_gives_the_same_digest_of_the_same_rows() {
     }
     assert_eq!(digests[0], digests[1]);
     // The second has the new fields, null.
-    let rows = fixture.rows(&fixture.path(sealed.contents.number, 0), "s.z IS NULL, s.l[1].y IS NULL, s.l[1].k");
+    let rows = fixture.rows(&fixture.path(sealed.contents.number, 0), "s.z IS NULL, s.y.x IS NULL, s.l[1].k");
     assert_eq!(rows[0], [Value::Boolean(true), Value::Boolean(true), Value::Text("é".to_owned())]);
 }
 
@@ -68,4 +68,43 @@ async fn a_nested_column_without_a_value_is_null_with_its_type() {
     let rows = fixture.rows(&fixture.path(sealed.contents.number, 0), "s IS NULL, typeof(s)");
     let text = "STRUCT(a BIGINT, l STRUCT(k VARCHAR)[])";
     assert_eq!(rows, [[Value::Boolean(true), Value::Text(text.to_owned())]]);
+}
+
+#[tokio::test]
+async fn decimals_uuids_bytes_and_maps_are_in_the_file_at_every_depth() {
+    let fixture = Fixture::new();
+    let types = "c decimal(20,4), u uuid, b binary, m map(varchar, struct(u uuid, c decimal(38,10)))";
+    let columns = [ID, nested(&format!("struct({types}, l list(uuid))"))];
+    let flat: Vec<(&str, ColumnType)> = ["c decimal(20,4)", "u uuid", "b binary", "m map(varchar, list(binary))"]
+        .map(|column| column.split_once(' ').expect("a name and a type"))
+        .map(|(name, text)| (name, text.parse().expect("a type")))
+        .into();
+    let columns = [&columns[..], &flat].concat();
+    let uuid = "2b1c0e4e-5f8a-4f0a-9d3c-0001020304ff";
+    let lines = format!(
+        r#"{{"id":1,"c":"-1234567890123456.7891","u":"{uuid}","b":"AP8=","m":{{"k":["aGk=",null],"z":[]}},"s":{{"c":1,"u":"{uuid}","b":"","m":{{"x":{{"u":"{uuid}","c":1e-10}},"y":null}},"l":["{uuid}",null]}}}}"#
+    );
+    let lines = format!("{lines}\n{{\"id\":2,\"m\":{{}},\"s\":{{}}}}");
+    let sealed = fixture.sealed(&[("2025-01-01", &lines)], &schema(&columns)).await;
+    let encoded = fixture.encoder.encode(fixture.job(&sealed, registered(&columns))).await;
+    let encoded = encoded.unwrap_or_else(|error| panic!("{}", crate::error_chain(&error)));
+    let path = fixture.path(sealed.contents.number, 0);
+    let rows = fixture.rows(&path, "c::VARCHAR, u::VARCHAR, hex(b), m::VARCHAR, s::VARCHAR");
+    let first = [
+        "-1234567890123456.7891",
+        uuid,
+        "00FF",
+        "{k=[hi, NULL], z=[]}",
+        &format!(
+            "{{'c': 1.0000, 'u': {uuid}, 'b': '', 'm': {{x={{'u': {uuid}, 'c': 0.0000000001}}, y=NULL}}, 'l': [{uuid}, NULL]}}"
+        ),
+    ];
+    assert_eq!(rows[0], first.map(text));
+    let second = "{'c': NULL, 'u': NULL, 'b': NULL, 'm': NULL, 'l': NULL}";
+    assert_eq!(rows[1], [Value::Null, Value::Null, Value::Null, text("{}"), text(second)]);
+    let described: Vec<(&str, Option<&str>)> =
+        encoded.files[0].columns.iter().map(|column| (column.name.as_str(), column.max.as_deref())).collect();
+    for expected in [("s.c", Some("1.0000")), ("s.m.key", Some("y")), ("s.m.value.u", Some(uuid)), ("u", Some(uuid))] {
+        assert!(described.contains(&expected), "{expected:?} is not in {described:?}");
+    }
 }
