@@ -9,6 +9,7 @@ use clap::Args;
 use lakeingest_crds::sidecar_config::{CredentialsSource, bucket_rule, is_bucket};
 use lakeingest_crds::{Quantity, Seconds, SidecarConfig};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::lake::owner::Owner;
 use crate::publish::key::Prefix;
@@ -187,7 +188,7 @@ pub enum LakeLocation {
 }
 
 /// The pod that the process runs in, by the downward API.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Pod {
     /// Its name.
     pub name: String,

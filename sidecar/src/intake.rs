@@ -276,7 +276,7 @@ async fn turn(checks: &Arc<Semaphore>, wait: Duration) -> Result<OwnedSemaphoreP
 }
 
 /// What the query and the body say together of one thing.
-fn agreed<T: PartialEq>(
+pub(crate) fn agreed<T: PartialEq>(
     pointer: &str,
     name: &str,
     in_query: Option<T>,

@@ -259,6 +259,10 @@ pub const ROW_GROUP_ROWS_MAX: u64 = 122_880;
 /// makes few large segments instead of many small ones.
 pub const BACKLOG_SEGMENTS_MAX: usize = 64;
 
+/// A file of less is counted as a small one. Unit: bytes. A reader of a bucket spends some tens of milliseconds on a file
+/// before its first row, in which it could read about as much.
+pub const SMALL_FILE_BYTES: u64 = 16 << 20;
+
 /// Reasons that `/health` lists.
 pub const REASONS_MAX: usize = 256;
 

@@ -59,6 +59,10 @@ pub struct TableStatus {
     pub published_rows: u64,
     /// Files of the table.
     pub published_files: u64,
+    /// Length of these files. Unit: bytes.
+    pub published_bytes: u64,
+    /// Those of them that have less than [`crate::limits::SMALL_FILE_BYTES`].
+    pub small_files: u64,
     /// Records in its quarantine.
     pub quarantined_rows: u64,
     /// The newest failure of a delivery; none once a later one succeeds.

@@ -7,7 +7,7 @@ use lakeingest_tests::oracle::verify;
 use lakeingest_tests::site::{Site, temporary_folder};
 use serde_json::{Value, json};
 use xtask::ports::PortBlock;
-use xtask::servers::{S3Access, Weed, WeedOptions};
+use xtask::servers::{S3Access, Sidecar, Weed, WeedOptions};
 
 /// A record whose column `value` has a type of its writer's choice.
 fn with_value(producer: u64, sequence: u64, value: Value) -> Value {
@@ -146,4 +146,43 @@ fn writers_that_met_no_lake_yet_agree_when_it_appears() {
         assert_eq!(sidecar.stop().expect("it ends").code(), Some(0));
     }
     drop(weed);
+}
+
+/// Fifty pods meet a new column at one moment, each with a type of its own for it. Invariant I9: one of them wins, for all.
+#[test]
+fn i9_fifty_writers_of_five_types_agree_on_one_and_lose_nothing() {
+    let folder = temporary_folder();
+    let weed = Weed::start(WeedOptions::new(folder.path())).expect("the S3 server starts");
+    let lake = Lake::bucket(weed.access());
+    let sites: Vec<Site> = (0..50).map(|_| Site::on(&lake).with_config("flush: {maxAge: 1h}\n")).collect();
+    let sidecars: Vec<Sidecar> = sites.iter().map(Site::start).collect();
+    let (ledger, kinds) = (Ledger::default(), ["bigint", "varchar", "boolean", "double", "timestamp"]);
+    let value = |kind: &str, sequence: u64| match kind {
+        "bigint" => json!(sequence),
+        "varchar" => json!("text"),
+        "boolean" => json!(true),
+        "double" => json!(0.5),
+        _ => json!("2026-01-08T10:05:30Z"),
+    };
+    for (producer, (sidecar, kind)) in (0..).zip(sidecars.iter().zip(kinds.iter().cycle())) {
+        for sequence in 0..4 {
+            ledger.stream(sidecar, "events", with_value(producer, sequence, value(kind, sequence)));
+            ledger.stream(sidecar, "events", with_value(producer, 100 + sequence, Value::Null));
+        }
+    }
+    std::thread::scope(|scope| {
+        let flushes: Vec<_> = sidecars.iter().map(|sidecar| scope.spawn(|| flush(sidecar))).collect();
+        flushes.into_iter().for_each(|flush| drop(flush.join().expect("everything reaches the lake")));
+    });
+    let columns = table_status(&sidecars[0], "events")["columns"].clone();
+    let mut columns = columns.as_array().into_iter().flatten();
+    let winner = columns.find(|column| column["name"] == "value").expect("the column is registered")["type"].clone();
+    // A double holds the small integers, and a text the timestamps.
+    let losers = match winner.as_str() {
+        Some("double" | "varchar") => 3,
+        Some("bigint" | "boolean" | "timestamp") => 4,
+        other => panic!("{other:?} is nobody's type"),
+    };
+    let tally = verify(&ledger, &lake);
+    assert_eq!((tally.acknowledged, tally.quarantined), (50 * 8, losers * 10 * 4), "{winner} has won");
 }

@@ -15,7 +15,7 @@ use crate::versions::KUBERNETES;
 type Install = fn() -> Result<PathBuf>;
 
 /// What is installed, by name.
-const TOOLS: [(&str, Install); 13] = [
+const TOOLS: [(&str, Install); 14] = [
     ("libduckdb", tools::libduckdb),
     ("cargo-nextest", tools::nextest),
     ("cargo-deny", tools::cargo_deny),
@@ -24,6 +24,7 @@ const TOOLS: [(&str, Install); 13] = [
     ("readers", tools::readers),
     ("flights", tools::flights),
     ("sketch", tools::sketch),
+    ("fuzzer of endpoints", tools::schemathesis),
     ("Kubernetes", || tools::kubernetes(&KUBERNETES[0])),
     ("etcd", tools::etcd),
     ("helm", tools::helm),

@@ -57,6 +57,7 @@ pub fn run(options: &TestOptions) -> Result<()> {
     tools::minio()?;
     tools::readers()?;
     tools::flights()?;
+    tools::schemathesis()?;
     let (strace, faketime) = (tools::strace(), tools::faketime());
 
     eprintln!("Building everything ...");

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::cache::Cache;
 use crate::commands::{command, run_quiet};
-use crate::versions::{CARGO_DENY, FLIGHTS, LIBDUCKDB, NEXTEST, Pinned, READERS, SEAWEEDFS, SKETCH};
+use crate::versions::{CARGO_DENY, FLIGHTS, LIBDUCKDB, NEXTEST, Pinned, READERS, SCHEMATHESIS, SEAWEEDFS, SKETCH};
 use crate::{prerequisites, workspace};
 
 mod debian;
@@ -58,6 +58,14 @@ pub fn weed() -> Result<PathBuf> {
 /// When Python is missing or the download fails.
 pub fn readers() -> Result<PathBuf> {
     python_with("readers", &READERS)
+}
+
+/// A Python that has what tries the endpoints by their description.
+///
+/// # Errors
+/// When Python is missing or the download fails.
+pub fn schemathesis() -> Result<PathBuf> {
+    python_with("schemathesis", &SCHEMATHESIS)
 }
 
 /// A Python that has what the sketch of `tests/bench/peers` needs.

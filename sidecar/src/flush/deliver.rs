@@ -31,7 +31,7 @@ use crate::journal::{Journal, hex};
 use crate::lake::contact::{Contact, ContactError, REPLACES};
 use crate::lake::description::{ColumnStatistics, Description, describe, is_described};
 use crate::lake::owner::OwnerError;
-use crate::limits::{ENCODE_FAILURES_MAX, PUTS_MAX};
+use crate::limits::{ENCODE_FAILURES_MAX, PUTS_MAX, SMALL_FILE_BYTES};
 use crate::metrics::Metrics;
 use crate::publish::error::StoreErrorKind;
 use crate::publish::key::{Prefix, SegmentName};
@@ -460,7 +460,8 @@ impl<'a> Run<'a> {
         let _ = context.scratch.remove_encoded(contents.number);
         let main = plan.files.iter().filter(|file| file.role == FileRole::Main);
         let rows: u64 = main.clone().map(|file| file.rows).sum();
-        let files = main.count() as u64;
+        let sizes: Vec<u64> = main.map(|file| file.size_bytes).collect();
+        let files = sizes.len() as u64;
         context.metrics.published_rows.inc_by(rows);
         context.metrics.published_files.inc_by(plan.files.len() as u64);
         context.metrics.published_bytes.inc_by(plan.files.iter().map(|file| file.size_bytes).sum());
@@ -468,6 +469,8 @@ impl<'a> Run<'a> {
         context.status.update_table(&contents.table, |table| {
             table.published_rows += rows;
             table.published_files += files;
+            table.published_bytes += sizes.iter().sum::<u64>();
+            table.small_files += sizes.iter().filter(|size| **size < SMALL_FILE_BYTES).count() as u64;
             table.quarantined_rows += plan.quarantined_rows;
             table.last_error = None;
         });

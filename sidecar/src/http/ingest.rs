@@ -12,11 +12,12 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use serde::Serialize;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::decode::{Violation, parse_partition_date};
 use crate::flush::worker::FlushRequest;
 use crate::http::body::{coding_of, format_of};
-use crate::http::problem::{Problem, ProblemKind};
+use crate::http::problem::{Problem, ProblemKind, Problems};
 use crate::http::query::Query;
 use crate::http::state::{AppState, Shared};
 use crate::intake::{Accepted, IntakeError, OnInvalid, Submission};
@@ -34,7 +35,7 @@ const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 /// What an answer promises.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum Durability {
     /// Every record is in a verified object of the lake.
@@ -43,30 +44,149 @@ enum Durability {
     Journal,
 }
 
-/// The answer.
-#[derive(Debug, Serialize)]
+/// That records are taken.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Acknowledgement)]
 struct Answer {
+    /// `ok` when they are in the lake, `accepted` when they are on their way.
     status: &'static str,
+    /// Their table.
     table_name: String,
+    /// Records of the request, those that do not fit included.
     rows: u32,
+    /// In the lake: the files that they are in, with records of other requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     files: Option<Vec<String>>,
+    /// Records of the request that do not fit and go to quarantine.
     quarantined: u64,
     /// Why records go to quarantine: the first reasons, as far as they are known when the answer is given.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<Violation>,
+    /// What was reached.
     durability: Durability,
+    /// In the journal: records of the table that are not in the lake yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     buffered_rows: Option<u64>,
+    /// What `/receipts/{batch}` asks for.
     batch: String,
 }
 
+/// Records of a table, as JSON.
+#[derive(ToSchema)]
+#[schema(as = Records)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "it describes what the scanner reads, which makes none of it")]
+pub(super) enum Submitted {
+    /// Several.
+    Many(ManyRecords),
+    /// One.
+    One(OneRecord),
+}
+
+/// Records of a table.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "see `Submitted`")]
+pub(super) struct ManyRecords {
+    /// The table.
+    #[schema(pattern = "^[a-z][a-z0-9_]{0,62}$")]
+    table_name: String,
+    /// The records: names are the table's columns.
+    #[schema(min_items = 1, max_items = 100_000, value_type = Vec<Object>)]
+    records: Vec<()>,
+    /// The day under which they lie; absent: the day on which they are received.
+    #[schema(value_type = Option<String>, format = Date)]
+    partition_date: Option<()>,
+}
+
+/// One record of a table.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "see `Submitted`")]
+pub(super) struct OneRecord {
+    /// The table.
+    #[schema(pattern = "^[a-z][a-z0-9_]{0,62}$")]
+    table_name: String,
+    /// The record: names are the table's columns.
+    #[schema(value_type = Object)]
+    record: (),
+    /// The day under which it lies; absent: the day on which it is received.
+    #[schema(value_type = Option<String>, format = Date)]
+    partition_date: Option<()>,
+}
+
+/// Options of a request that brings records.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it describes what `Query` reads")]
+struct Options {
+    /// The table, for formats that do not name it themselves.
+    #[param(pattern = "^[a-z][a-z0-9_]{0,62}$")]
+    table_name: Option<String>,
+    /// The day under which the records lie, for formats that do not name it themselves.
+    #[param(value_type = Option<String>, format = Date)]
+    partition_date: Option<()>,
+    /// What is to be reached before the answer, instead of the endpoint's own.
+    #[param(value_type = Option<Durability>)]
+    durability: Option<()>,
+    /// How long the lake is waited for: seconds, or a duration with a unit; at most 300 s.
+    #[param(pattern = "^([0-9]|[1-9][0-9]|[12][0-9][0-9]|300)$")]
+    wait: Option<String>,
+    /// What becomes of records that do not fit: they go to quarantine, or the request is refused.
+    #[param(pattern = "^(quarantine|reject)$")]
+    on_invalid: Option<String>,
+}
+
+/// The header that makes a retry the same request.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "it describes what `idempotency_key` reads")]
+struct Headers {
+    /// A request with this key is stored once, however often it is sent.
+    #[param(rename = "Idempotency-Key", pattern = "^[!#-\\[\\]-~]{1,255}$")]
+    key: Option<String>,
+}
+
 /// `POST /ingest`: in the lake when it answers 200.
+///
+/// A body of NDJSON or CSV names its table by `?table_name=`; any may be compressed by gzip or zstd (`Content-Encoding`).
+#[utoipa::path(
+    post,
+    path = "/ingest",
+    params(Options, Headers),
+    request_body(content(
+        (Submitted = "application/json"),
+        (String = "application/x-ndjson"),
+        (String = "text/csv"),
+    )),
+    responses(
+        (status = 200, description = "Every record is in a verified file of the lake.", body = Answer),
+        (status = 202, description = "Every record survives a power cut of this node.", body = Answer),
+        Problems,
+    ),
+)]
 pub(super) async fn batch(state: State<Shared>, uri: Uri, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
     ingest(state.0, uri, headers, body, Durability::Lake).await
 }
 
 /// `POST /ingest/stream`: durable on this node when it answers 202.
+///
+/// Bodies are those of `/ingest`.
+#[utoipa::path(
+    post,
+    path = "/ingest/stream",
+    params(Options, Headers),
+    request_body(content(
+        (Submitted = "application/json"),
+        (String = "application/x-ndjson"),
+        (String = "text/csv"),
+    )),
+    responses(
+        (status = 200, description = "Every record is in a verified file of the lake.", body = Answer),
+        (status = 202, description = "Every record survives a power cut of this node.", body = Answer),
+        Problems,
+    ),
+)]
 pub(super) async fn stream(
     state: State<Shared>,
     uri: Uri,

@@ -3,11 +3,15 @@
 //! Owns: routes, one file per endpoint; bounds on connections, headers, bodies; errors as problem+json.
 //! Does not own: what a record is, when anything is flushed.
 
+#![expect(unused_qualifications, reason = "the macros that describe endpoints qualify what they are given")]
+
 mod body;
+mod description;
 mod drain;
 mod flush;
 mod guard;
 mod ingest;
+mod page;
 pub mod problem;
 mod query;
 mod receipts;
@@ -22,39 +26,48 @@ use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::{get, post};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use problem::{Problem, ProblemKind};
 use state::Shared;
 
 /// The routes of the application's port.
 pub fn application_router(state: Shared) -> Router {
-    let router = Router::new()
-        .route("/ingest", post(ingest::batch))
-        .route("/ingest/stream", post(ingest::stream))
-        .route("/flush", post(flush::flush))
-        .route("/receipts/{batch}", get(receipts::receipt))
-        .route("/drain", post(drain::drain));
-    let guarded = finished(with_reports(router), state).layer(middleware::from_fn(guard::only_this_host));
+    let guarded = finished(described(), state).layer(middleware::from_fn(guard::only_this_host));
     guarded.layer(middleware::from_fn(unread::read_the_rest))
 }
 
 /// The routes of the port for probes and metrics: nothing that writes, and nothing that another pod may not know.
 pub fn health_router(state: Shared) -> Router {
-    finished(with_reports(Router::new()), state).layer(middleware::from_fn(unread::read_the_rest))
+    finished(reports(), state).layer(middleware::from_fn(unread::read_the_rest))
 }
 
-fn with_reports(router: Router<Shared>) -> Router<Shared> {
-    router
-        .route("/health", get(report::health))
-        .route("/tables", get(report::tables))
-        .route("/livez", get(report::livez))
-        .route("/readyz", get(report::readyz))
-        .route("/metrics", get(report::metrics))
+/// All routes, each with its description.
+fn described() -> OpenApiRouter<Shared> {
+    reports()
+        .routes(routes!(ingest::batch))
+        .routes(routes!(ingest::stream))
+        .routes(routes!(flush::flush))
+        .routes(routes!(receipts::receipt))
+        .routes(routes!(drain::drain))
 }
 
-fn finished(router: Router<Shared>, state: Shared) -> Router {
+/// Those that tell and change nothing.
+fn reports() -> OpenApiRouter<Shared> {
+    OpenApiRouter::with_openapi(description::document())
+        .routes(routes!(page::page))
+        .routes(routes!(report::health))
+        .routes(routes!(report::tables))
+        .routes(routes!(report::livez))
+        .routes(routes!(report::readyz))
+        .routes(routes!(report::metrics))
+}
+
+fn finished(described: OpenApiRouter<Shared>, state: Shared) -> Router {
+    let (router, document) = described.split_for_parts();
     router
+        .merge(description::router(document))
         .fallback(async || Problem::new(ProblemKind::NotFound, "there is no such endpoint"))
         .method_not_allowed_fallback(async || {
             Problem::new(ProblemKind::MethodNotAllowed, "the endpoint has another method")
@@ -72,6 +85,7 @@ async fn count_requests(state: State<Shared>, request: Request, next: Next) -> R
         Some("/receipts/{batch}") => "receipts",
         Some("/tables") => "tables",
         Some("/health" | "/livez" | "/readyz" | "/metrics") => "probe",
+        Some("/openapi.json" | "/") => "page",
         _ => "other",
     };
     let response = next.run(request).await;

@@ -5,9 +5,13 @@
 //!
 //! Source: RFC 9457, `application/problem+json`.
 
+use std::collections::BTreeMap;
+
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
+use utoipa::openapi::{self, Content, Ref, RefOr, ResponseBuilder};
+use utoipa::{IntoResponses, ToSchema};
 
 use crate::decode::{DecodeError, Kind, Violation};
 use crate::intake::IntakeError;
@@ -15,7 +19,7 @@ use crate::journal::error::AppendError;
 use crate::journal::keys::KeyError;
 
 /// Whether what a client sent is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// Nothing was appended.
@@ -66,8 +70,7 @@ pub enum ProblemKind {
 }
 
 impl ProblemKind {
-    /// Every kind, for the test of the table.
-    #[cfg(test)]
+    /// Every kind.
     const ALL: [Self; 18] = [
         Self::Malformed,
         Self::MalformedHeader,
@@ -148,29 +151,62 @@ pub struct Problem {
     retry_after: Option<u32>,
 }
 
-/// The body.
-#[derive(Serialize)]
-struct ProblemBody<'a> {
+/// Why a request is not served.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(super) struct ProblemBody<'a> {
+    /// `urn:lakeingest:problem:` and a name that does not change.
     r#type: String,
+    /// The type in words.
     title: &'static str,
+    /// The status of the answer.
     status: u16,
+    /// What went wrong, in words.
     detail: &'a str,
+    /// Whether what was sent is stored.
     outcome: Outcome,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    errors: Vec<ErrorBody<'a>>,
+    /// The first places of the request that are wrong, 20 at the most.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [Violation],
+    /// How many are wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     errors_total: Option<usize>,
 }
 
-/// One of its errors.
-#[derive(Serialize)]
-struct ErrorBody<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    index: Option<usize>,
-    pointer: &'a str,
-    code: &'a str,
-    detail: &'a str,
+/// The problems that an endpoint can answer with which takes a body, for its description.
+pub(super) struct Problems;
+
+impl IntoResponses for Problems {
+    fn responses() -> BTreeMap<String, RefOr<openapi::Response>> {
+        responses(&ProblemKind::ALL)
+    }
 }
+
+/// The problems of an endpoint that only tells.
+pub(super) struct ProblemsOfReports;
+
+impl IntoResponses for ProblemsOfReports {
+    fn responses() -> BTreeMap<String, RefOr<openapi::Response>> {
+        use ProblemKind::{Foreign, Internal, LakeAway, MethodNotAllowed, NotFound};
+        responses(&[Foreign, NotFound, MethodNotAllowed, LakeAway, Internal])
+    }
+}
+
+fn responses(kinds: &[ProblemKind]) -> BTreeMap<String, RefOr<openapi::Response>> {
+    let mut titles: BTreeMap<StatusCode, Vec<&str>> = BTreeMap::new();
+    for (status, _, title, _) in kinds.iter().map(|kind| kind.row()) {
+        titles.entry(status).or_default().push(title);
+    }
+    let response = |(status, titles): (StatusCode, Vec<&str>)| {
+        let content = Content::new(Some(Ref::from_schema_name("Problem")));
+        let response = ResponseBuilder::new().description(titles.join("; ")).content(CONTENT_TYPE, content);
+        (status.as_str().to_owned(), RefOr::T(response.build()))
+    };
+    titles.into_iter().map(response).collect()
+}
+
+/// The media type of problems.
+const CONTENT_TYPE: &str = "application/problem+json";
 
 impl Problem {
     /// A problem that is about the whole request. Nothing was appended.
@@ -260,22 +296,13 @@ impl IntoResponse for Problem {
             status: status.as_u16(),
             detail: &self.detail,
             outcome: self.outcome,
-            errors: self
-                .errors
-                .iter()
-                .map(|error| ErrorBody {
-                    index: error.index,
-                    pointer: &error.pointer,
-                    code: error.code,
-                    detail: &error.detail,
-                })
-                .collect(),
+            errors: &self.errors,
             errors_total: (self.errors_total > 0).then_some(self.errors_total),
         };
         let body = serde_json::to_vec(&body).expect("a problem is plain data");
         let mut response = (status, body).into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
         if self.kind == ProblemKind::UnsupportedCoding {
             // RFC 9110, 12.5.3: so a client learns what it may send.
             headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip, zstd"));

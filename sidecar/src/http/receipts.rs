@@ -6,17 +6,20 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use serde::Serialize;
+use utoipa::ToSchema;
 
-use crate::http::problem::{Problem, ProblemKind};
+use crate::http::problem::{Problem, ProblemKind, ProblemsOfReports};
 use crate::http::state::{AppState, Shared};
 use crate::journal::control::FileRole;
 use crate::lake::description::descriptions_of;
 use crate::publish::key::BatchId;
 
-/// The answer.
-#[derive(Debug, Serialize)]
+/// Where a batch is.
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Receipt {
+    /// Its id.
     batch: String,
+    /// Its table.
     table_name: String,
     /// `journal` or `lake`.
     durability: &'static str,
@@ -31,7 +34,13 @@ pub(super) struct Receipt {
     quarantine_files: Vec<String>,
 }
 
-/// `GET /receipts/{batch}`.
+/// `GET /receipts/{batch}`: where a batch is.
+#[utoipa::path(
+    get,
+    path = "/receipts/{batch}",
+    params(("batch" = String, Path, description = "The id of a batch, as an answer has it.")),
+    responses((status = 200, description = "Where it is.", body = Receipt), ProblemsOfReports),
+)]
 pub(super) async fn receipt(state: State<Shared>, Path(batch): Path<String>) -> Result<Json<Receipt>, Problem> {
     let unknown = |detail: &str| Problem::new(ProblemKind::NotFound, detail);
     let Some(id) = BatchId::parse(&batch) else {

@@ -11,49 +11,51 @@ use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, SecondsFormat};
 use http::{StatusCode, header};
 use serde::Serialize;
+use utoipa::ToSchema;
 
+use crate::http::problem::ProblemsOfReports;
 use crate::http::state::{AppState, Identity, Shared};
 use crate::journal::view::JournalView;
 
-#[derive(Debug, Serialize)]
-struct Health {
-    status: &'static str,
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Health {
+    pub(super) status: &'static str,
     #[serde(flatten)]
     identity: Identity,
-    reasons: Vec<Reason>,
-    backlog: Backlog,
+    pub(super) reasons: Vec<Reason>,
+    pub(super) backlog: Backlog,
     journal: JournalSize,
     version: Version,
 }
 
-#[derive(Debug, Serialize)]
-struct Reason {
-    name: &'static str,
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Reason {
+    pub(super) name: &'static str,
     /// The table or the segment that it is about.
     #[serde(skip_serializing_if = "String::is_empty")]
-    scope: String,
-    message: String,
-    since: String,
+    pub(super) scope: String,
+    pub(super) message: String,
+    pub(super) since: String,
 }
 
-#[derive(Debug, Serialize)]
-struct Backlog {
-    segments: usize,
-    rows: u64,
-    bytes: u64,
-    oldest_seconds: u64,
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Backlog {
+    pub(super) segments: usize,
+    pub(super) rows: u64,
+    pub(super) bytes: u64,
+    pub(super) oldest_seconds: u64,
     /// What bringing all of it into the lake would take now, as fast as it was measured.
-    drain_seconds: f64,
+    pub(super) drain_seconds: f64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct JournalSize {
     id: String,
     bytes: u64,
     cap_bytes: u64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Version {
     sidecar: &'static str,
     revision: &'static str,
@@ -62,8 +64,17 @@ struct Version {
 }
 
 /// `GET /health`: 200 with what is wrong in words; a machine looks at `status`.
+#[utoipa::path(
+    get,
+    path = "/health",
+    responses((status = 200, description = "What is wrong, and what waits.", body = Health), ProblemsOfReports),
+)]
 pub(super) async fn health(state: State<Shared>) -> Response {
-    let state = state.0;
+    Json(health_of(&state.0)).into_response()
+}
+
+/// How the sidecar is.
+pub(super) fn health_of(state: &AppState) -> Health {
     let view = state.journal.view();
     let reasons: Vec<Reason> = state
         .status
@@ -82,11 +93,11 @@ pub(super) async fn health(state: State<Shared>) -> Response {
         (false, true) => "ok",
         (false, false) => "degraded",
     };
-    let health = Health {
+    Health {
         status,
         identity: (*state.identity).clone(),
         reasons,
-        backlog: backlog(&state, &view),
+        backlog: backlog(state, &view),
         journal: JournalSize { id: state.journal.id(), bytes: view.size_bytes, cap_bytes: view.cap_bytes },
         version: Version {
             sidecar: env!("CARGO_PKG_VERSION"),
@@ -94,8 +105,7 @@ pub(super) async fn health(state: State<Shared>) -> Response {
             journal_format: crate::journal::frame::FORMAT_VERSION,
             configuration_format: lakeingest_crds::sidecar_config::FORMAT_VERSION,
         },
-    };
-    Json(health).into_response()
+    }
 }
 
 fn backlog(state: &AppState, view: &JournalView) -> Backlog {
@@ -121,42 +131,56 @@ fn oldest_seconds(state: &AppState, view: &JournalView) -> u64 {
     u64::try_from(age / 1_000_000).unwrap_or(0)
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Tables {
     tables: Vec<Table>,
 }
 
-#[derive(Debug, Default, Serialize)]
-struct Table {
-    name: String,
-    columns: Vec<TableColumn>,
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub(super) struct Table {
+    pub(super) name: String,
+    pub(super) columns: Vec<TableColumn>,
     /// Version of the schema in the lake; 0 while it has none.
-    schema_version: u32,
-    buffered_rows: u64,
-    buffered_bytes: u64,
+    pub(super) schema_version: u32,
+    pub(super) buffered_rows: u64,
+    pub(super) buffered_bytes: u64,
     /// Receive time of the oldest row that is not in the lake.
     #[serde(skip_serializing_if = "Option::is_none")]
-    oldest_buffered: Option<String>,
-    /// Since this process began, as the two below.
-    published_rows: u64,
-    published_files: u64,
-    quarantined_rows: u64,
+    pub(super) oldest_buffered: Option<String>,
+    /// Since this process began, as what is below.
+    pub(super) published_rows: u64,
+    pub(super) published_files: u64,
+    /// Length of these files.
+    pub(super) published_bytes: u64,
+    /// Those of them that have less than 16 MiB: a reader spends more on opening one than on reading it. Fewer, larger files
+    /// come of a longer `flush.maxAge`, and of `/ingest/stream` instead of `/ingest`.
+    pub(super) small_files: u64,
+    pub(super) quarantined_rows: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    last_error: Option<String>,
+    pub(super) last_error: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
-struct TableColumn {
-    name: String,
-    r#type: String,
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct TableColumn {
+    pub(super) name: String,
+    pub(super) r#type: String,
     /// Shown where it is false: a record without a value in it goes to quarantine.
     #[serde(skip_serializing_if = "Clone::clone")]
-    nullable: bool,
+    pub(super) nullable: bool,
 }
 
 /// `GET /tables`.
+#[utoipa::path(
+    get,
+    path = "/tables",
+    responses((status = 200, description = "The tables that this sidecar knows.", body = Tables), ProblemsOfReports),
+)]
 pub(super) async fn tables(state: State<Shared>) -> Response {
-    let state = state.0;
+    Json(Tables { tables: tables_of(&state.0) }).into_response()
+}
+
+/// What is known of every table, by its name.
+pub(super) fn tables_of(state: &AppState) -> Vec<Table> {
     let view = state.journal.view();
     let mut tables: BTreeMap<String, Table> = BTreeMap::new();
     for (name, schema, version) in state.registry.known() {
@@ -174,6 +198,8 @@ pub(super) async fn tables(state: State<Shared>) -> Response {
         let table = entry(&mut tables, &name);
         table.published_rows = status.published_rows;
         table.published_files = status.published_files;
+        table.published_bytes = status.published_bytes;
+        table.small_files = status.small_files;
         table.quarantined_rows = status.quarantined_rows;
         table.last_error = status.last_error;
     }
@@ -185,7 +211,7 @@ pub(super) async fn tables(state: State<Shared>) -> Response {
         let received = received.to_rfc3339_opts(SecondsFormat::Millis, true);
         table.oldest_buffered = table.oldest_buffered.take().into_iter().chain([received]).min();
     }
-    Json(Tables { tables: tables.into_values().collect() }).into_response()
+    tables.into_values().collect()
 }
 
 /// Table, rows, bytes and oldest receive time of each segment that is not in the lake.
@@ -202,11 +228,20 @@ fn entry<'a>(tables: &'a mut BTreeMap<String, Table>, name: &str) -> &'a mut Tab
 }
 
 /// `GET /livez`: the process answers.
+#[utoipa::path(get, path = "/livez", responses((status = 200, description = "It answers.", body = String), ProblemsOfReports))]
 pub(super) async fn livez() -> &'static str {
     "ok\n"
 }
 
 /// `GET /readyz`: the journal takes records.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    responses(
+        (status = 200, description = "It takes records.", body = String),
+        (status = 503, description = "It is about to end.", body = String),
+    ),
+)]
 pub(super) async fn readyz(state: State<Shared>) -> (StatusCode, &'static str) {
     match state.status.is_draining() {
         true => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
@@ -214,7 +249,20 @@ pub(super) async fn readyz(state: State<Shared>) -> (StatusCode, &'static str) {
     }
 }
 
+/// What `/metrics` is written in.
+const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
 /// `GET /metrics`.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    responses((
+        status = 200,
+        description = "The numbers, as OpenMetrics has them.",
+        body = String,
+        content_type = METRICS_TYPE,
+    ), ProblemsOfReports),
+)]
 pub(super) async fn metrics(state: State<Shared>) -> Response {
     let state = state.0;
     let view = state.journal.view();
@@ -223,6 +271,5 @@ pub(super) async fn metrics(state: State<Shared>) -> Response {
     state.metrics.journal_cap_bytes.set(signed(view.cap_bytes));
     state.metrics.unflushed_rows.set(signed(view.unretired_rows(None)));
     state.metrics.oldest_unflushed_seconds.set(signed(oldest_seconds(&state, &view)));
-    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, content_type)], state.metrics.text()).into_response()
+    ([(header::CONTENT_TYPE, METRICS_TYPE)], state.metrics.text()).into_response()
 }

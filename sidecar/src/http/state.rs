@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use tokio::sync::mpsc;
+use utoipa::ToSchema;
 
 use crate::clock::SharedClock;
 use crate::config::Pod;
@@ -23,7 +24,7 @@ use crate::schema::registry::Registry;
 use crate::status::Status;
 
 /// Who a sidecar is, for `/health`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Identity {
     /// Whose the prefix is.
     pub owner: String,
