@@ -62,7 +62,7 @@ pub struct SidecarConfig {
     /// How the type of a new column is found.
     pub inference: Inference,
 
-    /// Tables whose columns are known before their first record, at most 256, each with another name.
+    /// Tables whose columns are known before their first record, at most 32, each with another name.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tables: Vec<TableDeclaration>,
 
@@ -298,7 +298,7 @@ pub struct Flush {
 #[serde(rename_all = "camelCase", default)]
 #[cfg_attr(feature = "resource", derive(schemars::JsonSchema))]
 pub struct Buffer {
-    /// Size of the journal's volume. The journal takes at most 80 % of it and then answers 503.
+    /// Size of the journal's volume. The journal takes at most 80 % of it and then refuses.
     /// Range 32Mi to 1Ti; default 2Gi.
     #[cfg_attr(feature = "resource", schemars(transform = crate::lakeingest::schema::journal_size))]
     pub size_limit: Quantity,

@@ -10,8 +10,10 @@ use crate::Violation;
 use crate::names::{PARTITION_COLUMNS, check_table_name, is_column_name};
 use crate::type_name::TypeName;
 
-/// Tables that can be declared.
-pub const TABLES_MAX: usize = 256;
+/// Tables that can be declared. With [`NAMES_MAX`] and [`TYPE_BYTES_MAX`] what the API server reckons the rule on types to cost,
+/// ten million units at the most, whatever [`ALL_NAMES_MAX`] says.
+/// Source: <https://kubernetes.io/docs/reference/using-api/cel/#resource-constraints>.
+pub const TABLES_MAX: usize = 32;
 
 /// Names of one table: its columns, and the fields inside of them at every depth.
 pub const NAMES_MAX: usize = 1_000;
@@ -21,7 +23,10 @@ pub const NAMES_MAX: usize = 1_000;
 pub const ALL_NAMES_MAX: usize = 5_000;
 
 /// Longest type. Unit: bytes.
-pub const TYPE_BYTES_MAX: usize = 4_096;
+pub const TYPE_BYTES_MAX: usize = 512;
+
+/// Names and types of all columns that are declared. Unit: bytes; see [`ALL_NAMES_MAX`].
+const ALL_BYTES_MAX: usize = 512 << 10;
 
 /// A table whose columns are known before its first record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,8 +114,10 @@ pub(crate) fn violations(tables: &[TableDeclaration]) -> Vec<Violation> {
         found.push(Violation { field: "tables".into(), detail });
     }
     let mut names: BTreeMap<&str, ()> = BTreeMap::new();
-    let mut all_names = 0;
+    let (mut all_names, mut all_bytes) = (0, 0);
     for table in tables {
+        let bytes = |column: &ColumnDeclaration| column.name.len() + column.column_type.len();
+        all_bytes += table.columns.iter().map(bytes).sum::<usize>();
         let field = format!("tables[{}]", table.name);
         if check_table_name(&table.name).is_err() {
             found.push(Violation { field: format!("{field}.name").into(), detail: TABLE_NAME_RULE.to_owned() });
@@ -127,6 +134,10 @@ pub(crate) fn violations(tables: &[TableDeclaration]) -> Vec<Violation> {
     }
     if all_names > ALL_NAMES_MAX {
         let detail = format!("have {all_names} names of columns and fields; there can be at most {ALL_NAMES_MAX}");
+        found.push(Violation { field: "tables".into(), detail });
+    }
+    if all_bytes > ALL_BYTES_MAX {
+        let detail = format!("have {all_bytes} bytes of names and types; there can be at most {ALL_BYTES_MAX}");
         found.push(Violation { field: "tables".into(), detail });
     }
     found
@@ -267,8 +278,7 @@ mod tests {
         };
         assert_eq!(violations(&several(5)), []);
         assert_eq!(violations(&several(6))[0].field, "tables");
-        let tables: Vec<_> =
-            (0..257).map(|number| TableDeclaration { name: format!("t{number}"), ..many(0) }).collect();
+        let tables: Vec<_> = (0..33).map(|number| TableDeclaration { name: format!("t{number}"), ..many(0) }).collect();
         assert_eq!(violations(&tables)[0].field, "tables");
     }
 }

@@ -1,8 +1,9 @@
 //! Fuzzing on the stable toolchain: inputs of a corpus, changed at random by seed, a fixed number of times in every test
-//! run and any number by `cargo xtask torture --fuzz-iterations N`.
+//! run and any number by `cargo xtask fuzz`.
 //!
-//! Owns: how inputs are changed, and the targets: bodies on their whole way to columns, the journal's decoders, the makers of keys. An input that breaks a
-//! target is kept beside the corpus by whoever finds it: it is printed, and becomes a file there.
+//! Owns: how inputs are changed, and the targets: bodies on their whole way to columns, the journal's decoders, the makers of
+//! keys, texts and names in SQL, types. An input that breaks a target is kept beside the corpus by whoever finds it: it is
+//! printed, and becomes a file there.
 
 use std::fs;
 use std::io::Write;
@@ -15,6 +16,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::decode::{Format, ScanLimits, Scanned, Target, decode_rows, scan};
+use crate::encode::session::{quoted, quoted_name};
 use crate::journal::batch::Batch;
 use crate::journal::control::{FileRole, KeyRecord, Plan, SchemaFrame, Seal};
 use crate::journal::frame::{FrameHeader, FrameKind, FrameStart, LogHeader};
@@ -50,7 +52,9 @@ fn fuzz(name: &str, target: impl Fn(&[u8])) {
     let inputs = corpus(name);
     assert!(!inputs.is_empty(), "the corpus of {name} is empty");
     let seed = number_of("LAKEINGEST_TEST_SEED").unwrap_or_else(rand::random);
-    let iterations = number_of("LAKEINGEST_FUZZ_ITERATIONS").unwrap_or(ITERATIONS);
+    // The database takes its time for each statement.
+    let iterations = if name == "sql" { ITERATIONS / 10 } else { ITERATIONS };
+    let iterations = number_of("LAKEINGEST_FUZZ_ITERATIONS").unwrap_or(iterations);
     println!("{name}: {iterations} inputs, seed {seed}");
     let mut random = StdRng::seed_from_u64(seed);
     inputs.iter().for_each(|input| target(input));
@@ -238,6 +242,41 @@ fn fuzz_log_files() {
     let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
     let folder = folder.expect("a temporary folder can be made");
     fuzz("logs", |bytes| read_log(folder.path(), bytes));
+}
+
+/// Whatever a text or a name holds, it is itself in SQL.
+fn quote(connection: &duckdb::Connection, bytes: &[u8]) {
+    // Neither a text nor a name of ours has a NUL, and no name is empty.
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if text.is_empty() || text.contains('\0') {
+        return;
+    }
+    let statement = format!("SELECT {} AS {}", quoted(text), quoted_name(text));
+    let mut statement = connection.prepare(&statement).expect("it is a statement");
+    let found: String = statement.query_row([], |row| row.get(0)).expect("it has one row");
+    assert_eq!((found.as_str(), statement.column_name(0).expect("it has one column").as_str()), (text, text));
+}
+
+/// What is a type is written in one way, and is the same type then.
+fn read_type(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(column_type) = text.parse::<ColumnType>() {
+        let name = column_type.to_string();
+        assert_eq!(name.parse(), Ok(column_type.clone()));
+        assert_eq!(name.replace(' ', ""), text.replace(' ', ""));
+        assert!(column_type.leaf_count() >= 1);
+    }
+}
+
+#[test]
+fn fuzz_sql() {
+    let connection = duckdb::Connection::open_in_memory().expect("a database can be opened");
+    fuzz("sql", |bytes| quote(&connection, bytes));
+}
+
+#[test]
+fn fuzz_types() {
+    fuzz("types", read_type);
 }
 
 #[test]

@@ -37,6 +37,17 @@ pub mod reasons {
     pub const POD_ENDING: &str = "PodEnding";
     /// A field of the configuration is not known to this version.
     pub const UNKNOWN_CONFIGURATION: &str = "UnknownConfiguration";
+
+    /// Those that keep no record from the lake.
+    pub(super) const NOT_OF_THE_LAKE: [&str; 7] = [
+        CONDITIONAL_PUT_UNSUPPORTED,
+        SCHEMA_CONFLICT,
+        JOURNAL_DAMAGED,
+        JOURNAL_FULL,
+        JOURNAL_STALLED,
+        POD_ENDING,
+        UNKNOWN_CONFIGURATION,
+    ];
 }
 
 /// Something that is wrong.
@@ -136,6 +147,12 @@ impl Status {
     /// Whether something is wrong for this reason, with whatever.
     pub fn has(&self, name: &'static str) -> bool {
         locked(&self.reasons).values().any(|reason| reason.name == name)
+    }
+
+    /// Whether nothing is known that keeps records from the lake.
+    pub fn is_lake_well(&self) -> bool {
+        let is_about_it = |name: &str| !reasons::NOT_OF_THE_LAKE.contains(&name);
+        !locked(&self.reasons).keys().any(|(name, _)| is_about_it(name))
     }
 
     /// What is wrong.

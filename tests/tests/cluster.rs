@@ -316,7 +316,11 @@ fn operators_agree_on_an_authority_when_its_secret_was_deleted() {
 #[test]
 fn a_lake_ingest_that_breaks_the_schema_is_refused_with_words() {
     let team = Team::new("schema");
-    let wrong: [(Value, &str); 5] = [
+    let column = |name: &str, of_type: &str| json!({"name": "orders", "columns": [{"name": name, "type": of_type}]});
+    let wrong: [(Value, &str); 8] = [
+        (json!({"tables": [{"name": "a_quarantine"}]}), "not end in _quarantine"),
+        (json!({"tables": [column("a b", "bigint")]}), "spec.tables[0].columns[0].name"),
+        (json!({"tables": [column("a", "BIGINT")]}), "spec.tables[0].columns[0].type"),
         (json!({"storage": {"bucket": "Lake_Data"}}), "spec.storage.bucket"),
         (json!({"storage": {"prefix": "_data"}}), "spec.storage.prefix"),
         (json!({"flush": {"maxAge": "5ms"}}), "spec.flush.maxAge"),
@@ -329,6 +333,33 @@ fn a_lake_ingest_that_breaks_the_schema_is_refused_with_words() {
         assert!(said.contains(words), "{spec}: {said}");
     }
     assert_eq!(team.get("lakeingests")["items"], json!([]));
+}
+
+#[test]
+fn declared_tables_reach_the_pods_and_a_columns_type_cannot_change() {
+    let team = Team::new("declared");
+    let orders = |id: &str, who: &str| {
+        let columns = json!([{"name": "id", "type": id, "nullable": false}, {"name": "who", "type": who}]);
+        json!({"tables": [{"name": "orders", "columns": columns, "onUnknownColumn": "quarantine"}]})
+    };
+    team.lake_ingest("events", &orders("bigint", "struct(name varchar)"));
+    team.start_pod("shop", "events");
+    let body = r#"{"table_name": "orders", "records": [{"id": 1}, {"who": {"name": "a"}}, {"id": 2, "other": 1}]}"#;
+    let (status, answer) = team.curl("pod/shop", "/ingest", body);
+    assert_eq!((status, &answer["quarantined"]), (200, &json!(2)), "{answer}");
+    let (done, _, said) =
+        team.try_apply(&team.lake_ingest_object("events", &orders("varchar", "struct(name varchar)")));
+    assert!(!done && said.contains("keeps its type for ever"), "{said}");
+    team.lake_ingest("events", &orders("bigint", "struct(name varchar, age bigint)"));
+    // What no pattern tells is told by the operator.
+    let none = json!({"tables": [{"name": "visits", "columns": [{"name": "page", "type": "text"}]}]});
+    team.apply(&team.lake_ingest_object("other", &none));
+    wait::until("the type to be refused", || {
+        let conditions = team.get("lakeingest/other")["status"]["conditions"].to_string();
+        let is_told = conditions.contains("spec.tables[visits].columns[page].type");
+        Ok(if is_told { Look::Ready(()) } else { Look::NotYet(conditions) })
+    })
+    .expect("the operator tells it");
 }
 
 #[test]

@@ -68,6 +68,71 @@ fn records_of_a_megabyte_go_to_the_lake_in_several_files() {
     assert_eq!(table_status(&sidecar, "long")["published_files"], 4);
 }
 
+/// A text that does not compress by much.
+fn noise(bytes: usize, seed: u64) -> String {
+    let mut state = seed | 1;
+    let mut text = String::with_capacity(bytes + 16);
+    while text.len() < bytes {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        text.push_str(&format!("{state:016x}"));
+    }
+    text
+}
+
+/// A log file goes when every segment in it is in the lake; one row of a quiet table would hold all that came after it.
+#[test]
+fn a_quiet_table_does_not_keep_a_busy_one_from_its_room() {
+    let config = "{flush: {maxAge: 1h, maxBytes: 4Mi}, buffer: {sizeLimit: 64Mi}}\n";
+    let site = Site::local().with_config(config);
+    let sidecar = site.start();
+    stream(&sidecar, "quiet", &json!({"n": 1}));
+    for batch in 0..90 {
+        let text = noise(1_000_000, 2 * batch);
+        wait::until("room in the journal", || {
+            let answer = post(&sidecar, "/ingest/stream", &json!({"table_name": "busy", "record": {"text": text}}));
+            Ok(if answer.status == 202 { Look::Ready(()) } else { Look::NotYet(answer.text()) })
+        })
+        .expect("the lake takes what comes");
+    }
+    assert_eq!(sealed(&sidecar, "journal"), "1");
+    wait_for_published_rows(&sidecar, "quiet", 1);
+    flush(&sidecar);
+    let found = site.lake().query(&format!(
+        "SELECT count(*), count(DISTINCT text) FROM read_parquet('{}/data/busy/**/*.parquet')",
+        site.lake().location()
+    ));
+    assert_eq!(found.rows, [[json!(90), json!(90)]]);
+}
+
+#[test]
+fn a_client_that_is_faster_than_a_lake_that_is_well_is_told_to_slow_down() {
+    let site = Site::local().with_config("{flush: {maxAge: 1h}, buffer: {sizeLimit: 32Mi}}\n");
+    let sidecar = site.start();
+    ingest(&sidecar, "events", &[json!({"n": 0})]);
+    let records: Vec<Value> = (0..7).map(|seed| json!({"text": noise(1_000_000, 2 * seed)})).collect();
+    let request = json!({"table_name": "events", "records": records});
+    let refused = (0..100).find_map(|_| {
+        std::thread::scope(|scope| {
+            let posts: Vec<_> = (0..8).map(|_| scope.spawn(|| post(&sidecar, "/ingest/stream", &request))).collect();
+            let answers = posts.into_iter().map(|post| post.join().expect("the sidecar answers"));
+            answers.filter(|answer| answer.status != 202).last()
+        })
+    });
+    let refused = refused.expect("56 MB at once do not fit a journal of 25.6 MiB");
+    assert_eq!(refused.status, 429, "{}", refused.text());
+    assert_eq!(body(&refused)["type"], "urn:lakeingest:problem:too-fast");
+    assert_eq!(body(&refused)["outcome"], "refused");
+    let retry_after = refused.header("retry-after").and_then(|value| value.parse::<u32>().ok());
+    assert!(retry_after.is_some_and(|seconds| (5..=60).contains(&seconds)), "{retry_after:?}");
+    wait::until("room in the journal", || {
+        let answer = post(&sidecar, "/ingest/stream", &json!({"table_name": "events", "record": {"n": 1}}));
+        Ok(if answer.status == 202 { Look::Ready(()) } else { Look::NotYet(answer.text()) })
+    })
+    .expect("the lake takes what was buffered");
+}
+
 #[test]
 fn rows_go_to_the_lake_at_their_age() {
     let site = Site::local().with_config("flush: {maxAge: 1s}\n");

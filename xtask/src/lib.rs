@@ -29,6 +29,7 @@ pub mod readers;
 pub mod servers;
 
 mod flights;
+pub mod fuzz;
 mod load;
 
 pub mod image;

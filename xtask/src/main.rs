@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use xtask::interrupt::{self, Interrupted};
-use xtask::{bench, check, cluster, crdgen, demo, image, setup, test_run, torture};
+use xtask::{bench, check, cluster, crdgen, demo, fuzz, image, setup, test_run, torture};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "The one entry to everything that is done with this repository", version)]
@@ -26,6 +26,8 @@ enum Verb {
     Test(test_run::TestOptions),
     /// End the sidecar in the worst moments, as often or as long as you like, and count what it has lost
     Torture(torture::TortureOptions),
+    /// Feed the fuzz targets changed inputs, as many as you like
+    Fuzz(fuzz::FuzzOptions),
     /// Check format, lints, docs, licences and the walls between the crates
     Check,
     /// Write what is generated from the types: the definition of LakeIngest
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         Verb::Demo(options) => demo::run(&options),
         Verb::Test(options) => test_run::run(&options),
         Verb::Torture(options) => torture::run(&options),
+        Verb::Fuzz(options) => fuzz::run(&options),
         Verb::Check => check::run(),
         Verb::Crdgen => crdgen::run(),
         Verb::Image(options) => image::run(&options),

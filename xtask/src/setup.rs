@@ -15,7 +15,7 @@ use crate::versions::KUBERNETES;
 type Install = fn() -> Result<PathBuf>;
 
 /// What is installed, by name.
-const TOOLS: [(&str, Install); 14] = [
+const TOOLS: [(&str, Install); 15] = [
     ("libduckdb", tools::libduckdb),
     ("cargo-nextest", tools::nextest),
     ("cargo-deny", tools::cargo_deny),
@@ -23,6 +23,7 @@ const TOOLS: [(&str, Install); 14] = [
     ("another S3 server", tools::minio),
     ("readers", tools::readers),
     ("flights", tools::flights),
+    ("sets of records", tools::vega_datasets),
     ("sketch", tools::sketch),
     ("fuzzer of endpoints", tools::schemathesis),
     ("Kubernetes", || tools::kubernetes(&KUBERNETES[0])),

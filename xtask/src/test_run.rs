@@ -58,6 +58,7 @@ pub fn run(options: &TestOptions) -> Result<()> {
     tools::readers()?;
     tools::flights()?;
     tools::schemathesis()?;
+    tools::vega_datasets()?;
     let (strace, faketime) = (tools::strace(), tools::faketime());
 
     eprintln!("Building everything ...");
@@ -165,20 +166,6 @@ pub fn build_seeded_sidecar() -> Result<()> {
     build.args(["build", "--release", "--locked", "--workspace", "--bin", "lakeingest-sidecar-seeded"]);
     build.args(["--features", "lakeingest-sidecar/seeded-bugs"]);
     run_shown(build)
-}
-
-/// Runs the fuzz targets with so many changed inputs each.
-///
-/// # Errors
-/// When one fails.
-pub fn fuzz(iterations: u64, seed: Option<u64>) -> Result<()> {
-    let mut tests = command(tools::nextest()?)?;
-    tests.current_dir(workspace::root());
-    tests.args(["nextest", "run", "--release", "--locked", "--workspace", "--profile", "fuzz", "--no-capture"]);
-    tests.args(["--filterset", "package(lakeingest-sidecar) & test(fuzz)"]);
-    tests.env("LAKEINGEST_FUZZ_ITERATIONS", iterations.to_string());
-    tests.envs(seed.map(|seed| ("LAKEINGEST_TEST_SEED", seed.to_string())));
-    run_shown(tests)
 }
 
 /// Builds the programs that are released, with cargo's own progress.

@@ -12,7 +12,9 @@ use anyhow::{Context, Result, bail};
 
 use crate::cache::Cache;
 use crate::commands::{command, run_quiet};
-use crate::versions::{CARGO_DENY, FLIGHTS, LIBDUCKDB, NEXTEST, Pinned, READERS, SCHEMATHESIS, SEAWEEDFS, SKETCH};
+use crate::versions::{
+    CARGO_DENY, FLIGHTS, LIBDUCKDB, NEXTEST, Pinned, READERS, SCHEMATHESIS, SEAWEEDFS, SKETCH, VEGA_DATASETS,
+};
 use crate::{prerequisites, workspace};
 
 mod debian;
@@ -29,19 +31,32 @@ const UNPACK_FLIGHTS: &str = include_str!("tools/unpack_flights.py");
 /// # Errors
 /// When npm is missing, the download fails or the link cannot be made.
 pub fn libduckdb() -> Result<PathBuf> {
-    let folder = Cache::open()?.ensure(&format!("libduckdb-{}", LIBDUCKDB.version), |partial| {
+    let folder = of_npm_package("libduckdb", &LIBDUCKDB, &["libduckdb.so", "LICENSE"])?;
+    link(&folder, &workspace::libduckdb_link())?;
+    Ok(folder)
+}
+
+/// The folder with the sets of records for charts.
+///
+/// # Errors
+/// When npm is missing or the download fails.
+pub fn vega_datasets() -> Result<PathBuf> {
+    Ok(of_npm_package("vega-datasets", &VEGA_DATASETS, &["data"])?.join("data"))
+}
+
+/// A folder with some files of a package.
+fn of_npm_package(name: &str, package: &Pinned, files: &[&str]) -> Result<PathBuf> {
+    Cache::open()?.ensure(&format!("{name}-{}", package.version), |partial| {
         let mut pack = command("npm")?;
-        pack.args(["pack", "--silent", "--pack-destination"]).arg(partial).arg(LIBDUCKDB.requirement());
-        run_quiet(&fetching("libduckdb", &[LIBDUCKDB]), pack)?;
+        pack.args(["pack", "--silent", "--pack-destination"]).arg(partial).arg(package.requirement());
+        run_quiet(&fetching(name, std::slice::from_ref(package)), pack)?;
         let archive = only_file(partial)?;
         let mut unpack = command("tar")?;
         unpack.args(["--extract", "--gzip", "--no-same-owner", "--strip-components=1", "--file"]).arg(&archive);
-        unpack.arg("--directory").arg(partial).args(["package/libduckdb.so", "package/LICENSE"]);
-        run_quiet("unpacking libduckdb", unpack)?;
+        unpack.arg("--directory").arg(partial).args(files.iter().map(|file| format!("package/{file}")));
+        run_quiet(&format!("unpacking {name}"), unpack)?;
         fs::remove_file(&archive).with_context(|| format!("failed to remove {}", archive.display()))
-    })?;
-    link(&folder, &workspace::libduckdb_link())?;
-    Ok(folder)
+    })
 }
 
 /// The S3 server's binary.

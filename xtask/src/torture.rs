@@ -19,9 +19,6 @@ pub struct TortureOptions {
     /// Kill at every system call that changes a disk (needs strace)
     #[arg(long)]
     pub syscalls: bool,
-    /// Feed the journal's decoders and the makers of keys so many changed inputs each
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub fuzz_iterations: u64,
     /// Make the choices of an earlier run again
     #[arg(long, value_name = "S")]
     pub seed: Option<u64>,
@@ -38,12 +35,6 @@ pub fn run(options: &TortureOptions) -> Result<()> {
         tools::strace()?;
     }
     test_run::build_release()?;
-    if options.fuzz_iterations > 0 {
-        test_run::fuzz(options.fuzz_iterations, options.seed)?;
-        if options.cuts == 0 && options.minutes == 0 && !options.syscalls {
-            return Ok(());
-        }
-    }
     let is_default = options.cuts == 0 && options.minutes == 0 && !options.syscalls;
     let minutes = if is_default { 1 } else { options.minutes };
     let mut torture = command(workspace::target().join("release/lakeingest-torture"))?;

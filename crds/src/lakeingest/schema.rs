@@ -43,8 +43,7 @@ pub const MEMORY_RULE: &str = "must be 64Mi to 1Ti";
 pub const MEMORY_LIMIT_RULE: &str =
     "must be at least 256Mi: a sidecar at its busiest takes more than less would give it";
 /// What cannot change.
-pub const TYPE_RULE: &str =
-    "a column keeps its type for ever, since the files that are there have it; add another column";
+pub const TYPE_RULE: &str = "a column keeps its type for ever, since the files that are there have it, but for fields that come to a struct; add another column";
 /// What a port must be.
 pub const PORT_RULE: &str = "must be 1024 to 65535: the sidecar has no privilege";
 
@@ -241,7 +240,7 @@ pub(crate) fn columns(schema: &mut Schema) {
 
 /// `tables[].columns[]`: what a change may not do.
 pub(crate) fn column(schema: &mut Schema) {
-    let form = "self.type == oldSelf.type || (self.type.contains('struct(') && oldSelf.type.contains('struct('))";
+    let form = "self.type == oldSelf.type || (self.type.startsWith('struct(') && oldSelf.type.startsWith('struct('))";
     add(schema, [rule_at(form, TYPE_RULE, Some(".type"))]);
 }
 

@@ -35,7 +35,9 @@ use arrow_select::filter::filter;
 use super::envelope::Scanned;
 use super::error::{DecodeError, Violation};
 use super::tape::Value;
-use crate::schema::{Column, ColumnType, Fault, Flaw, Misfit, Rules, Schema, Unknown, Unplaced, check_elements};
+use crate::schema::{
+    Column, ColumnType, Fault, Flaw, Misfit, Rules, Schema, Unknown, Unplaced, check_cells, list_cells,
+};
 use builder::ColumnBuilder;
 pub(crate) use builder::arrow_field;
 
@@ -192,7 +194,7 @@ impl<'t> Decoder<'t> {
     fn record(&mut self, row: usize, record: Value<'_>) -> Result<(), Unfit> {
         let schema = self.rules.schema();
         let mut next_position = 0;
-        let mut required = 0;
+        let (mut required, mut cells) = (0, 0);
         let mut unplaced = Unplaced::default();
         for (name, value) in record.members() {
             let Some(position) = schema.position_near(&name, next_position) else {
@@ -208,28 +210,38 @@ impl<'t> Decoder<'t> {
                 continue;
             }
             required += usize::from(schema.is_required(position));
+            cells += self.rules.list_cells(position, value);
+            let within = check_cells(cells);
             if let Place::Same(place) = self.places[position]
-                && self.rules.check_elements(position, value).is_ok()
+                && within.is_ok()
                 && self.builders[place].append(row, value)
             {
                 continue;
             }
-            self.judged(row, position, value, &mut unplaced).map_err(|flaw| Unfit::Flaw(flaw.within(&name)))?;
+            self.judged(row, position, value, within, &mut unplaced).map_err(|flaw| Unfit::Flaw(flaw.within(&name)))?;
         }
         self.rules.all_required(required, record).map_err(Unfit::Flaw)?;
         unplaced.first().map_or(Ok(()), |field| Err(Unfit::NoColumn(field)))
     }
 
-    /// Appends a value that does not simply go to its column.
+    /// Appends a value that does not simply go to its column; `within` says whether its record has too many elements.
     #[cold]
-    fn judged(&mut self, row: usize, position: usize, value: Value<'_>, unplaced: &mut Unplaced) -> Result<(), Flaw> {
+    fn judged(
+        &mut self,
+        row: usize,
+        position: usize,
+        value: Value<'_>,
+        within: Result<(), Flaw>,
+        unplaced: &mut Unplaced,
+    ) -> Result<(), Flaw> {
         // By the rules of then first, so that the records which did not fit then are those that do not fit now.
         let has_room = self.rules.column(position, value, unplaced)?;
+        within?;
         let Column { name, column_type: accepted } = &self.rules.schema().columns()[position];
         match self.places[position] {
             Place::Other(place) if has_room => {
                 // It may have been accepted as text and become a list.
-                check_elements(self.types[place], value)?;
+                check_cells(list_cells(self.types[place], value))?;
                 match self.builders[place].append(row, value) {
                     true => Ok(()),
                     false => Err(Flaw::registered(self.types[place], accepted, value)),

@@ -165,14 +165,16 @@ fn slice_from(scanned: &Scanned<'_>, first: usize, lists: &Lists<'_>) -> Range<u
     first..end
 }
 
-/// The columns of a table that are lists or have some inside.
+/// The columns with a value in a segment that are lists or have some inside. Others would change where it is split, though
+/// they are not of it.
 struct Lists<'r> {
     columns: HashMap<&'r str, &'r ColumnType>,
 }
 
 impl<'r> Lists<'r> {
-    fn of(registered: &'r RegisteredSchema) -> Self {
-        let columns = registered.schema.columns().iter().filter(|column| column.column_type.has_list());
+    fn of(registered: &'r RegisteredSchema, places: &[usize]) -> Self {
+        let columns = places.iter().map(|place| &registered.schema.columns()[*place]);
+        let columns = columns.filter(|column| column.column_type.has_list());
         Self { columns: columns.map(|column| (column.name.as_str(), &column.column_type)).collect() }
     }
 
@@ -255,7 +257,7 @@ impl<'a> Loading<'a> {
             job,
             loaded: Loaded::default(),
             field_ids: columns.iter().map(|place| registered.field_ids[*place].id).collect(),
-            lists: Lists::of(registered),
+            lists: Lists::of(registered, &columns),
             main: Tables::create(connection, MAIN_TABLE, main, row_group_rows)?,
             quarantine: Tables::create(connection, QUARANTINE_TABLE, quarantine, row_group_rows)?,
             writer: FileWriter::new(connection, scratch, job, columns.clone()),

@@ -45,6 +45,8 @@ pub enum FlushEvent<'a> {
         open: &'a [OpenSegment],
         /// The sealed ones.
         backlog: usize,
+        /// The log file that has to go: see [`crate::journal::view::JournalView::crowded_file`].
+        crowded: Option<u64>,
     },
     /// A caller waits for a segment.
     Requested {
@@ -79,6 +81,7 @@ pub struct FlushTracker {
     policy: FlushPolicy,
     open: BTreeMap<u64, Tracked>,
     backlog: usize,
+    crowded: Option<u64>,
     hurried: bool,
     draining: bool,
 }
@@ -96,14 +99,14 @@ struct Tracked {
 impl FlushTracker {
     /// A tracker that has seen nothing.
     pub fn new(policy: FlushPolicy) -> Self {
-        Self { policy, open: BTreeMap::new(), backlog: 0, hurried: false, draining: false }
+        Self { policy, open: BTreeMap::new(), backlog: 0, crowded: None, hurried: false, draining: false }
     }
 
     /// Takes in an event and answers what is to be done now. Each segment is sealed once.
     pub fn on_event(&mut self, now: Moment, event: FlushEvent<'_>) -> Vec<FlushAction> {
         match event {
-            FlushEvent::Open { open, backlog } => {
-                self.backlog = backlog;
+            FlushEvent::Open { open, backlog, crowded } => {
+                (self.backlog, self.crowded) = (backlog, crowded);
                 self.take_open(now, open);
             }
             FlushEvent::Requested { segment, linger } => {
@@ -163,7 +166,9 @@ impl FlushTracker {
                 true => Some(SealReason::Drain),
                 false => tracked.is_full(&policy).or_else(|| {
                     let has_room = self.backlog < BACKLOG_SEGMENTS_MAX;
-                    has_room.then(|| tracked.is_due(now, &policy)).flatten()
+                    let is_crowding = self.crowded == Some(tracked.segment.start_file);
+                    let due = || is_crowding.then_some(SealReason::Journal).or_else(|| tracked.is_due(now, &policy));
+                    has_room.then(due).flatten()
                 }),
             };
             if let Some(reason) = reason {
@@ -237,6 +242,7 @@ mod tests {
             schemas: 1,
             partitions: 1,
             first_received_micros: 0,
+            start_file: number,
         }
     }
 
@@ -256,20 +262,26 @@ mod tests {
             (OpenSegment { schemas: SEGMENT_SCHEMAS_MAX, ..open(1, 5, 5) }, SealReason::Schemas),
         ] {
             let mut tracker = FlushTracker::new(POLICY);
-            assert_eq!(tracker.on_event(at(0), FlushEvent::Open { open: &[open(1, 5, 5)], backlog: 0 }), []);
             assert_eq!(
-                tracker.on_event(at(1), FlushEvent::Open { open: std::slice::from_ref(&segment), backlog: 0 }),
+                tracker.on_event(at(0), FlushEvent::Open { open: &[open(1, 5, 5)], backlog: 0, crowded: None }),
+                []
+            );
+            assert_eq!(
+                tracker.on_event(
+                    at(1),
+                    FlushEvent::Open { open: std::slice::from_ref(&segment), backlog: 0, crowded: None }
+                ),
                 seal(1, reason)
             );
-            assert_eq!(tracker.on_event(at(2), FlushEvent::Open { open: &[segment], backlog: 0 }), []);
+            assert_eq!(tracker.on_event(at(2), FlushEvent::Open { open: &[segment], backlog: 0, crowded: None }), []);
         }
     }
 
     #[test]
     fn a_quiet_segment_is_sealed_at_its_age_and_the_tracker_says_when_to_ask() {
         let mut tracker = FlushTracker::new(POLICY);
-        tracker.on_event(at(10), FlushEvent::Open { open: &[open(1, 1, 1)], backlog: 0 });
-        tracker.on_event(at(30), FlushEvent::Open { open: &[open(1, 2, 2), open(2, 1, 1)], backlog: 0 });
+        tracker.on_event(at(10), FlushEvent::Open { open: &[open(1, 1, 1)], backlog: 0, crowded: None });
+        tracker.on_event(at(30), FlushEvent::Open { open: &[open(1, 2, 2), open(2, 1, 1)], backlog: 0, crowded: None });
         assert_eq!(tracker.next_wake(), Some(Duration::from_secs(70)));
         assert_eq!(tracker.on_event(at(69), FlushEvent::Tick), []);
         assert_eq!(tracker.on_event(at(70), FlushEvent::Tick), seal(1, SealReason::Age));
@@ -279,24 +291,24 @@ mod tests {
     #[test]
     fn a_jump_of_the_wall_clock_flushes_once_and_no_age_with_it() {
         let mut tracker = FlushTracker::new(POLICY);
-        tracker.on_event(at(0), FlushEvent::Open { open: &[open(1, 1, 1)], backlog: 0 });
+        tracker.on_event(at(0), FlushEvent::Open { open: &[open(1, 1, 1)], backlog: 0, crowded: None });
         let yesterday = Moment { day: at(0).day - chrono::Days::new(1), ..at(1) };
         assert_eq!(tracker.on_event(yesterday, FlushEvent::Tick), seal(1, SealReason::Day));
-        tracker.on_event(yesterday, FlushEvent::Open { open: &[open(2, 1, 1)], backlog: 0 });
+        tracker.on_event(yesterday, FlushEvent::Open { open: &[open(2, 1, 1)], backlog: 0, crowded: None });
         assert_eq!(tracker.next_wake(), Some(Duration::from_secs(61)));
     }
 
     #[test]
     fn the_change_of_the_day_seals() {
         let mut tracker = FlushTracker::new(FlushPolicy { age_max: Duration::from_secs(3_600), ..POLICY });
-        tracker.on_event(at(86_390), FlushEvent::Open { open: &[open(1, 1, 1)], backlog: 0 });
+        tracker.on_event(at(86_390), FlushEvent::Open { open: &[open(1, 1, 1)], backlog: 0, crowded: None });
         assert_eq!(tracker.on_event(at(86_401), FlushEvent::Tick), seal(1, SealReason::Day));
     }
 
     #[test]
     fn requests_that_arrive_together_share_a_segment() {
         let mut tracker = FlushTracker::new(POLICY);
-        tracker.on_event(at(0), FlushEvent::Open { open: &[open(1, 1, 1)], backlog: 0 });
+        tracker.on_event(at(0), FlushEvent::Open { open: &[open(1, 1, 1)], backlog: 0, crowded: None });
         assert_eq!(tracker.on_event(at(0), FlushEvent::Requested { segment: 1, linger: true }), []);
         let later = Moment { monotonic: INGEST_LINGER / 2, ..at(0) };
         assert_eq!(tracker.on_event(later, FlushEvent::Requested { segment: 1, linger: true }), []);
@@ -308,7 +320,7 @@ mod tests {
     #[test]
     fn a_request_without_linger_seals_at_once_and_an_unknown_segment_is_passed_over() {
         let mut tracker = FlushTracker::new(POLICY);
-        tracker.on_event(at(0), FlushEvent::Open { open: &[open(1, 1, 1)], backlog: 0 });
+        tracker.on_event(at(0), FlushEvent::Open { open: &[open(1, 1, 1)], backlog: 0, crowded: None });
         assert_eq!(tracker.on_event(at(0), FlushEvent::Requested { segment: 7, linger: false }), []);
         assert_eq!(
             tracker.on_event(at(0), FlushEvent::Requested { segment: 1, linger: false }),
@@ -322,34 +334,48 @@ mod tests {
         let backlog = BACKLOG_SEGMENTS_MAX;
         let mut tracker = FlushTracker::new(POLICY);
         let opened = [open(1, 1, 1), open(2, 100, 1)];
-        assert_eq!(tracker.on_event(at(0), FlushEvent::Open { open: &opened, backlog }), seal(2, SealReason::Rows));
+        assert_eq!(
+            tracker.on_event(at(0), FlushEvent::Open { open: &opened, backlog, crowded: None }),
+            seal(2, SealReason::Rows)
+        );
         assert_eq!(tracker.on_event(at(0), FlushEvent::Requested { segment: 1, linger: false }), []);
         assert_eq!(tracker.on_event(at(99), FlushEvent::Tick), []);
         assert_eq!(tracker.next_wake(), None);
-        let shorter = FlushEvent::Open { open: &opened, backlog: backlog - 1 };
+        let shorter = FlushEvent::Open { open: &opened, backlog: backlog - 1, crowded: None };
         assert_eq!(tracker.on_event(at(99), shorter), seal(1, SealReason::Request));
     }
 
     #[test]
     fn a_hurry_seals_what_is_open_at_once_and_later_segments_within_a_second_until_it_is_over() {
         let mut tracker = FlushTracker::new(POLICY);
-        tracker.on_event(at(0), FlushEvent::Open { open: &[open(1, 1, 1)], backlog: 0 });
+        tracker.on_event(at(0), FlushEvent::Open { open: &[open(1, 1, 1)], backlog: 0, crowded: None });
         assert_eq!(tracker.on_event(at(5), FlushEvent::Hurry(true)), seal(1, SealReason::Request));
-        tracker.on_event(at(6), FlushEvent::Open { open: &[open(2, 1, 1)], backlog: 0 });
+        tracker.on_event(at(6), FlushEvent::Open { open: &[open(2, 1, 1)], backlog: 0, crowded: None });
         assert_eq!(tracker.next_wake(), Some(Duration::from_secs(7)));
         assert_eq!(tracker.on_event(at(7), FlushEvent::Tick), seal(2, SealReason::Age));
-        tracker.on_event(at(8), FlushEvent::Open { open: &[open(3, 1, 1)], backlog: 0 });
+        tracker.on_event(at(8), FlushEvent::Open { open: &[open(3, 1, 1)], backlog: 0, crowded: None });
         assert_eq!(tracker.on_event(at(8), FlushEvent::Hurry(false)), []);
         assert_eq!(tracker.next_wake(), Some(Duration::from_secs(68)));
     }
 
     #[test]
+    fn a_segment_that_keeps_a_full_journal_from_getting_room_is_sealed() {
+        let mut tracker = FlushTracker::new(POLICY);
+        let opened = [open(1, 1, 1), open(2, 1, 1)];
+        let crowded = |backlog, crowded| FlushEvent::Open { open: &opened, backlog, crowded };
+        assert_eq!(tracker.on_event(at(0), crowded(0, None)), []);
+        assert_eq!(tracker.on_event(at(0), crowded(BACKLOG_SEGMENTS_MAX, Some(1))), []);
+        assert_eq!(tracker.on_event(at(0), crowded(0, Some(1))), seal(1, SealReason::Journal));
+        assert_eq!(tracker.on_event(at(0), crowded(0, Some(1))), []);
+    }
+
+    #[test]
     fn draining_seals_what_is_open_and_what_opens_later() {
         let mut tracker = FlushTracker::new(POLICY);
-        tracker.on_event(at(0), FlushEvent::Open { open: &[open(1, 1, 1)], backlog: 0 });
+        tracker.on_event(at(0), FlushEvent::Open { open: &[open(1, 1, 1)], backlog: 0, crowded: None });
         assert_eq!(tracker.on_event(at(0), FlushEvent::Draining), seal(1, SealReason::Drain));
         assert_eq!(
-            tracker.on_event(at(1), FlushEvent::Open { open: &[open(2, 1, 1)], backlog: 0 }),
+            tracker.on_event(at(1), FlushEvent::Open { open: &[open(2, 1, 1)], backlog: 0, crowded: None }),
             seal(2, SealReason::Drain)
         );
     }

@@ -16,6 +16,7 @@ use crate::flush::deliver::{Delivered, Delivery, DeliveryContext, deliver};
 use crate::flush::tracker::{FlushAction, FlushEvent, FlushPolicy, FlushTracker, Moment};
 use crate::journal::Sealed;
 use crate::journal::segment::{Contents, SegmentState};
+use crate::journal::view::JournalView;
 use crate::leaving::Leaving;
 use crate::limits::DELIVERIES_MAX;
 use crate::status::reasons;
@@ -102,6 +103,11 @@ const TRIALS_MAX: usize = 2;
 /// How long nothing may happen before the tracker is asked all the same: the day may have changed.
 const TICK: Duration = Duration::from_secs(1);
 
+/// What the tracker is told of a view.
+fn opened(view: &JournalView) -> FlushEvent<'_> {
+    FlushEvent::Open { open: &view.open, backlog: view.sealed.len(), crowded: view.crowded_file() }
+}
+
 impl FlushWorker {
     /// A worker that begins with what an earlier process left.
     pub fn new(
@@ -147,7 +153,7 @@ impl FlushWorker {
                 return WorkerEnd::Fatal;
             }
             let view = journal.borrow_and_update().clone();
-            if self.act(FlushEvent::Open { open: &view.open, backlog: view.sealed.len() }).await.is_err() {
+            if self.act(opened(&view)).await.is_err() {
                 return WorkerEnd::Fatal;
             }
             self.start_deliveries();
@@ -214,7 +220,7 @@ impl FlushWorker {
     /// A request names a segment that its caller has just seen open, so the newest view is taken in first.
     async fn take_requests(&mut self, first: FlushRequest) -> Result<(), ()> {
         let view = self.context.journal.view();
-        self.act(FlushEvent::Open { open: &view.open, backlog: view.sealed.len() }).await?;
+        self.act(opened(&view)).await?;
         let mut next = Some(first);
         while let Some(FlushRequest { segment, linger }) = next {
             self.act(FlushEvent::Requested { segment, linger }).await?;

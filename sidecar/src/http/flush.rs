@@ -54,7 +54,7 @@ struct Options {
     #[param(pattern = "^[a-z][a-z0-9_]{0,62}$")]
     table_name: Option<String>,
     /// How long the lake is waited for: seconds, or a duration with a unit; at most 300 s.
-    #[param(pattern = "^([0-9]|[1-9][0-9]|[12][0-9][0-9]|300)$")]
+    #[param(pattern = "^([0-9]|[1-9][0-9]|[12][0-9][0-9]|300|[1-9][0-9]{0,4}ms|[1-9][0-9]?s|[1-5]m)$")]
     wait: Option<String>,
 }
 

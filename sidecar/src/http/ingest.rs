@@ -130,7 +130,7 @@ struct Options {
     #[param(value_type = Option<Durability>)]
     durability: Option<()>,
     /// How long the lake is waited for: seconds, or a duration with a unit; at most 300 s.
-    #[param(pattern = "^([0-9]|[1-9][0-9]|[12][0-9][0-9]|300)$")]
+    #[param(pattern = "^([0-9]|[1-9][0-9]|[12][0-9][0-9]|300|[1-9][0-9]{0,4}ms|[1-9][0-9]?s|[1-5]m)$")]
     wait: Option<String>,
     /// What becomes of records that do not fit: they go to quarantine, or the request is refused.
     #[param(pattern = "^(quarantine|reject)$")]
@@ -251,10 +251,14 @@ async fn ingest(
 /// Why a submission was not accepted; where the journal is full, with the time after which it will not be.
 fn refusal(state: &AppState, error: IntakeError) -> Problem {
     let is_full = matches!(error, IntakeError::Append(AppendError::Full { .. } | AppendError::NoSpace));
+    let is_at_cap = matches!(error, IntakeError::Append(AppendError::Full { .. }));
     let problem = Problem::from(error);
     if !is_full {
         return problem;
     }
+    // Where nothing else is wrong it is the client that has to slow down.
+    let problem =
+        if is_at_cap && state.status.is_lake_well() { problem.with_kind(ProblemKind::TooFast) } else { problem };
     let (segments, body_bytes) = state.journal.view().before_room();
     problem.with_retry_after(seconds_until_room(state.pace.time_to_deliver(segments, body_bytes)))
 }

@@ -57,6 +57,8 @@ pub enum ProblemKind {
     KeyReused,
     /// The lake was asked and does not answer.
     LakeAway,
+    /// The journal is at its bound, and the lake takes what it is given.
+    TooFast,
     /// The journal is at its bound.
     JournalFull,
     /// The process ends.
@@ -71,7 +73,7 @@ pub enum ProblemKind {
 
 impl ProblemKind {
     /// Every kind.
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 19] = [
         Self::Malformed,
         Self::MalformedHeader,
         Self::Foreign,
@@ -85,6 +87,7 @@ impl ProblemKind {
         Self::KeyInFlight,
         Self::KeyReused,
         Self::LakeAway,
+        Self::TooFast,
         Self::JournalFull,
         Self::Draining,
         Self::Busy,
@@ -120,6 +123,12 @@ impl ProblemKind {
                 (StatusCode::UNPROCESSABLE_ENTITY, "key-reused", "The key was used for another request", None)
             }
             Self::LakeAway => (StatusCode::SERVICE_UNAVAILABLE, "lake-away", "The lake does not answer", Some(5)),
+            Self::TooFast => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "too-fast",
+                "Records come faster than the lake takes them, and the journal is full",
+                Some(5),
+            ),
             Self::JournalFull => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "journal-full",
@@ -226,6 +235,11 @@ impl Problem {
         Self { retry_after: Some(seconds), ..self }
     }
 
+    /// The same of another kind.
+    pub fn with_kind(self, kind: ProblemKind) -> Self {
+        Self { kind, ..self }
+    }
+
     /// A problem with one place of a request. Nothing was appended.
     pub fn at(pointer: &str, code: &'static str, detail: impl Into<String>) -> Self {
         let detail = detail.into();
@@ -325,7 +339,10 @@ mod tests {
         for kind in ProblemKind::ALL {
             let (status, _, _, retry_after) = kind.row();
             assert!(status.is_client_error() || status.is_server_error(), "{kind:?}");
-            let may_be_retried = matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::CONFLICT);
+            let may_be_retried = matches!(
+                status,
+                StatusCode::SERVICE_UNAVAILABLE | StatusCode::CONFLICT | StatusCode::TOO_MANY_REQUESTS
+            );
             assert_eq!(retry_after.is_some(), may_be_retried, "{kind:?}");
         }
     }

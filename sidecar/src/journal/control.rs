@@ -26,6 +26,8 @@ pub enum SealReason {
     Partitions,
     /// Its batches have as many schemas as one segment may have: each of them has brought new columns.
     Schemas,
+    /// The journal is half full, and the segment keeps its oldest log file from being removed.
+    Journal,
     /// `flush.maxAge` was reached.
     Age,
     /// The UTC day changed.
@@ -47,6 +49,7 @@ impl SealReason {
             Self::Cells => "cells",
             Self::Partitions => "partitions",
             Self::Schemas => "schemas",
+            Self::Journal => "journal",
             Self::Age => "age",
             Self::Day => "day",
             Self::Request => "request",

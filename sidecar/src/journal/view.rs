@@ -46,6 +46,8 @@ pub struct OpenSegment {
     pub schemas: usize,
     /// Receive time of its first batch. Unit: microseconds since 1970.
     pub first_received_micros: i64,
+    /// The log file in which it begins.
+    pub start_file: u64,
 }
 
 /// A segment that is sealed and not retired.
@@ -85,6 +87,7 @@ impl OpenSegment {
             partitions: contents.partitions.len(),
             schemas: contents.schemas.len(),
             first_received_micros: contents.first_received_micros,
+            start_file: contents.start_inclusive.file,
         }
     }
 }
@@ -137,7 +140,15 @@ impl JournalView {
         first.fold((0, 0), |(count, bytes), segment| (count + 1, bytes + segment.body_bytes))
     }
 
-    /// The log file in which the oldest segment begins that is not in the lake yet.
+    /// The oldest log file, where the journal is half full and only segments that take batches keep that file from being
+    /// removed: one with a row now and then holds as much of the disk as all others have written meanwhile.
+    pub fn crowded_file(&self) -> Option<u64> {
+        let oldest = self.open.iter().map(|segment| segment.start_file).min()?;
+        let is_old = oldest < self.end.file && self.oldest_file().is_none_or(|file| oldest < file);
+        (is_old && self.size_bytes >= self.cap_bytes / 2).then_some(oldest)
+    }
+
+    /// The log file in which the oldest segment begins that is sealed and not in the lake yet.
     pub fn oldest_file(&self) -> Option<u64> {
         self.sealed.iter().map(|segment| segment.start_file).min()
     }
@@ -166,6 +177,35 @@ mod tests {
             start_file,
             end: Position { file: start_file, offset: 100 },
         }
+    }
+
+    #[test]
+    fn a_journal_is_crowded_by_what_is_open_since_its_oldest_file() {
+        let open = |start_file: u64| OpenSegment {
+            number: 9,
+            epoch: 1,
+            sequences: 9..=9,
+            table: "events".to_owned(),
+            rows: 1,
+            body_bytes: 1,
+            columns: 1,
+            partitions: 1,
+            schemas: 1,
+            first_received_micros: 0,
+            start_file,
+        };
+        let view = |open: Vec<OpenSegment>, sealed: Vec<SealedSegment>, size_bytes: u64| JournalView {
+            open,
+            sealed,
+            size_bytes,
+            cap_bytes: 100,
+            end: Position { file: 5, offset: 0 },
+        };
+        assert_eq!(view(vec![open(3), open(2)], vec![sealed(1, 4, 1)], 50).crowded_file(), Some(2));
+        assert_eq!(view(vec![open(2)], vec![], 49).crowded_file(), None, "there is room");
+        assert_eq!(view(vec![open(5)], vec![], 99).crowded_file(), None, "it is being written");
+        assert_eq!(view(vec![open(2)], vec![sealed(1, 2, 1)], 99).crowded_file(), None, "another needs it too");
+        assert_eq!(view(vec![], vec![sealed(1, 2, 1)], 99).crowded_file(), None);
     }
 
     #[test]

@@ -75,20 +75,21 @@ impl Declaration {
         Ok(Self { schema: schema.constrained(&constraints), on_unknown_column: *on_unknown_column })
     }
 
-    /// The declared columns that a table has with another type, or under a name in another case.
+    /// The declared columns that a table cannot have as declared: it has another type, a name in another case, or no room.
     pub fn conflicts(&self, table: &Schema) -> Vec<String> {
-        let columns = self.schema.columns().iter();
+        let grown = table.merged(self.schema.columns());
         let conflict = |column: &Column| {
             let Column { name, column_type } = column;
-            match table.column_of_any_case(name) {
+            match grown.column_of_any_case(name) {
                 Some(present) if present.name != *name => Some(format!("{name} is there as {}", present.name)),
                 Some(present) if !present.column_type.covers(column_type) => {
                     Some(format!("{name} is declared {column_type} and is {}", present.column_type))
                 }
-                _ => None,
+                Some(_) => None,
+                None => Some(format!("the table is full without {name}")),
             }
         };
-        columns.filter_map(conflict).collect()
+        self.schema.columns().iter().filter_map(conflict).collect()
     }
 }
 
@@ -163,8 +164,12 @@ onUndeclaredTable: reject";
             of(&[("id", "bigint"), ("who", "struct(seats list(bigint), name varchar, more json)")]),
             Vec::<String>::new()
         );
-        let found = of(&[("ID", "bigint"), ("who", "struct(name varchar)")]);
+        assert_eq!(of(&[("who", "struct(name varchar)")]), Vec::<String>::new(), "it can grow");
+        let found = of(&[("ID", "bigint"), ("who", "struct(name bigint)")]);
         assert_eq!(found[0], "id is there as ID");
-        assert!(found[1].ends_with("and is struct(name varchar)"), "{found:?}");
+        assert!(found[1].ends_with("and is struct(name bigint, seats list(bigint))"), "{found:?}");
+        let names: Vec<String> = (0..1_000).map(|name| format!("c{name}")).collect();
+        let full: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "json")).collect();
+        assert_eq!(of(&full), ["the table is full without id", "the table is full without who"]);
     }
 }

@@ -24,4 +24,4 @@ pub use schema::{Constraints, Error, Fingerprint, Schema, leaf_count};
 pub use type_name::TypeNameError;
 pub use types::{Column, ColumnType};
 pub use verdict::{Fault, Flaw, Misfit, Rules, Unknown, Unplaced};
-pub(crate) use verdict::{check_elements, list_cells};
+pub(crate) use verdict::{check_cells, list_cells};

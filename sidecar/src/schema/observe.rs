@@ -11,7 +11,7 @@ use lakeingest_crds::Inference;
 
 use super::schema::Schema;
 use super::types::Column;
-use super::verdict::{Fault, Flaw, Rules, Unknown};
+use super::verdict::{Fault, Flaw, Rules, Unknown, check_cells};
 use crate::decode::{DecodeError, Scanned, Value, Violation, Violations};
 use crate::limits::{ASIDE_BYTES_MAX, CELLS_MAX};
 use crate::schema::shape::{Change, Changes, Names, NewShape, Shape};
@@ -65,11 +65,14 @@ pub fn observe(
             if aside_bytes > ASIDE_BYTES_MAX {
                 return Err(DecodeError::Illegal(Violation::new("", "too-much-aside", too_much_aside()).into()));
             }
-            let violation =
-                || Violation::new(scanned.pointer(index, &field), fault.code(), fault.to_string()).of_record(index);
-            misfits.push_with(violation);
-            if fault == Fault::Closed {
-                strangers.push_with(violation);
+            let violation = |field: &str, fault: &Fault| {
+                Violation::new(scanned.pointer(index, field), fault.code(), fault.to_string()).of_record(index)
+            };
+            misfits.push_with(|| violation(&field, &fault));
+            if known.constraints().closed
+                && let Some(stranger) = stranger(&observer.rules, scanned.record(index), Flaw { field, fault })
+            {
+                strangers.push_with(|| violation(&stranger.field, &stranger.fault));
             }
         }
     }
@@ -80,6 +83,19 @@ pub fn observe(
         return Err(DecodeError::Illegal(violation.into()));
     }
     Ok(observation)
+}
+
+/// The flaw of a record that has a field which its table has no column for; `first` is the first flaw that it has.
+fn stranger(rules: &Rules<'_>, record: Value<'_>, first: Flaw) -> Option<Flaw> {
+    let is_of_one =
+        |fault: &Fault| matches!(fault, Fault::Closed | Fault::InList | Fault::Name { .. } | Fault::Case { .. });
+    if is_of_one(&first.fault) {
+        return Some(first);
+    }
+    record.members().find_map(|(name, value)| match rules.schema().position(&name) {
+        Some(_) => None,
+        None => rules.unknown(&name, value).err().filter(is_of_one).map(|fault| Flaw::of(&name, fault)),
+    })
 }
 
 fn too_much_aside() -> String {
@@ -140,12 +156,14 @@ impl<'s> Observer<'s> {
         let known = self.rules.schema();
         let mut next_known = 0;
         let mut next_new = 0;
-        let mut required = 0;
+        let (mut required, mut cells) = (0, 0);
         for (name, value) in record.members() {
             if let Some(position) = known.position_near(&name, next_known) {
                 next_known = position + 1;
                 required += usize::from(known.is_required(position) && !value.is_null());
                 self.known_column(position, value).map_err(|flaw| flaw.within(&name))?;
+                cells += self.rules.list_cells(position, value);
+                check_cells(cells).map_err(|flaw| flaw.within(&name))?;
                 continue;
             }
             let position = match self.new.position_near(&name, next_new) {
@@ -170,7 +188,6 @@ impl<'s> Observer<'s> {
         if !column_type.fits(value) {
             self.grow(position, value)?;
         }
-        self.rules.check_elements(position, value)?;
         if !self.present[position] {
             self.present[position] = true;
             self.first_seen.push(position);

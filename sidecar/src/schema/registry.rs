@@ -333,8 +333,9 @@ impl Registry {
         if registered.version >= entry.registered.version {
             entry.learn(Arc::clone(&registered));
             let conflicts = entry.declared().map(|declared| declared.conflicts(&registered.schema)).unwrap_or_default();
-            if !conflicts.is_empty() {
-                self.status.set_for(reasons::SCHEMA_CONFLICT, table, schema_conflict(&conflicts));
+            match conflicts.is_empty() {
+                true => self.status.clear_for(&[reasons::SCHEMA_CONFLICT], table),
+                false => self.status.set_for(reasons::SCHEMA_CONFLICT, table, schema_conflict(&conflicts)),
             }
         }
         registered
@@ -414,8 +415,8 @@ fn forget_if_unused(tables: &mut HashMap<String, TableSchemas>, table: &str) {
 
 fn schema_conflict(conflicts: &[String]) -> String {
     format!(
-        "the table's files have columns that are declared otherwise, and keep them; records that do not fit them go to \
-         quarantine: {}",
+        "the table keeps columns that are declared otherwise, and records that do not fit them go to quarantine; change the \
+         declaration: {}",
         conflicts.join("; ")
     )
 }

@@ -78,7 +78,7 @@ impl fmt::Debug for Fingerprint {
 /// What a table asks of its records beside the types of their values.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Constraints {
-    /// Columns in which a record must have a value.
+    /// Columns in which a record must have a value, where the table has them.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub required: BTreeSet<String>,
 
@@ -102,6 +102,8 @@ struct Inner {
     leaf_count: usize,
     /// Whether a record must have a value in the column at this position. Empty: in none.
     required_at: Vec<bool>,
+    /// How many columns are required, of those that there are.
+    required_count: usize,
     /// Whether the column at this position is a list or has one inside. Empty: none is.
     lists_at: Vec<bool>,
     fingerprint: Fingerprint,
@@ -158,9 +160,19 @@ impl Schema {
             if flags.contains(&true) { flags } else { Vec::new() }
         };
         let required_at = flags(&|column| constraints.required.contains(&column.name));
+        let required_count = required_at.iter().filter(|is_required| **is_required).count();
         let lists_at = flags(&|column| column.column_type.has_list());
         let (field_count, leaf_count) = (fields.count(), leaf_count(fields.columns()));
-        Self(Arc::new(Inner { fields, constraints, field_count, leaf_count, required_at, lists_at, fingerprint }))
+        Self(Arc::new(Inner {
+            fields,
+            constraints,
+            field_count,
+            leaf_count,
+            required_at,
+            required_count,
+            lists_at,
+            fingerprint,
+        }))
     }
 
     /// The same columns of a table that asks for this, and for nothing else.
@@ -175,6 +187,12 @@ impl Schema {
     /// What the table asks of its records.
     pub fn constraints(&self) -> &Constraints {
         &self.0.constraints
+    }
+
+    /// How many of the columns must have a value in a record.
+    #[inline]
+    pub fn required_count(&self) -> usize {
+        self.0.required_count
     }
 
     /// Whether a record must have a value in the column at `position`.

@@ -5,7 +5,7 @@
 //! Does not own: what becomes of a record with a field that does not fit.
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::fmt;
 
 use chrono::{Datelike, NaiveDate};
@@ -52,7 +52,7 @@ pub enum Fault {
     InList,
     /// The record has no value in a column that must have one.
     Missing,
-    /// The lists of one value have so many elements.
+    /// The lists of the record have too many elements.
     TooManyElements,
     /// It was accepted, and another writer has registered the column with another type.
     Registered {
@@ -136,7 +136,7 @@ impl fmt::Display for Fault {
             Self::Missing => write!(formatter, "the column is not nullable, and the record has no value in it"),
             Self::TooManyElements => write!(
                 formatter,
-                "the lists and maps of a value have at most {RECORD_CELLS_MAX} elements, each counted as often as its structs have \
+                "the lists and maps of a record have at most {RECORD_CELLS_MAX} elements, each counted as often as its structs have \
                  fields without a structure"
             ),
             Self::TooManyColumns => {
@@ -355,19 +355,15 @@ impl<'s> Rules<'s> {
         if !has_room {
             self.judge(&column.column_type, value, &Within { outer: None, name: &column.name }, unplaced)?;
         }
-        self.check_elements(position, value)?;
         Ok(has_room)
     }
 
-    /// Checks that the lists in a value of the column at `position` do not have more elements than a record may have.
-    ///
-    /// # Errors
-    /// They have.
+    /// What the lists in a value of the column at `position` are stored as. Unit: values.
     #[inline]
-    pub fn check_elements(&self, position: usize, value: Value<'_>) -> Result<(), Flaw> {
+    pub fn list_cells(&self, position: usize, value: Value<'_>) -> usize {
         match self.schema.has_list(position) {
-            true => check_elements(&self.schema.columns()[position].column_type, value),
-            false => Ok(()),
+            true => list_cells(&self.schema.columns()[position].column_type, value),
+            false => 0,
         }
     }
 
@@ -377,8 +373,7 @@ impl<'s> Rules<'s> {
     /// It lacks one.
     #[inline]
     pub fn all_required(&self, found: usize, record: Value<'_>) -> Result<(), Flaw> {
-        let required = &self.schema.constraints().required;
-        if found == required.len() { Ok(()) } else { Err(lacking(required, record)) }
+        if found == self.schema.required_count() { Ok(()) } else { Err(lacking(self.schema, record)) }
     }
 
     /// As [`Self::column`], for a value that does not simply fit.
@@ -436,23 +431,22 @@ impl<'s> Rules<'s> {
     }
 }
 
-/// The flaw of a record that lacks a value in one of these columns.
+/// The flaw of a record that lacks a value in a column that must have one.
 #[cold]
-fn lacking(required: &BTreeSet<String>, record: Value<'_>) -> Flaw {
+fn lacking(schema: &Schema, record: Value<'_>) -> Flaw {
     let is_there = |wanted: &str| record.members().any(|(name, value)| *name == *wanted && !value.is_null());
-    let name = required.iter().find(|name| !is_there(name));
+    let mut required = schema.constraints().required.iter().filter(|name| schema.position(name).is_some());
+    let name = required.find(|name| !is_there(name));
     name.map_or_else(|| Flaw::here(Fault::Missing), |name| Flaw::of(name, Fault::Missing))
 }
 
-/// Checks that the lists in a value of this type do not have more elements than a record may have.
+/// Checks that the lists of a record are not stored as more values than they may be.
 ///
 /// # Errors
-/// They have.
-pub(crate) fn check_elements(column_type: &ColumnType, value: Value<'_>) -> Result<(), Flaw> {
-    match list_cells(column_type, value) <= RECORD_CELLS_MAX {
-        true => Ok(()),
-        false => Err(Flaw::here(Fault::TooManyElements)),
-    }
+/// They are, with the value that was looked at last.
+#[inline]
+pub(crate) fn check_cells(cells: usize) -> Result<(), Flaw> {
+    if cells <= RECORD_CELLS_MAX { Ok(()) } else { Err(Flaw::here(Fault::TooManyElements)) }
 }
 
 /// Values that the lists in a value are stored as: for each element as many as a file has columns for it.

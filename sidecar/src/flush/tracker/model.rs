@@ -22,6 +22,8 @@ enum Op {
     Sealed { choice: usize },
     /// The lake takes segments, or does not.
     Backlog { segments: usize },
+    /// The journal is half full, and a file of it is to go; or it is not.
+    Crowd { file: Option<u64> },
     /// A caller waits.
     Request { choice: usize, linger: bool },
     /// Time passes, by the monotonic clock and, perhaps otherwise, by the calendar.
@@ -39,6 +41,7 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(choice, rows, bytes)| Op::Grow { choice, rows, bytes }),
         3 => any::<usize>().prop_map(|choice| Op::Sealed { choice }),
         2 => (0..2 * BACKLOG_SEGMENTS_MAX).prop_map(|segments| Op::Backlog { segments }),
+        1 => proptest::option::of(0..8_u64).prop_map(|file| Op::Crowd { file }),
         3 => (any::<usize>(), any::<bool>()).prop_map(|(choice, linger)| Op::Request { choice, linger }),
         4 => (0..40_000_u64, prop_oneof![8 => Just(0_i8), 1 => -1..2_i8])
             .prop_map(|(milliseconds, days)| Op::Pass { milliseconds, days }),
@@ -63,6 +66,7 @@ struct Pair {
     segments: Vec<ModelSegment>,
     sealed: BTreeSet<u64>,
     backlog: usize,
+    crowded: Option<u64>,
     hurried: bool,
     draining: bool,
     next_number: u64,
@@ -77,6 +81,7 @@ impl Pair {
             segments: Vec::new(),
             sealed: BTreeSet::new(),
             backlog: 0,
+            crowded: None,
             hurried: false,
             draining: false,
             next_number: 1,
@@ -100,6 +105,7 @@ impl Pair {
                     schemas: 1,
                     partitions: 1,
                     first_received_micros: 0,
+                    start_file: number / 4,
                 };
                 self.segments.push(ModelSegment { open, opened: self.now, due: None });
                 self.show();
@@ -120,6 +126,10 @@ impl Pair {
             }
             Op::Backlog { segments } => {
                 self.backlog = segments;
+                self.show();
+            }
+            Op::Crowd { file } => {
+                self.crowded = file;
                 self.show();
             }
             Op::Request { choice, linger } if count > 0 => self.request(choice % count, linger),
@@ -156,7 +166,7 @@ impl Pair {
     /// Shows the tracker what is open.
     fn show(&mut self) {
         let open: Vec<_> = self.segments.iter().map(|segment| segment.open.clone()).collect();
-        self.tell(FlushEvent::Open { open: &open, backlog: self.backlog });
+        self.tell(FlushEvent::Open { open: &open, backlog: self.backlog, crowded: self.crowded });
     }
 
     /// Tells the tracker, and holds what it does against what must be done.
@@ -178,7 +188,8 @@ impl Pair {
         let is_old = self.now.monotonic >= opened.monotonic + self.age_max();
         let is_asked_for = due.is_some_and(|due| due <= self.now.monotonic);
         let has_room = self.backlog < BACKLOG_SEGMENTS_MAX;
-        self.draining || is_full || has_room && (is_old || is_asked_for || self.now.day != opened.day)
+        let is_crowding = self.crowded == Some(open.start_file);
+        self.draining || is_full || has_room && (is_crowding || is_old || is_asked_for || self.now.day != opened.day)
     }
 
     fn age_max(&self) -> Duration {
