@@ -186,16 +186,15 @@ fn same(sent: &Value, stored: &Value) -> bool {
         (Value::Array(sent), Value::Array(stored)) => {
             sent.len() == stored.len() && sent.iter().zip(stored).all(|(sent, stored)| same(sent, stored))
         }
+        (Value::Object(_) | Value::Array(_), Value::String(text)) => {
+            let sent_text = sent.to_string();
+            *text == sent_text
+        }
         (Value::Number(sent), Value::Number(stored)) => match (sent.as_i64(), stored.as_i64()) {
             (Some(sent), Some(stored)) => sent == stored,
             _ => sent.as_f64() == stored.as_f64(),
         },
-        (Value::String(sent), Value::String(stored)) if sent == stored || is_instant(sent, stored) => true,
-        // A column of JSON has the text of whatever was sent.
-        (sent, Value::String(text)) if !sent.is_null() => {
-            let sent_text = sent.to_string();
-            *text == sent_text
-        }
+        (Value::String(sent), Value::String(stored)) => sent == stored || is_instant(sent, stored),
         _ => sent == stored,
     }
 }
