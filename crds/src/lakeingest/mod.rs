@@ -109,7 +109,7 @@ pub struct LakeIngestSpec {
     #[serde(default)]
     pub inference: Inference,
 
-    /// Tables whose columns are known before their first record. Others are taken as well, unless `onUndeclaredTable` says
+    /// Tables whose columns are known before their first record, at most 32. Others are taken as well, unless `onUndeclaredTable` says
     /// `reject`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(transform = schema::tables)]
