@@ -21,5 +21,7 @@ pub mod type_name;
 pub use duration::Seconds;
 pub use quantity::Quantity;
 pub use sidecar_config::{Buffer, Drain, Flush, Inference, LogLevel, S3, SidecarConfig, Storage, Violation};
-pub use tables::{ColumnDeclaration, OnUndeclaredTable, OnUnknownColumn, TableDeclaration};
+pub use tables::{
+    ColumnDeclaration, Granularity, OnUndeclaredTable, OnUnknownColumn, PartitionDeclaration, TableDeclaration,
+};
 pub use type_name::{TypeName, TypeNameError};

@@ -32,6 +32,7 @@ const ALL_BYTES_MAX: usize = 512 << 10;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(feature = "resource", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "resource", schemars(transform = crate::lakeingest::schema::table))]
 pub struct TableDeclaration {
     /// The table's name: `[a-z][a-z0-9_]{0,62}`, not ending in `_quarantine`, which is reserved.
     #[cfg_attr(feature = "resource", schemars(transform = crate::lakeingest::schema::table_name))]
@@ -43,11 +44,42 @@ pub struct TableDeclaration {
     #[cfg_attr(feature = "resource", schemars(transform = crate::lakeingest::schema::columns))]
     pub columns: Vec<ColumnDeclaration>,
 
+    /// Under which day a record lies. Without it: the day in UTC on which it was received. `partition_date` of a request comes
+    /// before both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partition: Option<PartitionDeclaration>,
+
     /// What becomes of a record with a field that is no column of the table: `add` makes it one, `quarantine` sets the
     /// record aside, `reject` refuses its whole request. Columns that the table has without being declared here stay.
     /// Default `add`.
     #[serde(default)]
     pub on_unknown_column: OnUnknownColumn,
+}
+
+/// Under which day a record of a table lies.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "resource", derive(schemars::JsonSchema))]
+pub struct PartitionDeclaration {
+    /// The column whose value tells the day: one that is declared with type `date` or `timestamp`; of a timestamp it is the
+    /// day in UTC. A record without a value in it lies under the day on which it was received. The records of one request
+    /// lie under at most 64 days. A change holds for the requests that come after it.
+    #[cfg_attr(feature = "resource", schemars(transform = crate::lakeingest::schema::column_name))]
+    pub by: String,
+
+    /// How long a partition is. Default `day`.
+    #[serde(default)]
+    pub granularity: Granularity,
+}
+
+/// How long a partition is: `day`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "resource", derive(schemars::JsonSchema))]
+pub enum Granularity {
+    /// A day of the calendar.
+    #[default]
+    Day,
 }
 
 /// A column of a table that is declared.
@@ -126,6 +158,7 @@ pub(crate) fn violations(tables: &[TableDeclaration]) -> Vec<Violation> {
             found.push(Violation { field: field.clone().into(), detail: "is declared twice".to_owned() });
         }
         let table_names = columns_violations(table, &field, &mut found);
+        found.extend(partition_violation(table, &field));
         if table_names > NAMES_MAX {
             let detail = format!("has {table_names} names, fields of structs included; must be at most {NAMES_MAX}");
             found.push(Violation { field: format!("{field}.columns").into(), detail });
@@ -150,6 +183,21 @@ pub const TABLE_NAME_RULE: &str =
 /// The rule of a column's name in words.
 pub const COLUMN_NAME_RULE: &str =
     "must be [A-Za-z_][A-Za-z0-9_]*, at most 128 characters, and not year, month, day or __duckdb_field_id";
+
+/// The rule of the column that tells a record's day, in words.
+pub const PARTITION_RULE: &str = "must be a column that is declared for the table with type date or timestamp";
+
+/// What is wrong with the column that tells a record's day.
+fn partition_violation(table: &TableDeclaration, field: &str) -> Option<Violation> {
+    let by = &table.partition.as_ref()?.by;
+    let tells_day =
+        |column: &ColumnDeclaration| column.name == *by && matches!(column.column_type.as_str(), "date" | "timestamp");
+    let detail = PARTITION_RULE.to_owned();
+    match table.columns.iter().any(tells_day) {
+        true => None,
+        false => Some(Violation { field: format!("{field}.partition.by").into(), detail }),
+    }
+}
 
 /// Names that the columns of a table have.
 fn columns_violations(table: &TableDeclaration, field: &str, found: &mut Vec<Violation>) -> usize {
@@ -218,6 +266,8 @@ mod tests {
   columns:
   - {name: order_id, type: bigint, nullable: false}
   - {name: customer, type: 'struct(name varchar, seats list(struct(n bigint)))'}
+  - {name: paid_at, type: timestamp}
+  partition: {by: paid_at, granularity: day}
   onUnknownColumn: reject
 - name: clicks";
         assert_eq!(fields_of(yaml), Vec::<String>::new());
@@ -239,6 +289,7 @@ mod tests {
   - {name: x, type: int}
   - {name: X, type: double}
   - {name: s, type: 'struct(a bigint, A double, __duckdb_field_id json)'}
+  partition: {by: x}
 - {name: orders}",
         );
         let starts = [
@@ -250,6 +301,7 @@ mod tests {
             "tables[orders].columns[X]: is declared twice",
             "tables[orders].columns[s].type: its field A is there twice",
             "tables[orders].columns[s].type: its field __duckdb_field_id must",
+            "tables[orders].partition.by: must be a column that is declared",
             "tables[orders]: is declared twice",
         ];
         assert_eq!(found.len(), starts.len(), "{found:?}");
@@ -269,6 +321,7 @@ mod tests {
                     nullable: true,
                 })
                 .collect(),
+            partition: None,
             on_unknown_column: OnUnknownColumn::Add,
         };
         assert_eq!(violations(&[many(333)]), []);

@@ -5,6 +5,7 @@
 //! keys, texts and names in SQL, types. An input that breaks a target is kept beside the corpus by whoever finds it: it is
 //! printed, and becomes a file there.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,7 +23,7 @@ use crate::journal::control::{FileRole, KeyRecord, Plan, SchemaFrame, Seal};
 use crate::journal::frame::{FrameHeader, FrameKind, FrameStart, LogHeader};
 use crate::journal::reader::{Entry, LogReader};
 use crate::publish::key::{BatchId, Prefix, SegmentName};
-use crate::schema::{Column, ColumnType, Constraints, Rules, Schema, observe};
+use crate::schema::{Column, ColumnType, Constraints, DayRule, Rules, Schema, observe};
 
 /// Changed inputs of each target in every test run: some seconds.
 const ITERATIONS: u64 = 100_000;
@@ -185,8 +186,11 @@ fn store_body(bytes: &[u8]) {
     let canonical: Vec<_> = columns.map(|(name, of_type)| format!("[\"{name}\",\"{of_type}\"]")).collect();
     let canonical = format!("{{\"columns\":[{}]}}", canonical.join(","));
     let known = Schema::from_canonical_json(canonical.as_bytes()).expect("it is canonical");
-    let closed = Constraints { required: ["id".to_owned()].into(), closed: true };
-    let closed = known.constrained(&closed);
+    let asks = |required: &[&str], closed, partition_by: &str| {
+        let required = required.iter().map(|name| (*name).to_owned()).collect();
+        known.constrained(&Constraints { required, closed, partition_by: Some(partition_by.to_owned()) })
+    };
+    let tables = [known.clone(), asks(&["id"], true, "at"), asks(&[], false, "on")];
     let date = NaiveDate::from_ymd_opt(2026, 1, 8).expect("the date exists");
     for format in [Format::Json, Format::Ndjson, Format::Csv] {
         let Ok(scanned) = scan(format, bytes, &ScanLimits::DEFAULT) else { continue };
@@ -196,15 +200,15 @@ fn store_body(bytes: &[u8]) {
             let read: Result<serde_json::Map<String, serde_json::Value>, _> = serde_json::from_str(&text);
             assert!(read.is_ok(), "record {record} is not what another reader takes for one: {text}");
         }
-        for known in [&known, &closed] {
-            store_records(&scanned, known, date);
+        for known in &tables {
+            store_records(&scanned, known, DayRule::ByColumn(date));
         }
     }
 }
 
-fn store_records(scanned: &Scanned<'_>, known: &Schema, date: NaiveDate) {
+fn store_records(scanned: &Scanned<'_>, known: &Schema, days: DayRule) {
     let count = scanned.record_count();
-    if let Ok(observation) = observe(scanned, known, date, &Inference::default()) {
+    if let Ok(observation) = observe(scanned, known, days, &Inference::default()) {
         let (grown, present) = (observation.schema, observation.present);
         // As another writer may have registered it: each column with the type of the one before.
         let names = grown.columns().iter().map(|column| &column.name);
@@ -216,12 +220,19 @@ fn store_records(scanned: &Scanned<'_>, known: &Schema, date: NaiveDate) {
         let wider = grown.merged(&wider);
         for registered in [&grown, &turned, &wider] {
             let wanted: Vec<usize> = (0..registered.len()).collect();
-            let target = Target { rules: Rules::new(&grown, date), present: &present, registered, wanted: &wanted };
+            let target = Target { rules: Rules::new(&grown, days), present: &present, registered, wanted: &wanted };
             let rows = decode_rows(scanned, &target, 0..count).expect("every value that fits has its column");
             let (misfits, at_the_door) = (rows.misfits.len(), observation.misfits.total());
             assert!(misfits >= at_the_door && (misfits == at_the_door || *registered == turned), "{misfits} misfits");
             assert_eq!(rows.kept.len() + misfits, count);
             assert!(rows.columns.iter().all(|column| column.len() == rows.kept.len()));
+            let (stored, seen) = (rows.days.map(BTreeSet::from_iter), &observation.days);
+            assert!(stored.is_none() == seen.is_none());
+            let was_seen = |days: &BTreeSet<NaiveDate>| seen.as_ref().is_some_and(|seen| days.is_subset(seen));
+            assert!(
+                stored.as_ref().is_none_or(was_seen) && (misfits > at_the_door || stored == *seen),
+                "a day came up later"
+            );
         }
     }
 }
@@ -306,12 +317,14 @@ fn examples() -> Vec<(&'static str, Vec<u8>)> {
         salt: 0,
     };
     let schema = Schema::new(vec![Column::new("n", ColumnType::Bigint)]).expect("one column is legal");
+    let date = NaiveDate::from_ymd_opt(2026, 1, 8).expect("the date exists");
     let batch = |key| Batch {
         format: Format::Ndjson,
         rows: 1,
         misfits: 0,
         received_micros: 1_767_830_400_000_000,
-        partition_date: NaiveDate::from_ymd_opt(2026, 1, 8).expect("the date exists"),
+        partition_date: date,
+        days: None,
         schema: schema.fingerprint(),
         table: "events".to_owned(),
         key,
@@ -330,6 +343,7 @@ fn examples() -> Vec<(&'static str, Vec<u8>)> {
         ("frames/batch", encoded(batch(None))),
         ("frames/batch-with-key", encoded(batch(Some(("order-1".to_owned(), [8; 32]))))),
         ("frames/batch-with-misfits", encoded(Batch { misfits: 1, ..batch(None) })),
+        ("frames/batch-with-days", encoded(Batch { days: Some(BTreeSet::from([date])), ..batch(None) })),
         ("frames/schema", SchemaFrame::encode(&schema)),
     ]
 }

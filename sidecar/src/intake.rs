@@ -21,8 +21,8 @@ use crate::journal::keys::{Claimed, KeyClaim, KeyDigest, KeyError, KeyedBatch};
 use crate::journal::{Appended, Journal};
 use crate::limits::{CHECKS_MAX, IN_FLIGHT_WAIT_MAX};
 use crate::metrics::Metrics;
-use crate::schema::Schema;
 use crate::schema::registry::{Admitted, Claim, Registry};
+use crate::schema::{DayRule, Days, Schema};
 use crate::status::{Status, reasons};
 
 /// What a client sent.
@@ -64,8 +64,8 @@ pub struct Accepted {
     pub misfits: u32,
     /// Why: the first reasons. Not known any more of a submission that was accepted before.
     pub reasons: Vec<Violation>,
-    /// The day under which they lie.
-    pub partition_date: NaiveDate,
+    /// The days under which they lie.
+    pub days: Days,
     /// Where it is in the journal.
     pub appended: Appended,
     /// Whether it was accepted before, and this is a retry with its key.
@@ -173,7 +173,7 @@ impl Intake {
 
     async fn append(&self, fresh: Fresh) -> Result<Accepted, IntakeError> {
         let Fresh { batch, reasons, schema, claim, key } = fresh;
-        let (table, partition_date) = (batch.table.clone(), batch.partition_date);
+        let (table, days) = (batch.table.clone(), batch.days());
         let (rows, misfits) = (batch.rows, batch.misfits);
         match self.journal.append(batch, schema, key).await {
             Ok(appended) => {
@@ -181,7 +181,7 @@ impl Intake {
                 self.metrics.acknowledged_rows.inc_by(u64::from(rows));
                 self.status.clear(&[reasons::JOURNAL_FULL]);
                 let (is_replay, settled) = (false, None);
-                Ok(Accepted { table, rows, misfits, reasons, partition_date, appended, is_replay, settled })
+                Ok(Accepted { table, rows, misfits, reasons, days, appended, is_replay, settled })
             }
             Err(error) => {
                 if error.is_refused() {
@@ -228,16 +228,18 @@ impl Intake {
         if self.status.is_draining() {
             return Err(IntakeError::Draining);
         }
-        let date = named_date.unwrap_or_else(|| day_of_micros(received_micros));
-        let admitted = self.registry.admit(&table, &scanned, date, on_invalid)?;
-        let Admitted { schema, present, misfits, claim: columns } = admitted;
+        let received_date = day_of_micros(received_micros);
+        let day_rule = named_date.map_or(DayRule::ByColumn(received_date), DayRule::Named);
+        let admitted = self.registry.admit(&table, &scanned, day_rule, on_invalid)?;
+        let Admitted { schema, present, misfits, days, claim: columns } = admitted;
         let count = |records: usize| u32::try_from(records).map_err(|_| IntakeError::Internal);
         let batch = Batch {
             format,
             rows: count(scanned.record_count())?,
             misfits: count(misfits.total())?,
             received_micros,
-            partition_date: date,
+            partition_date: named_date.unwrap_or(received_date),
+            days,
             schema: schema.fingerprint(),
             table,
             key,
@@ -252,10 +254,10 @@ impl Intake {
 impl Accepted {
     /// What was accepted before.
     fn again(batch: KeyedBatch) -> Self {
-        let KeyedBatch { table, rows, misfits, partition_date, sequence, segment, epoch, settled, .. } = batch;
+        let KeyedBatch { table, rows, misfits, days, sequence, segment, epoch, settled, .. } = batch;
         let appended = Appended { sequence, segment, epoch };
         let (table, reasons, is_replay) = (table.to_string(), Vec::new(), true);
-        Self { table, rows, misfits, reasons, partition_date, appended, is_replay, settled }
+        Self { table, rows, misfits, reasons, days, appended, is_replay, settled }
     }
 }
 

@@ -227,8 +227,11 @@ pub const POISON_ROWS_MAX: usize = 100;
 pub const SEGMENT_CELLS_MAX: u64 = 16 << 20;
 
 /// Days in a segment, each of which becomes a file; past it the segment is sealed. Requests under way at that moment
-/// may bring one more each.
+/// may bring more: one each, or up to [`BATCH_PARTITIONS_MAX`] where records have days of their own.
 pub const SEGMENT_PARTITIONS_MAX: usize = 64;
+
+/// Days under which the records of one request can lie, where each has its own.
+pub const BATCH_PARTITIONS_MAX: usize = 64;
 
 /// Schemas in a segment; past it the segment is sealed. Columns that come one by one would else make a schema for each
 /// request, of which each holds all columns before it: 64 of 1,000 columns are some 25 MiB.

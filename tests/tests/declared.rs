@@ -117,6 +117,55 @@ fn a_declared_type_that_the_lake_has_otherwise_is_shown() {
     assert_eq!(health(&sidecar)["status"], "degraded");
 }
 
+/// Early and late records go to their own day, also when the process dies between the answer and the lake.
+#[test]
+fn a_table_that_goes_by_a_column_has_each_record_under_its_own_day() {
+    let site = Site::local().with_config(
+        "flush: {maxAge: 1h}\ntables: [{name: orders, columns: [{name: id, type: bigint}, {name: paid_at, type: timestamp}], \
+         partition: {by: paid_at}}]",
+    );
+    let sidecar = site.start();
+    let records = [
+        json!({"id": 1, "paid_at": "2026-01-08T23:59:59.999999Z"}),
+        json!({"id": 2, "paid_at": "2026-01-10T00:30:00+01:00", "day": 9}),
+        json!({"id": 3, "paid_at": "2031-07-01T00:00:00Z"}),
+        json!({"id": 4, "paid_at": "2026-01-08T00:00:00Z", "day": 9}),
+    ];
+    let answer = post(&sidecar, "/ingest/stream", &json!({"table_name": "orders", "records": records}));
+    assert_eq!((answer.status, &body(&answer)["quarantined"]), (202, &json!(1)), "{}", answer.text());
+    let batch = body(&answer)["batch"].as_str().expect("it has an id").to_owned();
+    assert!(batch.starts_with("orders-20260108_20310701-"), "{batch}");
+    let named = json!({"table_name": "orders", "partition_date": "2020-02-29", "record": {"id": 5, "paid_at": "2026-01-08T00:00:00Z"}});
+    assert_eq!(post(&sidecar, "/ingest/stream", &named).status, 202);
+    sidecar.kill().expect("it can be killed");
+
+    // The rule that counts is that of the moment in which a record was accepted.
+    let site = site.with_config("flush: {maxAge: 1h}");
+    let sidecar = site.start();
+    let csv = "id,paid_at\n6,2026-01-08T12:00:00Z\n";
+    let headers = [("content-type", "text/csv")];
+    let answer = sidecar.request("POST", "/ingest?table_name=orders", &headers, Some(csv.as_bytes()));
+    let answer = answer.expect("the sidecar answers");
+    let today = body(&answer)["batch"].as_str().and_then(|batch| batch.split('-').nth(1).map(str::to_owned));
+    let today = today.expect("it has an id");
+    let mut found: Vec<(i64, String)> = site
+        .lake()
+        .table("orders")
+        .iter()
+        .map(|row| {
+            let [year, month, day] = ["year", "month", "day"].map(|part| row[part].as_i64().expect("it has a day"));
+            (row["id"].as_i64().expect("it has an id"), format!("{year:04}{month:02}{day:02}"))
+        })
+        .collect();
+    found.sort_unstable();
+    let expected = [(1, "20260108"), (2, "20260109"), (3, "20310701"), (5, "20200229"), (6, today.as_str())];
+    assert_eq!(found, expected.map(|(id, day)| (id, day.to_owned())));
+    let quarantined = site.lake().quarantine("orders");
+    assert_eq!((quarantined.len(), &quarantined[0]["code"]), (1, &json!("partition-column-mismatch")));
+    let receipt = sidecar.get(&format!("/receipts/{batch}")).expect("the sidecar answers");
+    assert_eq!(body(&receipt)["files"].as_array().map(Vec::len), Some(3), "{}", receipt.text());
+}
+
 /// What DuckDB reads back is what was sent, digit for digit and byte for byte.
 #[test]
 fn decimals_uuids_bytes_and_maps_arrive_exactly() {

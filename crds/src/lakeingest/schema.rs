@@ -233,6 +233,13 @@ pub(crate) fn table_name(schema: &mut Schema) {
     add(schema, [rule("!self.endsWith('_quarantine')", crate::tables::TABLE_NAME_RULE)]);
 }
 
+/// `tables[]`: what depends on more than one of its parts.
+pub(crate) fn table(schema: &mut Schema) {
+    let form = "!has(self.partition) || (has(self.columns) && self.columns.exists(column, column.name == self.partition.by && \
+                (column.type == 'date' || column.type == 'timestamp')))";
+    add(schema, [rule_at(form, crate::tables::PARTITION_RULE, Some(".partition.by"))]);
+}
+
 /// `tables[].columns`.
 pub(crate) fn columns(schema: &mut Schema) {
     named(schema, crate::tables::NAMES_MAX);

@@ -31,6 +31,7 @@ use std::ops::Range;
 use arrow_array::{ArrayRef, BooleanArray};
 use arrow_schema::ArrowError;
 use arrow_select::filter::filter;
+use chrono::NaiveDate;
 
 use super::envelope::Scanned;
 use super::error::{DecodeError, Violation};
@@ -50,6 +51,9 @@ pub struct DecodedRows {
     /// Numbers of the records that fit, ascending.
     pub kept: Vec<u32>,
 
+    /// The day of each record of `kept`, where each has its own.
+    pub days: Option<Vec<NaiveDate>>,
+
     /// The records that do not fit, ascending, each once: together with `kept` they are all that were looked at.
     pub misfits: Vec<Misfit>,
 }
@@ -64,6 +68,10 @@ impl DecodedRows {
         if stays.contains(&false) {
             let mut flags = stays.iter();
             self.kept.retain(|_| flags.next().is_some_and(|stays| *stays));
+            if let Some(days) = &mut self.days {
+                let mut flags = stays.iter();
+                days.retain(|_| flags.next().is_some_and(|stays| *stays));
+            }
             self.columns = only(&self.columns, stays)?;
         }
         Ok(())
@@ -107,11 +115,16 @@ pub fn decode_rows(
     range: Range<usize>,
 ) -> Result<DecodedRows, DecodeError> {
     let mut decoder = Decoder::new(target, range.len());
+    let mut days = target.rules.days_differ().then(|| Vec::with_capacity(range.len()));
     let (mut misfits, mut flags) = (Vec::new(), vec![true; range.len()]);
     let first = range.start;
     for index in range {
         match decoder.record(index - first, scanned.record(index)) {
-            Ok(()) => {}
+            Ok(()) => {
+                if let Some(days) = &mut days {
+                    days.push(decoder.rules.date());
+                }
+            }
             Err(Unfit::Flaw(flaw)) => {
                 flags[index - first] = false;
                 misfits.push(Misfit::new(number_of(index), flaw));
@@ -125,7 +138,7 @@ pub fn decode_rows(
         true => columns,
         false => only(&columns, flags).expect("a filter takes every type that a column can have"),
     };
-    Ok(DecodedRows { columns, kept, misfits })
+    Ok(DecodedRows { columns, kept, days, misfits })
 }
 
 fn number_of(index: usize) -> u32 {
@@ -192,6 +205,7 @@ impl<'t> Decoder<'t> {
     /// Appends the values of a record, up to the first field that does not fit.
     #[inline]
     fn record(&mut self, row: usize, record: Value<'_>) -> Result<(), Unfit> {
+        self.rules.go_to(record);
         let schema = self.rules.schema();
         let mut next_position = 0;
         let (mut required, mut cells) = (0, 0);

@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, Date32Array, Int32Array, Int64Array, StringArray, TimestampMicrosecondArray};
+use arrow_array::{ArrayRef, Date32Array, Int32Array, Int64Array, StringArray, TimestampMicrosecondArray, UInt32Array};
+use arrow_select::take::take;
 use chrono::NaiveDate;
 use duckdb::Connection;
 
@@ -275,7 +276,7 @@ impl<'a> Loading<'a> {
         let scanned = scan(batch.format, &body, &ScanLimits::ACCEPTED).map_err(decode_error)?;
         let mut present = batch.present.clone();
         present.resize(known.len(), false);
-        let rules = Rules::new(known, batch.partition_date);
+        let rules = Rules::new(known, batch.day_rule());
         let wanted = self.columns.clone();
         let target = Target { rules, present: &present, registered: &registered.schema, wanted: &wanted };
         let source = Source { batch, id: format!("{}-{sequence}", segment.journal), sequence };
@@ -294,17 +295,36 @@ impl<'a> Loading<'a> {
         Ok(())
     }
 
+    /// Appends rows to the tables; where each has a day of its own, those of one day after those of another.
     fn take(&mut self, decoded: DecodedRows, date: NaiveDate) -> Result<(), EncodeError> {
-        let DecodedRows { columns: values, kept, .. } = decoded;
-        if kept.is_empty() {
+        let DecodedRows { columns, kept, days, .. } = decoded;
+        let Some(days) = days.filter(|days| !days.is_empty()) else { return self.append(date, kept.len(), columns) };
+        let mut rows_of: BTreeMap<NaiveDate, Vec<u32>> = BTreeMap::new();
+        for (row, day) in (0..).zip(&days) {
+            rows_of.entry(*day).or_default().push(row);
+        }
+        if let [(day, rows)] = Vec::from_iter(&rows_of).as_slice() {
+            return self.append(**day, rows.len(), columns);
+        }
+        for (day, rows) in rows_of {
+            let rows = UInt32Array::from(rows);
+            let of_day = columns.iter().map(|column| take(column, &rows, None));
+            self.append(day, rows.len(), of_day.collect::<Result<_, _>>().map_err(EncodeError::Arrow)?)?;
+        }
+        Ok(())
+    }
+
+    /// Appends `count` rows of one day.
+    fn append(&mut self, date: NaiveDate, count: usize, values: Vec<ArrayRef>) -> Result<(), EncodeError> {
+        if count == 0 {
             return Ok(());
         }
         let days = days_since_1970(date);
         let rows = match values.is_empty() {
-            true => Rows::without_columns(days, kept.len()),
+            true => Rows::without_columns(days, count),
             false => Rows::of(days, &self.field_ids, &values),
         };
-        let mut columns: Vec<ArrayRef> = vec![Arc::new(Int32Array::from(vec![days; kept.len()]))];
+        let mut columns: Vec<ArrayRef> = vec![Arc::new(Int32Array::from(vec![days; count]))];
         columns.extend(values);
         match self.main.append(date, &rows, columns)? {
             Some(full) => self.writer.write(FileRole::Main, &full),

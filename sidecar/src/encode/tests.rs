@@ -18,7 +18,7 @@ use crate::journal::control::{FileRole, SealReason};
 use crate::journal::{Journal, JournalOptions, Sealed};
 use crate::metrics::Metrics;
 use crate::schema::field_ids::FieldId;
-use crate::schema::{Column, ColumnType, Schema};
+use crate::schema::{Column, ColumnType, Constraints, Schema};
 
 /// A journal and an encoder in a temporary folder.
 struct Fixture {
@@ -50,6 +50,7 @@ impl Fixture {
                 misfits: 0,
                 received_micros: 1_700_000_000_000_000,
                 partition_date: date.parse().expect("the test's date is one"),
+                days: schema.constraints().partition_by.as_ref().map(|_| BTreeSet::new()),
                 schema: schema.fingerprint(),
                 table: "events".to_owned(),
                 key: None,
@@ -125,6 +126,44 @@ async fn each_partition_becomes_a_file_with_its_rows_in_order_and_its_date_insid
     let planned = &encoded.plan.files[1];
     assert_eq!((planned.rows, planned.role, encoded.plan.quarantined_rows), (3, FileRole::Main, 0));
     assert!(planned.key.starts_with("data/events/year=2025/month=2/day=1/data_"), "{}", planned.key);
+}
+
+/// The day of a row is found by the schema that its batch was accepted with, whatever the table has become since.
+#[tokio::test]
+async fn each_row_of_a_table_that_goes_by_a_column_lies_under_its_own_day() {
+    let fixture = Fixture::new();
+    let constraints = Constraints { partition_by: Some("at".to_owned()), ..Constraints::default() };
+    let accepted_as = schema(&[ID, ("at", ColumnType::Timestamp)]).constrained(&constraints);
+    let line = |id: i32, at: &str| format!("{{\"id\":{id},\"at\":\"{at}\"}}\n");
+    let first =
+        [line(1, "2025-02-03T10:00:00Z"), line(2, "2025-02-04T00:30:00+01:00"), line(3, "2025-02-05T00:00:00Z")];
+    let rest = [line(4, "2025-02-05T00:00:00Z"), "{\"id\":5}\n".to_owned(), line(6, "2025-02-03T00:00:00Z")];
+    let bodies = [("2026-01-08", &*first.concat()), ("2026-01-09", &*rest.concat())];
+    for registered_type in [ColumnType::Timestamp, ColumnType::Varchar] {
+        let sealed = fixture.sealed(&bodies, &accepted_as).await;
+        let registered = registered(&[ID, ("at", registered_type)]);
+        let job = fixture.job(&sealed, registered);
+        let encoded = fixture.encoder.encode(job).await.expect("it can be encoded");
+        let found: Vec<_> = encoded
+            .plan
+            .files
+            .iter()
+            .map(|file| {
+                let rows = fixture
+                    .rows(&fixture.path(sealed.contents.number, file.part), "id, year * 10000 + month * 100 + day");
+                let ids = rows.iter().map(|row| match row.as_slice() {
+                    [Value::BigInt(id), _] => *id,
+                    other => panic!("{other:?} is not what was asked for"),
+                });
+                let ids: Vec<i64> = ids.collect();
+                assert!(rows.iter().all(|row| row[1]
+                    == Value::Int(file.partition_date.format("%Y%m%d").to_string().parse().expect("digits"))));
+                (file.partition_date.to_string(), ids)
+            })
+            .collect();
+        let expected = [("2025-02-03", vec![1, 2, 6]), ("2025-02-05", vec![3, 4]), ("2026-01-09", vec![5])];
+        assert_eq!(found, expected.map(|(day, ids)| (day.to_owned(), ids)));
+    }
 }
 
 #[tokio::test]

@@ -54,7 +54,8 @@ struct Answer {
     table_name: String,
     /// Records of the request, those that do not fit included.
     rows: u32,
-    /// In the lake: the files that they are in, with records of other requests.
+    /// In the lake: the files that they are in, with records of other requests. Where each record has a day of its own, those
+    /// of the first day to the last.
     #[serde(skip_serializing_if = "Option::is_none")]
     files: Option<Vec<String>>,
     /// Records of the request that do not fit and go to quarantine.
@@ -307,10 +308,10 @@ async fn wait_for_lake(state: &AppState, accepted: &Accepted, wait: Duration) ->
 }
 
 fn answer(state: &AppState, accepted: Accepted, settled: Option<&Settled>) -> Response {
-    let Accepted { table, rows, misfits, reasons: errors, partition_date, appended, .. } = accepted;
+    let Accepted { table, rows, misfits, reasons: errors, days, appended, .. } = accepted;
     let Appended { sequence, segment, epoch } = appended;
     let segment = SegmentName { journal: state.journal.id(), epoch, number: segment };
-    let batch = BatchId { table: table.clone(), partition_date, segment, sequence }.to_string();
+    let batch = BatchId { table: table.clone(), days, segment, sequence }.to_string();
     let Some(settled) = settled else {
         let answer = Answer {
             status: "accepted",
@@ -334,7 +335,7 @@ fn answer(state: &AppState, accepted: Accepted, settled: Option<&Settled>) -> Re
         .files
         .iter()
         .filter(|file| holds_some(file.role))
-        .filter(|file| file.role == FileRole::Quarantine || file.partition_date == partition_date)
+        .filter(|file| file.role == FileRole::Quarantine || days.contains(file.partition_date))
         .map(|file| format!("{}{}", state.location, file.key));
     let answer = Answer {
         status: "ok",

@@ -26,7 +26,7 @@ pub(super) struct Receipt {
     /// In the journal: `open` (it takes more batches) or `sealed` (it is on its way).
     #[serde(skip_serializing_if = "Option::is_none")]
     segment: Option<&'static str>,
-    /// In the lake: the files that the batch's segment has for its day.
+    /// In the lake: the files that the batch's segment has for its day, or for its first day to its last.
     #[serde(skip_serializing_if = "Option::is_none")]
     files: Option<Vec<String>>,
     /// In the lake: the quarantine file of its segment, if records of it did not fit; some of them may be this batch's.
@@ -62,8 +62,7 @@ pub(super) async fn receipt(state: State<Shared>, Path(batch): Path<String>) -> 
     if described.is_empty() {
         return Err(unknown("the batch is neither in this sidecar's journal nor in the lake"));
     }
-    let is_its_day =
-        |role: FileRole, date: chrono::NaiveDate| role == FileRole::Quarantine || date == id.partition_date;
+    let is_its_day = |role: FileRole, date: chrono::NaiveDate| role == FileRole::Quarantine || id.days.contains(date);
     let files = |role: FileRole| -> Vec<String> {
         let of_role = described.iter().filter(|file| file.role == role);
         let of_day = of_role.filter(|file| file.partition_date().is_some_and(|date| is_its_day(role, date)));

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | 1 | format code of the body (`decode::Format`) |
 //! | 1 | content coding of the body (`decode::ContentCoding`) |
-//! | 2 | options: 1 when some of the records do not fit, else 0 |
+//! | 2 | options, added up: 1 when some of the records do not fit, 2 when each has a day of its own |
 //! | 4 | records in the body |
 //! | 8 | receive time, microseconds since 1970 UTC, signed |
 //! | 4 | partition date, days since 1970, signed |
@@ -19,12 +19,15 @@
 //! | 2 + n | bitmap of the schema's columns that have a value in the body, lowest bit first |
 //! | 4, only with a coding | length of the body when it is decompressed |
 //! | 4, only with option 1 | records in the body that do not fit |
+//! | 2 + 4n, only with option 2 | days under which those lie that fit, days since 1970, signed, ascending |
 //! | rest | the body |
+
+use std::collections::BTreeSet;
 
 use chrono::NaiveDate;
 
 use crate::decode::{Body, ContentCoding, Format};
-use crate::schema::Fingerprint;
+use crate::schema::{DayRule, Days, Fingerprint};
 
 /// One accepted request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,8 +41,10 @@ pub struct Batch {
     pub misfits: u32,
     /// When the request was received. Unit: microseconds since 1970, UTC.
     pub received_micros: i64,
-    /// The day under which all of its records lie.
+    /// The day under which its records lie, or those of them that have no day of their own.
     pub partition_date: NaiveDate,
+    /// The days under which those lie that fit, where each has its own by a column of `schema`.
+    pub days: Option<BTreeSet<NaiveDate>>,
     /// The schema that the body is decoded with.
     pub schema: Fingerprint,
     /// The table, already checked.
@@ -62,11 +67,11 @@ pub struct BatchError {
 /// The fields in front of the table name. Unit: bytes.
 const FIXED_BYTES: usize = 1 + 1 + 2 + 4 + 8 + 4 + 32;
 
-/// The options of a batch whose records all fit.
-const NO_OPTIONS: u16 = 0;
-
-/// The options of a batch that counts records which do not fit.
+/// The option of a batch that counts records which do not fit.
 const WITH_MISFITS: u16 = 1;
+
+/// The option of a batch whose records have days of their own.
+const WITH_DAYS: u16 = 2;
 
 /// Days from 0001-01-01, which chrono counts from, to 1970-01-01.
 const DAYS_TO_1970: i32 = 719_163;
@@ -83,19 +88,35 @@ pub fn date_from_days(days: i32) -> Option<NaiveDate> {
 }
 
 impl Batch {
+    /// Under which day each of its records lies.
+    pub fn day_rule(&self) -> DayRule {
+        match self.days {
+            None => DayRule::Named(self.partition_date),
+            Some(_) => DayRule::ByColumn(self.partition_date),
+        }
+    }
+
+    /// The first and the last of the days under which its records lie.
+    pub fn days(&self) -> Days {
+        self.days.as_ref().map_or(self.partition_date.into(), |days| Days::of(days, self.partition_date))
+    }
+
     /// Length of the payload. Unit: bytes.
     pub fn payload_bytes(&self) -> usize {
         let key_bytes = self.key.as_ref().map_or(0, |(key, digest)| key.len() + digest.len());
         let coded_bytes = if self.body.coding == ContentCoding::Identity { 0 } else { 4 };
         let misfits_bytes = if self.misfits == 0 { 0 } else { 4 };
         let names_bytes = 1 + self.table.len() + 2 + key_bytes;
+        let days_bytes = self.days.as_ref().map_or(0, |days| 2 + 4 * days.len());
         let bitmap_bytes = 2 + self.present.len().div_ceil(8);
-        FIXED_BYTES + names_bytes + bitmap_bytes + coded_bytes + misfits_bytes + self.body.bytes.len()
+        let counts_bytes = coded_bytes + misfits_bytes + days_bytes;
+        FIXED_BYTES + names_bytes + bitmap_bytes + counts_bytes + self.body.bytes.len()
     }
 
     /// Appends the payload to `bytes`.
     pub fn encode_into(&self, bytes: &mut Vec<u8>) {
-        let options = if self.misfits == 0 { NO_OPTIONS } else { WITH_MISFITS };
+        let option = |is_set: bool, option: u16| if is_set { option } else { 0 };
+        let options = option(self.misfits > 0, WITH_MISFITS) | option(self.days.is_some(), WITH_DAYS);
         bytes.extend_from_slice(&[self.format.code(), self.body.coding.code()]);
         bytes.extend_from_slice(&options.to_le_bytes());
         bytes.extend_from_slice(&self.rows.to_le_bytes());
@@ -121,6 +142,10 @@ impl Batch {
         if self.misfits > 0 {
             bytes.extend_from_slice(&self.misfits.to_le_bytes());
         }
+        if let Some(days) = &self.days {
+            bytes.extend_from_slice(&short_length(days.len()));
+            days.iter().for_each(|day| bytes.extend_from_slice(&days_since_1970(*day).to_le_bytes()));
+        }
         bytes.extend_from_slice(&self.body.bytes);
     }
 
@@ -133,11 +158,11 @@ impl Batch {
         let format = Format::from_code(rest.array::<1>("format")?[0]).ok_or(BatchError { field: "format" })?;
         let coding = ContentCoding::from_code(rest.array::<1>("content coding")?[0]);
         let coding = coding.ok_or(BatchError { field: "content coding" })?;
-        let has_misfits = match u16::from_le_bytes(rest.array("options")?) {
-            NO_OPTIONS => false,
-            WITH_MISFITS => true,
-            _ => return Err(BatchError { field: "options" }),
-        };
+        let options = u16::from_le_bytes(rest.array("options")?);
+        if options & !(WITH_MISFITS | WITH_DAYS) != 0 {
+            return Err(BatchError { field: "options" });
+        }
+        let has_misfits = options & WITH_MISFITS != 0;
         let rows = u32::from_le_bytes(rest.array("record count")?);
         let received_micros = i64::from_le_bytes(rest.array("receive time")?);
         let partition_date = date_from_days(i32::from_le_bytes(rest.array("partition date")?))
@@ -160,12 +185,13 @@ impl Batch {
         if has_misfits && misfits == 0 {
             return Err(BatchError { field: "misfit count" });
         }
+        let days = if options & WITH_DAYS != 0 { Some(rest.days()?) } else { None };
         let bytes = payload.slice(payload.len() - rest.bytes.len()..);
         let body = match decoded_bytes {
             None => Body::from(bytes),
             Some(decoded_bytes) => Body { coding, decoded_bytes: u64::from(decoded_bytes), bytes },
         };
-        Ok(Self { format, rows, misfits, received_micros, partition_date, schema, table, key, present, body })
+        Ok(Self { format, rows, misfits, received_micros, partition_date, days, schema, table, key, present, body })
     }
 }
 
@@ -185,6 +211,21 @@ impl<'a> Rest<'a> {
         self.take(LENGTH, field)?.try_into().map_err(|_| BatchError { field })
     }
 
+    fn days(&mut self) -> Result<BTreeSet<NaiveDate>, BatchError> {
+        let error = BatchError { field: "days" };
+        let count = u16::from_le_bytes(self.array("days")?);
+        let mut days = BTreeSet::new();
+        for _ in 0..count {
+            let day = date_from_days(i32::from_le_bytes(self.array("days")?)).ok_or(error.clone())?;
+            // Ascending, so that there is one way to write them.
+            if days.last().is_some_and(|last| *last >= day) {
+                return Err(error);
+            }
+            days.insert(day);
+        }
+        Ok(days)
+    }
+
     fn text(&mut self, length: usize, field: &'static str) -> Result<String, BatchError> {
         let taken = self.take(length, field)?;
         std::str::from_utf8(taken).map(str::to_owned).map_err(|_| BatchError { field })
@@ -192,7 +233,7 @@ impl<'a> Rest<'a> {
 }
 
 fn short_length(length: usize) -> [u8; 2] {
-    u16::try_from(length).expect("keys and bitmaps are bounded far below 65,536 bytes").to_le_bytes()
+    u16::try_from(length).expect("keys, bitmaps and days are bounded far below 65,536").to_le_bytes()
 }
 
 fn bitmap_of(present: &[bool]) -> Vec<u8> {
@@ -215,6 +256,7 @@ mod tests {
             misfits: 0,
             received_micros: -5,
             partition_date: NaiveDate::from_ymd_opt(2024, 2, 29).expect("2024 is a leap year"),
+            days: None,
             schema: Fingerprint::from_bytes([4; 32]),
             table: "events".to_owned(),
             key,
@@ -233,12 +275,15 @@ mod tests {
     fn a_batch_is_read_as_it_was_written_and_as_long_as_it_said() {
         for key in [None, Some(("order-1".to_owned(), [8; 32]))] {
             for coding in [ContentCoding::Identity, ContentCoding::Gzip, ContentCoding::Zstd] {
-                for misfits in [0, 2] {
-                    let mut batch = Batch { misfits, ..batch(key.clone()) };
-                    batch.body.coding = coding;
-                    let bytes = encoded(&batch);
-                    assert_eq!(bytes.len(), batch.payload_bytes());
-                    assert_eq!(Batch::decode(bytes.into()), Ok(batch));
+                let day = date_from_days(20_000).expect("it exists");
+                for days in [None, Some(BTreeSet::new()), Some(BTreeSet::from([day, NaiveDate::MIN]))] {
+                    for misfits in [0, 2] {
+                        let mut batch = Batch { misfits, days: days.clone(), ..batch(key.clone()) };
+                        batch.body.coding = coding;
+                        let bytes = encoded(&batch);
+                        assert_eq!(bytes.len(), batch.payload_bytes());
+                        assert_eq!(Batch::decode(bytes.into()), Ok(batch));
+                    }
                 }
             }
         }
@@ -246,11 +291,22 @@ mod tests {
 
     #[test]
     fn a_payload_that_ends_early_names_the_field() {
-        let bytes = encoded(&batch(None));
-        let body_at = bytes.len() - batch(None).body.bytes.len();
-        for length in 0..body_at {
-            assert!(Batch::decode(bytes[..length].to_vec().into()).is_err(), "{length} bytes were enough");
+        let days = BTreeSet::from([NaiveDate::MIN, NaiveDate::MAX]);
+        let with_days = Batch { days: Some(days), ..batch(None) };
+        for batch in [batch(None), with_days] {
+            let bytes = encoded(&batch);
+            for length in 0..bytes.len() - batch.body.bytes.len() {
+                assert!(Batch::decode(bytes[..length].to_vec().into()).is_err(), "{length} bytes were enough");
+            }
         }
+    }
+
+    #[test]
+    fn days_that_do_not_ascend_are_none() {
+        let mut bytes = encoded(&Batch { days: Some(BTreeSet::from([NaiveDate::MIN, NaiveDate::MAX])), ..batch(None) });
+        let days_at = bytes.len() - batch(None).body.bytes.len() - 8;
+        bytes.copy_within(days_at..days_at + 4, days_at + 4);
+        assert_eq!(Batch::decode(bytes.into()), Err(BatchError { field: "days" }));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::journal::keys::{KeyName, KeyedBatch};
-use crate::schema::{Fingerprint, Schema};
+use crate::schema::{Days, Fingerprint, Schema};
 
 /// Why a segment was sealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -163,8 +163,11 @@ pub struct KeyEntry {
     pub sequence: u64,
     /// Records of its batch.
     pub rows: u32,
-    /// The day under which they lie.
+    /// The day under which they lie, or the first of several.
     pub partition_date: NaiveDate,
+    /// The last of several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_date: Option<NaiveDate>,
     /// When the batch was received. Unit: microseconds since 1970.
     pub received_micros: i64,
 }
@@ -177,7 +180,8 @@ impl KeyEntry {
             digest: super::hex(&batch.digest),
             sequence: batch.sequence,
             rows: batch.rows,
-            partition_date: batch.partition_date,
+            partition_date: batch.days.first,
+            last_date: Some(batch.days.last).filter(|last| *last != batch.days.first),
             received_micros: batch.received_micros,
         }
     }
@@ -194,7 +198,7 @@ impl KeyRecord {
                 table: Arc::clone(&table),
                 rows: entry.rows,
                 misfits: settled.quarantined_of(entry.sequence).try_into().unwrap_or(entry.rows),
-                partition_date: entry.partition_date,
+                days: Days { first: entry.partition_date, last: entry.last_date.unwrap_or(entry.partition_date) },
                 received_micros: entry.received_micros,
                 sequence: entry.sequence,
                 segment,

@@ -286,6 +286,7 @@ mod tests {
             sequence: segment * 10,
             rows: 1,
             partition_date: NaiveDate::from_ymd_opt(2026, 1, 8).expect("the date exists"),
+            last_date: None,
             received_micros: 0,
         };
         KeyRecord { epoch: 7, segment, table: "events".to_owned(), settled: Settled::default(), keys: vec![entry] }

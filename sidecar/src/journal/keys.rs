@@ -16,7 +16,6 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use chrono::NaiveDate;
 use sha2::{Digest, Sha256};
 
 use crate::clock::SharedClock;
@@ -24,6 +23,7 @@ use crate::journal::batch::Batch;
 use crate::journal::control::{KeyEntry, KeyRecord, Settled};
 use crate::limits::{KEY_AGE_MAX, KEYS_IN_RECORD_MAX};
 use crate::metrics::Metrics;
+use crate::schema::Days;
 
 /// What a key stands for: SHA-256 of the body, its format, its table and its partition date.
 pub type KeyDigest = [u8; 32];
@@ -62,8 +62,8 @@ pub struct KeyedBatch {
     pub rows: u32,
     /// Records of them that were seen not to fit when it was accepted.
     pub misfits: u32,
-    /// The day under which they lie.
-    pub partition_date: NaiveDate,
+    /// The days under which they lie.
+    pub days: Days,
     /// When it was received. Unit: microseconds since 1970.
     pub received_micros: i64,
     /// Its sequence.
@@ -85,7 +85,7 @@ impl KeyedBatch {
             table: batch.table.as_str().into(),
             rows: batch.rows,
             misfits: batch.misfits,
-            partition_date: batch.partition_date,
+            days: batch.days(),
             received_micros: batch.received_micros,
             sequence,
             segment,

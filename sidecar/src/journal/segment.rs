@@ -105,7 +105,10 @@ impl Contents {
         self.rows += u64::from(batch.rows);
         self.body_bytes += batch.body.decoded_bytes;
         self.last_received_micros = batch.received_micros;
-        self.partitions.insert(batch.partition_date);
+        match &batch.days {
+            Some(days) => self.partitions.extend(days),
+            None => drop(self.partitions.insert(batch.partition_date)),
+        }
         self.schemas.entry(batch.schema).or_insert_with(|| schema.clone());
         let known = self.observed_of.entry(batch.schema).or_insert_with(|| vec![false; schema.len()]);
         for ((column, present), known) in schema.columns().iter().zip(&batch.present).zip(known) {

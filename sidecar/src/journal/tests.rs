@@ -77,6 +77,7 @@ fn batch(table: &str, number: u32) -> Batch {
         misfits: 0,
         received_micros: i64::from(number) * 1_000_000,
         partition_date: NaiveDate::from_ymd_opt(2026, 1, 1).expect("the date exists"),
+        days: None,
         schema: schema().fingerprint(),
         table: table.to_owned(),
         key: None,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::journal::control::FileRole;
 use crate::rescue::manifest::LogFile;
+use crate::schema::Days;
 use crate::seeded::{self, Bug};
 
 /// The folder of the lake that a sidecar writes to, without slashes at its ends, already checked.
@@ -33,13 +34,13 @@ impl std::fmt::Display for SegmentName {
 
 /// Which accepted request: everything that is needed to find it again, in the journal or in the lake.
 ///
-/// Shape: `<table>-<partition date, YYYYMMDD>-<journal, 32 hex>-<epoch, 16 hex>-<segment>-<sequence>`.
+/// Shape: `<table>-<days, YYYYMMDD or YYYYMMDD_YYYYMMDD>-<journal, 32 hex>-<epoch, 16 hex>-<segment>-<sequence>`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BatchId {
     /// The table.
     pub table: String,
-    /// The day under which its records lie.
-    pub partition_date: NaiveDate,
+    /// The days under which its records lie.
+    pub days: Days,
     /// The segment that it is part of.
     pub segment: SegmentName,
     /// Its sequence in the journal.
@@ -48,8 +49,8 @@ pub struct BatchId {
 
 impl std::fmt::Display for BatchId {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { table, partition_date, segment, sequence } = self;
-        write!(formatter, "{table}-{}-{segment}-{sequence}", partition_date.format("%Y%m%d"))
+        let Self { table, days, segment, sequence } = self;
+        write!(formatter, "{table}-{days}-{segment}-{sequence}")
     }
 }
 
@@ -57,7 +58,7 @@ impl BatchId {
     /// Reads an id; none if it is not one. No name of a table holds a `-`.
     pub fn parse(text: &str) -> Option<Self> {
         let parts: Vec<_> = text.split('-').collect();
-        let &[table, date, journal, epoch, number, sequence] = parts.as_slice() else { return None };
+        let &[table, days, journal, epoch, number, sequence] = parts.as_slice() else { return None };
         let is_hex = |text: &str, length: usize| {
             text.len() == length && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
         };
@@ -69,8 +70,8 @@ impl BatchId {
             epoch: u64::from_str_radix(epoch, 16).ok()?,
             number: number.parse().ok()?,
         };
-        let partition_date = NaiveDate::parse_from_str(date, "%Y%m%d").ok()?;
-        let id = Self { table: table.to_owned(), partition_date, segment, sequence: sequence.parse().ok()? };
+        let days = Days::parse(days)?;
+        let id = Self { table: table.to_owned(), days, segment, sequence: sequence.parse().ok()? };
         // A number has one way to be written.
         (id.to_string() == text).then_some(id)
     }
@@ -192,7 +193,7 @@ mod tests {
     fn a_batchs_id_is_read_as_it_was_written_and_nothing_else_is_one() {
         let id = BatchId {
             table: "events".to_owned(),
-            partition_date: NaiveDate::from_ymd_opt(2026, 1, 8).expect("the date exists"),
+            days: NaiveDate::from_ymd_opt(2026, 1, 8).expect("the date exists").into(),
             segment: SegmentName { journal: "0f".repeat(16), epoch: 0xfe, number: 12 },
             sequence: 345,
         };

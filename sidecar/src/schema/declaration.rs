@@ -55,9 +55,12 @@ pub struct Declarations {
 
 impl Declaration {
     fn of(declared: &TableDeclaration) -> Result<Self, DeclarationError> {
-        let TableDeclaration { name: table, columns, on_unknown_column } = declared;
-        let mut constraints =
-            Constraints { closed: *on_unknown_column != OnUnknownColumn::Add, ..Constraints::default() };
+        let TableDeclaration { name: table, columns, partition, on_unknown_column } = declared;
+        let mut constraints = Constraints {
+            closed: *on_unknown_column != OnUnknownColumn::Add,
+            partition_by: partition.as_ref().map(|partition| partition.by.clone()),
+            ..Constraints::default()
+        };
         let mut found = Vec::with_capacity(columns.len());
         for column in columns {
             let column_type: ColumnType = column.column_type.parse().map_err(|source| DeclarationError::Type {

@@ -8,6 +8,7 @@ mod declaration;
 pub mod field_ids;
 mod fields;
 pub mod observe;
+mod partition;
 pub mod registry;
 #[expect(clippy::module_inception, reason = "the folder is the subject, the file is its central value")]
 mod schema;
@@ -20,6 +21,7 @@ pub use declaration::{Declaration, Declarations};
 pub use fields::{Fields, FieldsError};
 pub use lakeingest_crds::names::{PARTITION_COLUMNS, is_column_name};
 pub use observe::{Observation, observe};
+pub use partition::{DayRule, Days};
 pub use schema::{Constraints, Error, Fingerprint, Schema, leaf_count};
 pub use type_name::TypeNameError;
 pub use types::{Column, ColumnType};

@@ -5,15 +5,17 @@
 //! stored aside (`intake`), whether the registry takes the new columns.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use chrono::NaiveDate;
 use lakeingest_crds::Inference;
 
+use super::partition::DayRule;
 use super::schema::Schema;
 use super::types::Column;
 use super::verdict::{Fault, Flaw, Rules, Unknown, check_cells};
 use crate::decode::{DecodeError, Scanned, Value, Violation, Violations};
-use crate::limits::{ASIDE_BYTES_MAX, CELLS_MAX};
+use crate::limits::{ASIDE_BYTES_MAX, BATCH_PARTITIONS_MAX, CELLS_MAX};
 use crate::schema::shape::{Change, Changes, Names, NewShape, Shape};
 
 /// What a batch says about its table. Records that do not fit say nothing of its columns.
@@ -34,6 +36,9 @@ pub struct Observation {
 
     /// Those of them that have a field which their table has no column for and takes none.
     pub strangers: Violations,
+
+    /// The days under which the records that fit lie, where each has its own.
+    pub days: Option<BTreeSet<NaiveDate>>,
 }
 
 impl Observation {
@@ -48,17 +53,18 @@ impl Observation {
 /// Checks every field of a batch against what is known of its table, and infers what is not.
 ///
 /// # Errors
-/// `Illegal` when the batch has too many records for its columns, or too many that do not fit for its header.
+/// `Illegal` when the batch has too many records for its columns, or too many that do not fit for its header, or lies under
+/// too many days.
 pub fn observe(
     scanned: &Scanned<'_>,
     known: &Schema,
-    partition_date: NaiveDate,
+    days: impl Into<DayRule>,
     inference: &Inference,
 ) -> Result<Observation, DecodeError> {
-    let mut observer = Observer::new(Rules::new(known, partition_date));
+    let mut observer = Observer::new(Rules::new(known, days));
     let (mut misfits, mut strangers, mut aside_bytes) = (Violations::default(), Violations::default(), 0);
     for index in 0..scanned.record_count() {
-        observer.begin_record();
+        observer.begin_record(scanned.record(index));
         if let Err(Flaw { field, fault }) = observer.record(scanned.record(index)) {
             observer.undo();
             aside_bytes += scanned.text_added(index);
@@ -74,10 +80,15 @@ pub fn observe(
             {
                 strangers.push_with(|| violation(&stranger.field, &stranger.fault));
             }
+        } else if !observer.note_day() {
+            return Err(DecodeError::Illegal(
+                Violation::new("", "too-many-days", too_many_days()).of_record(index).into(),
+            ));
         }
     }
+    let days = observer.days.take();
     let (schema, present) = observer.finish(inference);
-    let observation = Observation { schema, present, rows: scanned.record_count(), misfits, strangers };
+    let observation = Observation { schema, present, rows: scanned.record_count(), misfits, strangers, days };
     if observation.cells() > CELLS_MAX {
         let violation = Violation::new("", "too-many-cells", too_many_cells(&observation));
         return Err(DecodeError::Illegal(violation.into()));
@@ -102,6 +113,13 @@ fn too_much_aside() -> String {
     format!(
         "the records that do not fit would take {ASIDE_BYTES_MAX} bytes more in quarantine than they have here, since each \
          is kept with the header's names; send fewer in one request, or mend them"
+    )
+}
+
+fn too_many_days() -> String {
+    format!(
+        "the records lie under more than {BATCH_PARTITIONS_MAX} days by the column that their table goes by; send those of \
+         fewer days in one request"
     )
 }
 
@@ -131,12 +149,16 @@ struct Observer<'s> {
 
     /// What else it has changed. Nothing, for nearly every record but the first.
     changes: Changes,
+
+    /// The days of records that fit, where each has its own.
+    days: Option<BTreeSet<NaiveDate>>,
 }
 
 impl<'s> Observer<'s> {
     fn new(rules: Rules<'s>) -> Self {
         let known = rules.schema();
         Self {
+            days: rules.days_differ().then(BTreeSet::new),
             rules,
             present: vec![false; known.len()],
             grown: Vec::new(),
@@ -146,9 +168,20 @@ impl<'s> Observer<'s> {
         }
     }
 
-    fn begin_record(&mut self) {
+    fn begin_record(&mut self, record: Value<'s>) {
+        self.rules.go_to(record);
         self.first_seen.clear();
         self.changes.begin_record();
+    }
+
+    /// Notes the day of a record that fits; false if it is one too many.
+    #[inline]
+    fn note_day(&mut self) -> bool {
+        let date = self.rules.date();
+        self.days.as_mut().is_none_or(|days| {
+            days.insert(date);
+            days.len() <= BATCH_PARTITIONS_MAX
+        })
     }
 
     /// Takes in one record, up to the first field that does not fit.

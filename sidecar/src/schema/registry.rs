@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, Utc};
 use lakeingest_crds::{Inference, OnUnknownColumn};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
@@ -31,7 +31,7 @@ use crate::publish::error::StoreError;
 use crate::publish::key::Prefix;
 use crate::publish::store::{PutOutcome, Store};
 use crate::schema::field_ids::{self, FieldId};
-use crate::schema::{Column, ColumnType, Declarations, Schema, observe};
+use crate::schema::{Column, ColumnType, DayRule, Declarations, Schema, observe};
 use crate::status::{Status, reasons};
 
 use local::TableSchemas;
@@ -152,15 +152,16 @@ impl Registry {
         &self,
         table: &str,
         scanned: &Scanned<'_>,
-        date: NaiveDate,
+        days: impl Into<DayRule>,
         on_invalid: OnInvalid,
     ) -> Result<Admitted, DecodeError> {
         if !self.declarations.takes(table) {
             return Err(undeclared_table());
         }
+        let days = days.into();
         loop {
             let known = self.tables().get(table).map_or_else(Schema::empty, |table| table.local.clone());
-            let observation = observe(scanned, &known, date, &self.inference)?;
+            let observation = observe(scanned, &known, days, &self.inference)?;
             if on_invalid == OnInvalid::Reject && !observation.misfits.is_empty() {
                 return Err(DecodeError::Illegal(observation.misfits));
             }

@@ -85,6 +85,10 @@ pub struct Constraints {
     /// Whether a record may have no fields but those that there are columns for.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub closed: bool,
+
+    /// The column whose value tells the day under which a record lies, where its request names none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partition_by: Option<String>,
 }
 
 /// The columns of a table, in the order of its files, and what it asks of its records. Cheap to clone.
@@ -269,9 +273,9 @@ impl Schema {
 
     /// The one sequence of bytes that stands for this schema.
     ///
-    /// Shape: `{"columns":[["user_id","bigint"],["amount","double"]],"required":["user_id"],"closed":true}`, columns in
-    /// order, required names sorted, without white space outside of a type's own name. Without required columns, and where
-    /// it is not closed, the object lacks the one and the other.
+    /// Shape: `{"columns":[["user_id","bigint"],["amount","double"]],"required":["user_id"],"closed":true,
+    /// "partition_by":"paid_at"}`, columns in order, required names sorted, without white space outside of a type's own name.
+    /// What is not asked for is not there.
     pub fn canonical_json(&self) -> Vec<u8> {
         canonical_json(self.columns(), self.constraints())
     }
@@ -312,7 +316,7 @@ pub fn leaf_count(columns: &[Column]) -> usize {
     columns.iter().map(|column| column.column_type.leaf_count()).sum()
 }
 
-fn canonical_json(columns: &[Column], Constraints { required, closed }: &Constraints) -> Vec<u8> {
+fn canonical_json(columns: &[Column], Constraints { required, closed, partition_by }: &Constraints) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(16 + columns.len() * 24);
     bytes.extend_from_slice(b"{\"columns\":[");
     for (position, Column { name, column_type }) in columns.iter().enumerate() {
@@ -331,6 +335,9 @@ fn canonical_json(columns: &[Column], Constraints { required, closed }: &Constra
     }
     if *closed {
         bytes.extend_from_slice(b",\"closed\":true");
+    }
+    if let Some(name) = partition_by {
+        bytes.extend_from_slice(format!(",\"partition_by\":\"{name}\"").as_bytes());
     }
     bytes.push(b'}');
     bytes

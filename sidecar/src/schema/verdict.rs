@@ -12,6 +12,7 @@ use chrono::{Datelike, NaiveDate};
 use lakeingest_crds::names::{PARTITION_COLUMNS, TAKEN_COLUMN_NAME, is_column_name};
 
 use super::fields::Fields;
+use super::partition::{DayRule, RecordDay};
 use super::schema::Schema;
 use super::types::ColumnType;
 use crate::decode::{NodeKind, Value, parse_integer, pointer_segment};
@@ -39,7 +40,7 @@ pub enum Fault {
     },
     /// The value is not the partition's, which its column stands for.
     Partition {
-        /// Year, month or day of the partition.
+        /// Year, month or day of the record's partition.
         expected: i64,
         /// What the value is.
         value: NodeKind,
@@ -118,7 +119,7 @@ impl fmt::Display for Fault {
             Self::Case { column } => write!(formatter, "the name differs from column {column} in its case alone"),
             Self::Partition { expected, value } => write!(
                 formatter,
-                "the column is the partition's, for this batch {expected}; the value is {} that is not equal to it",
+                "the column is the partition's, for this record {expected}; the value is {} that is not equal to it",
                 value.in_words()
             ),
             Self::Registered { table: ColumnType::Double, accepted: ColumnType::Bigint } => {
@@ -325,18 +326,34 @@ impl fmt::Display for Within<'_> {
     }
 }
 
-/// The rules of one table and one partition.
+/// The rules of one table for the records of one batch.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules<'s> {
     schema: &'s Schema,
-    /// Year, month and day of the partition, as [`PARTITION_COLUMNS`].
-    partition: [i64; 3],
+    day: RecordDay<'s>,
 }
 
 impl<'s> Rules<'s> {
-    /// The rules of a table for records of one day.
-    pub fn new(schema: &'s Schema, date: NaiveDate) -> Self {
-        Self { schema, partition: [i64::from(date.year()), i64::from(date.month()), i64::from(date.day())] }
+    /// The rules of a table for records that lie under these days.
+    pub fn new(schema: &'s Schema, days: impl Into<DayRule>) -> Self {
+        Self { schema, day: RecordDay::new(schema, days.into()) }
+    }
+
+    /// Goes on to a record, before any of its fields is looked at.
+    #[inline]
+    pub fn go_to(&mut self, record: Value<'_>) {
+        self.day.go_to(record);
+    }
+
+    /// Whether the records of a batch can lie under several days.
+    pub fn days_differ(&self) -> bool {
+        self.day.differs()
+    }
+
+    /// The day under which the record that was gone to last lies.
+    #[inline]
+    pub fn date(&self) -> NaiveDate {
+        self.day.date
     }
 
     /// The table's columns.
@@ -421,7 +438,9 @@ impl<'s> Rules<'s> {
                 unknown => Ok(unknown),
             };
         };
-        let (column, expected) = (PARTITION_COLUMNS[place], self.partition[place]);
+        let date = self.date();
+        let parts = [i64::from(date.year()), i64::from(date.month()), i64::from(date.day())];
+        let (column, expected) = (PARTITION_COLUMNS[place], parts[place]);
         match value.kind() {
             _ if name != column => Err(Fault::Case { column: column.to_owned() }),
             NodeKind::Integer if parse_integer(value.raw()) == expected => Ok(Unknown::Nothing),

@@ -480,7 +480,7 @@ proptest! {
             ("bin", parsed("binary")),
             ("map", parsed("map(varchar, struct(a bigint))")),
         ]);
-        let known = known.constrained(&Constraints { required: required.into_iter().map(str::to_owned).collect(), closed });
+        let known = known.constrained(&Constraints { required: required.into_iter().map(str::to_owned).collect(), closed, ..Constraints::default() });
         let observation = observe(&scanned, &known, day(), &Inference::default()).expect("there are few");
         let batch = decode(&lines, &observation.schema, &observation.present).unwrap_or_else(|error| panic!("{error}: {lines}"));
         let rows: Vec<usize> = batch.misfits.iter().map(|misfit| misfit.row as usize).collect();

@@ -124,6 +124,7 @@ impl Process {
                 misfits: 0,
                 received_micros: 1_000_000,
                 partition_date: day.parse().expect("the date exists"),
+                days: None,
                 schema: schema.fingerprint(),
                 table: table.to_owned(),
                 key: None,

@@ -1,5 +1,7 @@
 //! Keys from their claim to the moment in which they are forgotten.
 
+use chrono::NaiveDate;
+
 use super::*;
 use crate::clock::ManualClock;
 
@@ -16,7 +18,7 @@ fn batch(segment: u64, sequence: u64, digest: KeyDigest) -> KeyedBatch {
         table: "events".into(),
         rows: 3,
         misfits: 0,
-        partition_date: NaiveDate::from_ymd_opt(2026, 1, 8).expect("the date exists"),
+        days: NaiveDate::from_ymd_opt(2026, 1, 8).expect("the date exists").into(),
         received_micros: 7,
         sequence,
         segment,

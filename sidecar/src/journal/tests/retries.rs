@@ -120,6 +120,7 @@ async fn a_key_that_was_used_again_is_its_latest_batchs_after_a_restart() {
             sequence,
             rows: 1,
             partition_date: NaiveDate::from_ymd_opt(2026, 1, 1).expect("the date exists"),
+            last_date: None,
             received_micros: 0,
         }],
     };

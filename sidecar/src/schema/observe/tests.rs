@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::decode::{Format, ScanLimits, VIOLATIONS_MAX, scan};
-use crate::schema::{ColumnType, Constraints};
+use crate::schema::{ColumnType, Constraints, DayRule};
 
 fn known() -> Schema {
     Schema::new(vec![
@@ -63,6 +63,7 @@ fn a_column_is_present_when_a_record_has_a_value_in_it() {
             rows: 3,
             misfits: Violations::default(),
             strangers: Violations::default(),
+            days: None,
         }
     );
 }
@@ -371,4 +372,58 @@ fn a_record_has_a_value_in_each_column_that_must_have_one() {
     let grown = known.merged(&[Column::new("new", ColumnType::Bigint)]);
     assert_eq!(observation.schema, grown, "a record that does not fit brings no column");
     assert!(grown.is_required(0) && !grown.is_required(1));
+}
+
+/// What a table that goes by `by` sees in lines that were received on 2025-12-01.
+fn by_column(by: &str, named: Option<&str>, lines: &str) -> Result<Observation, DecodeError> {
+    let known = Schema::new(vec![
+        Column::new("at", ColumnType::Timestamp),
+        Column::new("on", ColumnType::Date),
+        Column::new("id", ColumnType::Bigint),
+    ]);
+    let constraints = Constraints { partition_by: Some(by.to_owned()), ..Constraints::default() };
+    let known = known.expect("legal").constrained(&constraints);
+    let scanned = scan(Format::Ndjson, lines.as_bytes(), &ScanLimits::DEFAULT).expect("legal lines");
+    let date = |text: &str| text.parse().expect("the test's dates are some");
+    let days = named.map_or(DayRule::ByColumn(date("2025-12-01")), |named| DayRule::Named(date(named)));
+    observe(&scanned, &known, days, &Inference::default())
+}
+
+fn days_of(observation: &Observation) -> Option<Vec<String>> {
+    observation.days.as_ref().map(|days| days.iter().map(NaiveDate::to_string).collect())
+}
+
+#[test]
+fn a_record_lies_under_the_day_of_its_column_unless_the_request_names_one() {
+    let lines = "{\"id\":1,\"at\":\"2026-01-09T00:30:00+01:00\",\"on\":\"2020-02-29\"}\n{\"id\":2,\"at\":null}\n{\"id\":3}\n\
+                 {\"at\":\"2027-01-01T00:00:00Z\",\"id\":\"no\"}";
+    let of = |by, named| by_column(by, named, lines).expect("there are few");
+    let days = |days: &[&str]| Some(days.iter().map(|day| (*day).to_owned()).collect::<Vec<_>>());
+    assert_eq!(days_of(&of("at", None)), days(&["2025-12-01", "2026-01-08"]), "of those that fit, in UTC");
+    assert_eq!(days_of(&of("on", None)), days(&["2020-02-29", "2025-12-01"]));
+    assert_eq!(days_of(&of("at", Some("2024-01-01"))), None);
+    assert_eq!(days_of(&of("id", None)), None, "it tells no day");
+    assert_eq!(days_of(&of("gone", None)), None);
+}
+
+#[test]
+fn the_partitions_own_columns_are_held_against_the_records_own_day() {
+    let line = |day: u8| format!("{{\"day\":{day},\"id\":1,\"on\":\"2026-01-08\",\"month\":1}}");
+    assert_eq!(by_column("on", None, &line(8)).expect("there are few").misfits.total(), 0);
+    let misfits = by_column("on", None, &line(9)).expect("there are few").misfits;
+    assert_eq!(misfits.into_listed()[0].pointer, "/day");
+}
+
+/// Invariant I12: the days of a request are bounded, and so are the files that it becomes.
+#[test]
+fn i12_records_of_too_many_days_are_refused() {
+    let lines = |days: u32| -> String {
+        let first: NaiveDate = "2026-01-01".parse().expect("it is a date");
+        let day = |day: u32| format!("{{\"on\":\"{}\"}}\n", first + chrono::Days::new(day.into()));
+        (0..days).chain([0]).map(day).collect()
+    };
+    let most = by_column("on", None, &lines(64)).expect("so many are taken");
+    assert_eq!(most.days.map(|days| days.len()), Some(64));
+    let refused = by_column("on", None, &lines(65)).expect_err("it is one too many");
+    assert_eq!((refused.violations()[0].code, refused.violations()[0].index), ("too-many-days", Some(64)));
 }

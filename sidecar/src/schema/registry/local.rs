@@ -3,8 +3,10 @@
 //! Owns: a table's local schema; that a refused request leaves nothing in it which another request would have to fit.
 //! Does not own: the set of tables, the lake (`registry`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+use chrono::NaiveDate;
 
 use super::RegisteredSchema;
 use crate::decode::Violations;
@@ -19,6 +21,8 @@ pub struct Admitted {
     pub present: Vec<bool>,
     /// Records of it that do not fit.
     pub misfits: Violations,
+    /// The days under which its records lie, where each has its own.
+    pub days: Option<BTreeSet<NaiveDate>>,
     /// What stays in the local schema only if the request, or another that has it too, is journaled.
     pub claim: Claim,
 }
@@ -100,7 +104,7 @@ impl TableSchemas {
 
     /// Takes in what a request brings that was looked at under `known`; none when that does not hold any more.
     pub(super) fn admit(&mut self, known: &Schema, observation: &Observation) -> Option<Admitted> {
-        let Observation { schema, present, misfits, .. } = observation;
+        let Observation { schema, present, misfits, days, .. } = observation;
         // What does not fit was held against every column that was known, as was what is new.
         let still_holds = self.local == *known || (schema == known && misfits.is_empty() && self.has(known, present));
         if !still_holds {
@@ -111,7 +115,7 @@ impl TableSchemas {
         }
         let (schema, present) = (schema.clone(), present.clone());
         let claim = self.claim(&schema, &present);
-        Some(Admitted { schema, present, misfits: misfits.clone(), claim })
+        Some(Admitted { schema, present, misfits: misfits.clone(), days: days.clone(), claim })
     }
 
     /// Whether the columns with a value are still what `known` says.

@@ -1,5 +1,6 @@
 //! Registries that meet in one lake, and requests that come and go.
 
+use chrono::NaiveDate;
 use lakeingest_crds::SidecarConfig;
 
 use super::*;
