@@ -127,6 +127,17 @@ struct Fresh {
     key: Option<KeyClaim>,
 }
 
+impl Checked {
+    /// Whether there is nothing to be settled once it is journaled: the table has its columns already, and the journal's own
+    /// thread settles the key.
+    fn is_settled(&self) -> bool {
+        match self {
+            Self::Fresh(fresh) => fresh.claim.is_settled(),
+            Self::Replay(_) => true,
+        }
+    }
+}
+
 /// A body that is checked where it arrives; a longer one is checked on a thread where it delays nobody.
 /// Unit: bytes. At 400 MB/s this takes a sixth of a millisecond.
 const CHECK_INLINE_BYTES: usize = 64 << 10;
@@ -149,19 +160,25 @@ impl Intake {
     /// # Errors
     /// See [`IntakeError`]; only `Append(Unknown)` leaves open whether it is stored.
     pub async fn accept(self: &Arc<Self>, submission: Submission) -> Result<Accepted, IntakeError> {
-        let intake = Arc::clone(self);
-        let accepted = tokio::spawn(async move { intake.take(submission).await });
-        accepted.await.unwrap_or(Err(IntakeError::Internal))
-    }
-
-    async fn take(self: &Arc<Self>, submission: Submission) -> Result<Accepted, IntakeError> {
         // What has a key may have been accepted before, and then its answer is due.
         if self.status.is_draining() && submission.key.is_none() {
             return Err(IntakeError::Draining);
         }
         // How long a compressed body is shows only when it is read.
         let is_short = submission.coding == ContentCoding::Identity && submission.body.len() <= CHECK_INLINE_BYTES;
-        let checked = if is_short { self.check(submission)? } else { self.check_aside(submission).await? };
+        if !is_short {
+            let intake = Arc::clone(self);
+            return whole(async move { intake.take(intake.check_aside(submission).await?).await }).await;
+        }
+        let checked = self.check(submission)?;
+        if checked.is_settled() {
+            return self.take(checked).await;
+        }
+        let intake = Arc::clone(self);
+        whole(async move { intake.take(checked).await }).await
+    }
+
+    async fn take(&self, checked: Checked) -> Result<Accepted, IntakeError> {
         match checked {
             Checked::Fresh(fresh) => self.append(*fresh).await,
             Checked::Replay(batch) => {
@@ -178,7 +195,6 @@ impl Intake {
         match self.journal.append(batch, schema, key).await {
             Ok(appended) => {
                 self.registry.keep(&table, claim);
-                self.metrics.acknowledged_rows.inc_by(u64::from(rows));
                 self.status.clear(&[reasons::JOURNAL_FULL]);
                 let (is_replay, settled) = (false, None);
                 Ok(Accepted { table, rows, misfits, reasons, days, appended, is_replay, settled })
@@ -259,6 +275,13 @@ impl Accepted {
         let (table, reasons, is_replay) = (table.to_string(), Vec::new(), true);
         Self { table, rows, misfits, reasons, days, appended, is_replay, settled }
     }
+}
+
+/// Does the whole of something whoever waits for it: in a task of its own, which costs a tenth of a short request.
+async fn whole(
+    work: impl Future<Output = Result<Accepted, IntakeError>> + Send + 'static,
+) -> Result<Accepted, IntakeError> {
+    tokio::spawn(work).await.unwrap_or(Err(IntakeError::Internal))
 }
 
 /// What a key stands for. A date that the request did not name is not part of it: a retry after midnight is the same.

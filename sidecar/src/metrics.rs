@@ -3,6 +3,7 @@
 //! Owns: every metric's name, unit and labels. Does not own: when they change. No label comes from a request, so
 //! their number is bounded.
 
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -11,6 +12,13 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 type Labels = [(&'static str, String); 1];
+
+/// What requests are counted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    endpoint: &'static str,
+    status: u16,
+}
 
 /// The metrics of a sidecar, each with the prefix `lakeingest_sidecar`.
 #[derive(Debug)]
@@ -42,7 +50,7 @@ pub struct Metrics {
     pub keys_evicted: Counter,
     /// Fields of the configuration that are not known to this version.
     pub unknown_configuration_fields: Gauge,
-    requests: Family<[(&'static str, String); 2], Counter>,
+    requests: Family<RequestLabels, Counter>,
     sealed: Family<Labels, Counter>,
     failures: Family<Labels, Counter>,
 }
@@ -126,7 +134,7 @@ impl Default for Metrics {
 impl Metrics {
     /// Requests of an endpoint that were answered with a status.
     pub fn requests(&self, endpoint: &'static str, status: u16) -> Counter {
-        self.requests.get_or_create(&[("endpoint", endpoint.to_owned()), ("status", status.to_string())]).clone()
+        self.requests.get_or_create(&RequestLabels { endpoint, status }).clone()
     }
 
     /// Segments that were sealed for a reason.

@@ -3,26 +3,26 @@
 //! Owns: the check of `Host` and `Origin`: a page in a browser that was lured to this port by a name of its own is
 //! refused. Does not own: authentication; whoever is in the pod may write.
 
-use axum::extract::Request;
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
-use http::header;
+use http::{Request, header};
 
 use crate::http::problem::{Problem, ProblemKind};
 
-/// Refuses a request whose `Host` is not this host, and any that a browser's page has made.
-pub(super) async fn only_this_host(request: Request, next: Next) -> Response {
+/// Checks that a request is for this host, and that no page in a browser has made it.
+///
+/// # Errors
+/// Its `Host` is another, or it has an `Origin`.
+pub(super) fn require_this_host<B>(request: &Request<B>) -> Result<(), Problem> {
     let headers = request.headers();
     let in_header = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let host = request.uri().authority().map(http::uri::Authority::as_str).or(in_header);
     if !host.is_some_and(is_this_host) {
         let detail = "the Host header must be localhost, 127.0.0.1 or [::1]";
-        return Problem::new(ProblemKind::Foreign, detail).into_response();
+        return Err(Problem::new(ProblemKind::Foreign, detail));
     }
     if headers.contains_key(header::ORIGIN) {
-        return Problem::new(ProblemKind::Foreign, "requests of web pages are not accepted").into_response();
+        return Err(Problem::new(ProblemKind::Foreign, "requests of web pages are not accepted"));
     }
-    next.run(request).await
+    Ok(())
 }
 
 fn is_this_host(host: &str) -> bool {

@@ -9,6 +9,7 @@ mod body;
 mod description;
 mod drain;
 mod flush;
+mod front;
 mod guard;
 mod ingest;
 mod page;
@@ -21,26 +22,27 @@ pub mod state;
 mod unread;
 
 pub use body::InFlight;
+pub use front::Front;
+
+use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{MatchedPath, Request, State};
-use axum::middleware::{self, Next};
-use axum::response::Response;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use problem::{Problem, ProblemKind};
 use state::Shared;
 
-/// The routes of the application's port.
-pub fn application_router(state: Shared) -> Router {
-    let guarded = finished(described(), state).layer(middleware::from_fn(guard::only_this_host));
-    guarded.layer(middleware::from_fn(unread::read_the_rest))
+/// What the application's port serves.
+pub fn application_front(state: Shared) -> Front {
+    let metrics = Arc::clone(&state.metrics);
+    Front::guarded(finished(described(), state), metrics)
 }
 
-/// The routes of the port for probes and metrics: nothing that writes, and nothing that another pod may not know.
-pub fn health_router(state: Shared) -> Router {
-    finished(reports(), state).layer(middleware::from_fn(unread::read_the_rest))
+/// What the port for probes and metrics serves: nothing that writes, and nothing that another pod may not know.
+pub fn health_front(state: Shared) -> Front {
+    let metrics = Arc::clone(&state.metrics);
+    Front::open(finished(reports(), state), metrics)
 }
 
 /// All routes, each with its description.
@@ -72,23 +74,5 @@ fn finished(described: OpenApiRouter<Shared>, state: Shared) -> Router {
         .method_not_allowed_fallback(async || {
             Problem::new(ProblemKind::MethodNotAllowed, "the endpoint has another method")
         })
-        .layer(middleware::from_fn_with_state(state.clone(), count_requests))
         .with_state(state)
-}
-
-/// Counts each request by the route that it matched, so that a stranger's paths make no metrics.
-async fn count_requests(state: State<Shared>, request: Request, next: Next) -> Response {
-    let endpoint = match request.extensions().get::<MatchedPath>().map(MatchedPath::as_str) {
-        Some("/ingest") => "ingest",
-        Some("/ingest/stream") => "ingest_stream",
-        Some("/flush") => "flush",
-        Some("/receipts/{batch}") => "receipts",
-        Some("/tables") => "tables",
-        Some("/health" | "/livez" | "/readyz" | "/metrics") => "probe",
-        Some("/openapi.json" | "/") => "page",
-        _ => "other",
-    };
-    let response = next.run(request).await;
-    state.metrics.requests(endpoint, response.status().as_u16()).inc();
-    response
 }

@@ -5,23 +5,23 @@
 //!
 //! `axum::serve` gives hyper no timer, and without one hyper has no header timeout; hence this loop.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::Request;
+use http::Request;
 use hyper::body::Incoming;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
-use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
+use crate::http::front::Front;
 use crate::limits::{
     CONNECTIONS_MAX, HEADER_TIMEOUT, HTTP2_HEADER_BYTES_MAX, HTTP2_PING_INTERVAL, HTTP2_STREAMS_MAX, HTTP2_WINDOW_BYTES,
 };
@@ -29,11 +29,11 @@ use crate::limits::{
 /// How long is waited after an accept that failed, for lack of file descriptors say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves `router` on every listener until `draining` becomes true, then waits for the requests under way, at most
+/// Serves `front` on every listener until `draining` becomes true, then waits for the requests under way, at most
 /// `drain_wait`.
 pub async fn serve(
     listeners: Vec<TcpListener>,
-    router: Router,
+    front: Front,
     mut draining: watch::Receiver<bool>,
     drain_wait: Duration,
 ) {
@@ -58,14 +58,14 @@ pub async fn serve(
             debug!(error = %error, "failed to set nodelay");
         }
         let has_begun = Arc::new(AtomicBool::new(false));
-        let service = router.clone().map_request({
-            let has_begun = Arc::clone(&has_begun);
+        let service = service_fn({
+            let (front, has_begun) = (front.clone(), Arc::clone(&has_begun));
             move |request: Request<Incoming>| {
                 has_begun.store(true, Ordering::Relaxed);
-                request
+                let answer = front.clone().answer(request);
+                async move { Ok::<_, Infallible>(answer.await) }
             }
         });
-        let service = TowerToHyperService::new(service);
         let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service).into_owned());
         tokio::spawn(async move {
             tokio::select! {

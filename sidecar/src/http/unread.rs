@@ -9,60 +9,56 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use axum::body::Body;
-use axum::extract::Request;
-use axum::middleware::Next;
-use axum::response::Response;
 use bytes::Bytes;
-use http::header;
+use http::{Request, header};
 use http_body_util::BodyExt;
-use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 
 use crate::limits::{UNREAD_BODY_BYTES_MAX, UNREAD_BODY_TIMEOUT};
 
 /// Lets the rest of a request's body be read when its handler has dropped it.
-pub(super) async fn read_the_rest(request: Request, next: Next) -> Response {
+pub(super) fn read_to_its_end(request: Request<Incoming>) -> Request<Body> {
     // A client that expects `100 Continue` looks for the answer before it sends the body.
     if request.headers().contains_key(header::EXPECT) {
-        return next.run(request).await;
+        return request.map(Body::new);
     }
-    let request = request.map(|body| Body::new(ReadToItsEnd { inner: body, has_ended: false }));
-    next.run(request).await
+    request.map(|body| Body::new(ReadToItsEnd { rest: Some(body) }))
 }
 
 /// A body that is read to its end, whoever drops it.
 struct ReadToItsEnd {
-    inner: Body,
-    has_ended: bool,
+    /// None once it has ended.
+    rest: Option<Incoming>,
 }
 
 impl HttpBody for ReadToItsEnd {
     type Data = Bytes;
-    type Error = axum::Error;
+    type Error = hyper::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let polled = Pin::new(&mut self.inner).poll_frame(context);
-        self.has_ended |= matches!(polled, Poll::Ready(None | Some(Err(_))));
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Some(rest) = &mut self.rest else { return Poll::Ready(None) };
+        let polled = Pin::new(rest).poll_frame(context);
+        if matches!(polled, Poll::Ready(None | Some(Err(_)))) {
+            self.rest = None;
+        }
         polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.rest.as_ref().is_none_or(HttpBody::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        self.rest.as_ref().map_or(SizeHint::with_exact(0), HttpBody::size_hint)
     }
 }
 
 impl Drop for ReadToItsEnd {
     fn drop(&mut self) {
-        if self.has_ended || self.inner.is_end_stream() {
-            return;
-        }
-        let rest = std::mem::replace(&mut self.inner, Body::empty());
+        let Some(rest) = self.rest.take().filter(|rest| !rest.is_end_stream()) else { return };
         // Outside of a runtime there is no connection either.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(tokio::time::timeout(UNREAD_BODY_TIMEOUT, forget(rest)));
@@ -71,7 +67,7 @@ impl Drop for ReadToItsEnd {
 }
 
 /// Reads until the end, an error or the bound.
-async fn forget(mut body: Body) {
+async fn forget(mut body: Incoming) {
     let mut bytes = 0;
     while let Some(Ok(frame)) = body.frame().await
         && bytes <= UNREAD_BODY_BYTES_MAX

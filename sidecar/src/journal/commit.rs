@@ -102,7 +102,7 @@ pub(super) enum Command {
 
 /// An answer that waits for the sync of its group.
 enum Pending {
-    Append(Reply<Appended>, Appended, Option<(KeyClaim, KeyedBatch)>),
+    Append(Reply<Appended>, Appended, Option<(KeyClaim, KeyedBatch)>, u32),
     Seal(Reply<Option<Sealed>>, Option<Sealed>),
     Done(Reply<()>),
 }
@@ -183,7 +183,7 @@ impl Committer {
         match outcome {
             Ok(()) => {
                 self.publish_view();
-                pending.into_iter().for_each(Pending::succeed);
+                pending.into_iter().for_each(|pending| pending.succeed(&self.metrics));
             }
             Err(error) => {
                 error!(error = %crate::error_chain(&error), "journal failed; the process ends and recovers from what is on disk");
@@ -207,7 +207,7 @@ impl Committer {
                 Ok(appended) => {
                     let Appended { sequence, segment, epoch } = appended;
                     let keyed = KeyedBatch::of(&batch, sequence, segment, epoch).map(|(_, keyed)| keyed);
-                    Some(Pending::Append(reply, appended, claim.zip(keyed)))
+                    Some(Pending::Append(reply, appended, claim.zip(keyed), batch.rows))
                 }
                 Err(error) => {
                     // Before the answer, after which the key may come again.
@@ -399,9 +399,10 @@ impl Command {
 
 impl Pending {
     /// Whoever asked may be gone (a client that hung up); what was written stays all the same.
-    fn succeed(self) {
+    fn succeed(self, metrics: &Metrics) {
         match self {
-            Self::Append(reply, appended, keyed) => {
+            Self::Append(reply, appended, keyed, rows) => {
+                metrics.acknowledged_rows.inc_by(u64::from(rows));
                 // Here and not by who asked, who may be gone: the batch is in the journal, and its key with it.
                 if let Some((claim, batch)) = keyed {
                     claim.accepted(batch);
@@ -415,7 +416,7 @@ impl Pending {
 
     fn fail(self, error: &AppendError) {
         match self {
-            Self::Append(reply, _, keyed) => {
+            Self::Append(reply, _, keyed, _) => {
                 drop(keyed);
                 drop(reply.send(Err(error.clone())));
             }

@@ -38,6 +38,13 @@ pub struct Claim {
     table: bool,
 }
 
+impl Claim {
+    /// Whether it is the same for the table what becomes of the request.
+    pub fn is_settled(&self) -> bool {
+        self.number.is_none() && !self.table
+    }
+}
+
 /// What this process knows of a table.
 #[derive(Clone, Debug)]
 pub(super) struct TableSchemas {
