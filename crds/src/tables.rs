@@ -22,6 +22,10 @@ pub const NAMES_MAX: usize = 1_000;
 /// Source: <https://kubernetes.io/docs/concepts/configuration/configmap/#motivation>.
 pub const ALL_NAMES_MAX: usize = 5_000;
 
+/// Columns by which the rows of a file can be ordered: with eight the rule on them costs half as much again as a rule may; see
+/// [`TABLES_MAX`].
+pub const ORDER_BY_MAX: usize = 4;
+
 /// Longest type. Unit: bytes.
 pub const TYPE_BYTES_MAX: usize = 512;
 
@@ -48,6 +52,14 @@ pub struct TableDeclaration {
     /// before both.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partition: Option<PartitionDeclaration>,
+
+    /// Columns by which the rows of each file are ordered, ascending, nulls last, the first column before the others: readers
+    /// pass over what they do not ask for. At most 4, each declared, and none of type `json`, `binary`, `list`, `map` or
+    /// `struct`. Rows that are too long to be ordered in the encoder's memory are written as they came, and the log says so.
+    /// A change holds for the files that come after it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "resource", schemars(transform = crate::lakeingest::schema::order_by))]
+    pub order_by: Vec<String>,
 
     /// What becomes of a record with a field that is no column of the table: `add` makes it one, `quarantine` sets the
     /// record aside, `reject` refuses its whole request. Columns that the table has without being declared here stay.
@@ -159,6 +171,7 @@ pub(crate) fn violations(tables: &[TableDeclaration]) -> Vec<Violation> {
         }
         let table_names = columns_violations(table, &field, &mut found);
         found.extend(partition_violation(table, &field));
+        order_violations(table, &field, &mut found);
         if table_names > NAMES_MAX {
             let detail = format!("has {table_names} names, fields of structs included; must be at most {NAMES_MAX}");
             found.push(Violation { field: format!("{field}.columns").into(), detail });
@@ -196,6 +209,29 @@ fn partition_violation(table: &TableDeclaration, field: &str) -> Option<Violatio
     match table.columns.iter().any(tells_day) {
         true => None,
         false => Some(Violation { field: format!("{field}.partition.by").into(), detail }),
+    }
+}
+
+/// The rule of the columns that files are ordered by, in words.
+pub const ORDER_RULE: &str =
+    "must be columns that are declared for the table, each once, and none of type json, binary, list, map or struct";
+
+/// What is wrong with the columns that files are ordered by.
+fn order_violations(table: &TableDeclaration, field: &str, found: &mut Vec<Violation>) {
+    let field = format!("{field}.orderBy");
+    if table.order_by.len() > ORDER_BY_MAX {
+        let detail = format!("has {} columns; there can be at most {ORDER_BY_MAX}", table.order_by.len());
+        found.push(Violation { field: field.clone().into(), detail });
+    }
+    let has_no_order = ["json", "binary", "list(", "map(", "struct("];
+    let is_orderable = |name: &str| {
+        let column = table.columns.iter().find(|column| column.name == name);
+        column.is_some_and(|column| !has_no_order.iter().any(|start| column.column_type.starts_with(start)))
+    };
+    for (place, name) in table.order_by.iter().enumerate() {
+        if !is_orderable(name) || table.order_by[..place].contains(name) {
+            found.push(Violation { field: format!("{field}[{place}]").into(), detail: ORDER_RULE.to_owned() });
+        }
     }
 }
 
@@ -268,6 +304,7 @@ mod tests {
   - {name: customer, type: 'struct(name varchar, seats list(struct(n bigint)))'}
   - {name: paid_at, type: timestamp}
   partition: {by: paid_at, granularity: day}
+  orderBy: [paid_at, order_id]
   onUnknownColumn: reject
 - name: clicks";
         assert_eq!(fields_of(yaml), Vec::<String>::new());
@@ -290,6 +327,7 @@ mod tests {
   - {name: X, type: double}
   - {name: s, type: 'struct(a bigint, A double, __duckdb_field_id json)'}
   partition: {by: x}
+  orderBy: [x, x, gone, s]
 - {name: orders}",
         );
         let starts = [
@@ -302,6 +340,9 @@ mod tests {
             "tables[orders].columns[s].type: its field A is there twice",
             "tables[orders].columns[s].type: its field __duckdb_field_id must",
             "tables[orders].partition.by: must be a column that is declared",
+            "tables[orders].orderBy[1]: must be columns that are declared for the table, each once",
+            "tables[orders].orderBy[2]: must",
+            "tables[orders].orderBy[3]: must",
             "tables[orders]: is declared twice",
         ];
         assert_eq!(found.len(), starts.len(), "{found:?}");
@@ -322,6 +363,7 @@ mod tests {
                 })
                 .collect(),
             partition: None,
+            order_by: Vec::new(),
             on_unknown_column: OnUnknownColumn::Add,
         };
         assert_eq!(violations(&[many(333)]), []);

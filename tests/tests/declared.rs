@@ -166,6 +166,20 @@ fn a_table_that_goes_by_a_column_has_each_record_under_its_own_day() {
     assert_eq!(body(&receipt)["files"].as_array().map(Vec::len), Some(3), "{}", receipt.text());
 }
 
+#[test]
+fn the_rows_of_a_file_are_ordered_by_the_columns_that_the_table_declares() {
+    let site = Site::local().with_config(
+        "tables: [{name: visits, columns: [{name: page, type: varchar}, {name: n, type: bigint}], orderBy: [page, n]}]",
+    );
+    let sidecar = site.start();
+    let visit = |page: &str, n: i64| json!({"page": page, "n": n});
+    ingest(&sidecar, "visits", &[visit("b", 1), visit("a", 10), json!({"n": 0}), visit("a", 9)]);
+    let files = format!("read_parquet('{}/data/visits/**/*.parquet')", site.lake().location());
+    let found = site.lake().query(&format!("SELECT page, n FROM {files}"));
+    let row = |page: Value, n: i64| vec![page, json!(n)];
+    assert_eq!(found.rows, [row(json!("a"), 9), row(json!("a"), 10), row(json!("b"), 1), row(Value::Null, 0)]);
+}
+
 /// What DuckDB reads back is what was sent, digit for digit and byte for byte.
 #[test]
 fn decimals_uuids_bytes_and_maps_arrive_exactly() {

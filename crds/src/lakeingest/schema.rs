@@ -237,7 +237,29 @@ pub(crate) fn table_name(schema: &mut Schema) {
 pub(crate) fn table(schema: &mut Schema) {
     let form = "!has(self.partition) || (has(self.columns) && self.columns.exists(column, column.name == self.partition.by && \
                 (column.type == 'date' || column.type == 'timestamp')))";
-    add(schema, [rule_at(form, crate::tables::PARTITION_RULE, Some(".partition.by"))]);
+    // Their types are left to the operator: to look at them too would cost more than a rule may.
+    let order = "!has(self.orderBy) || self.orderBy.all(name, has(self.columns) && \
+                 self.columns.exists(column, column.name == name))";
+    add(
+        schema,
+        [
+            rule_at(form, crate::tables::PARTITION_RULE, Some(".partition.by")),
+            rule_at(order, crate::tables::ORDER_RULE, Some(".orderBy")),
+        ],
+    );
+}
+
+/// `tables[].orderBy`.
+pub(crate) fn order_by(schema: &mut Schema) {
+    schema.insert("maxItems".to_owned(), crate::tables::ORDER_BY_MAX.into());
+    schema.insert("x-kubernetes-list-type".to_owned(), "set".into());
+    let name = json!({
+        "type": "string",
+        "minLength": 1,
+        "maxLength": crate::names::COLUMN_NAME_BYTES_MAX,
+        "pattern": "^[A-Za-z_][A-Za-z0-9_]*$",
+    });
+    schema.insert("items".to_owned(), name);
 }
 
 /// `tables[].columns`.

@@ -13,6 +13,7 @@ use chrono::Datelike;
 use duckdb::Connection;
 use duckdb::types::Value;
 use sha2::{Digest, Sha256};
+use tracing::warn;
 
 use crate::encode::EncodeJob;
 use crate::encode::error::EncodeError;
@@ -143,6 +144,8 @@ struct FileSpec {
     row_digest: String,
     columns: Vec<FileColumn>,
     from: String,
+    /// What its rows are ordered by, as ORDER BY takes it; none: as they came.
+    order: Option<String>,
 }
 
 /// Writes the files of a segment, one table after another, and numbers them.
@@ -170,12 +173,12 @@ impl<'a> FileWriter<'a> {
     pub(super) fn write(&mut self, role: FileRole, table: &Table) -> Result<(), EncodeError> {
         let name = quoted_name(&table.name);
         for (date, rows) in &table.files {
-            let (columns, from) = match role {
+            let (columns, from, order) = match role {
                 FileRole::Main => {
                     let from = format!("{name} WHERE {} = {}", quoted_name(DAY_COLUMN), days_since_1970(*date));
-                    (main_columns(self.job, &self.columns, *date), from)
+                    (main_columns(self.job, &self.columns, *date), from, order_of(self.job, &self.columns))
                 }
-                FileRole::Quarantine => (quarantine_columns(*date), name.clone()),
+                FileRole::Quarantine => (quarantine_columns(*date), name.clone(), None),
             };
             let spec = FileSpec {
                 role,
@@ -185,6 +188,7 @@ impl<'a> FileWriter<'a> {
                 row_digest: rows.digest.to_string(),
                 columns,
                 from,
+                order,
             };
             self.files.push(write_file(self.connection, self.scratch, self.job, &spec)?);
         }
@@ -198,6 +202,19 @@ impl<'a> FileWriter<'a> {
             .map_err(|source| EncodeError::File { path: folder.clone(), source })?;
         Ok(self.files)
     }
+}
+
+/// What the rows of a main file are ordered by. The number of the row comes last, so that the order is total: the same segment
+/// gives the same bytes.
+fn order_of(job: &EncodeJob, loaded: &[usize]) -> Option<String> {
+    let columns = job.registered.schema.columns();
+    let is_one = |name: &&String| {
+        let mut places = loaded.iter().map(|place| &columns[*place]);
+        places.any(|column| column.name == **name && column.column_type.is_orderable())
+    };
+    let names = job.order_by.iter().filter(is_one).map(|name| format!("{} ASC NULLS LAST", quoted_name(name)));
+    let names: Vec<String> = names.collect();
+    if names.is_empty() { None } else { Some(format!("{}, rowid", names.join(", "))) }
 }
 
 /// Every column of the table, in every file; those that were not loaded are null.
@@ -242,10 +259,23 @@ fn write_file(
     spec: &FileSpec,
 ) -> Result<EncodedFile, EncodeError> {
     let path = scratch.encoded_file(job.contents.number, spec.part);
-    let statement = copy_statement(&path, job, spec);
-    let (rows, columns) = connection
-        .query_row(&statement, [], |row| Ok((row.get::<_, u64>(1)?, row.get::<_, Value>(4)?)))
-        .map_err(|source| EncodeError::Copy { path: path.clone(), source })?;
+    let copy = |order: Option<&str>| {
+        let statement = copy_statement(&path, job, spec, order);
+        let copied = connection.query_row(&statement, [], |row| Ok((row.get::<_, u64>(1)?, row.get::<_, Value>(4)?)));
+        copied.map_err(|source| EncodeError::Copy { path: path.clone(), source })
+    };
+    // Long rows need more to be ordered than to be written. The order helps who reads; the rows must arrive.
+    let (rows, columns) = match copy(spec.order.as_deref()) {
+        Err(error) if spec.order.is_some() && !error.is_about_rows() => {
+            warn!(
+                error = %crate::error_chain(&error),
+                table = job.contents.table,
+                "failed to order the rows of a file; it is written in the order in which they came"
+            );
+            copy(None)?
+        }
+        copied => copied?,
+    };
     if rows != spec.rows {
         return Err(EncodeError::RowCount { segment: job.contents.number, expected: spec.rows, found: rows });
     }
@@ -266,9 +296,9 @@ fn write_file(
     Ok(EncodedFile { planned, columns: statistics(spec, &columns) })
 }
 
-/// There is no ORDER BY: the tables were filled in the order of arrival by one thread, and one thread reads them with
-/// `preserve_insertion_order`, so that order is total already, and sorting would hold the segment in memory once more.
-fn copy_statement(path: &Path, job: &EncodeJob, spec: &FileSpec) -> String {
+/// Without an order of the table's own there is no ORDER BY: the tables were filled in the order of arrival by one thread, and
+/// one thread reads them with `preserve_insertion_order`, so that order is total already.
+fn copy_statement(path: &Path, job: &EncodeJob, spec: &FileSpec, order: Option<&str>) -> String {
     let joined = |texts: Vec<String>| texts.join(", ");
     let columns = spec.columns.iter();
     let select = columns.clone().map(|column| format!("{} AS {}", column.expression, quoted_name(&column.name)));
@@ -276,9 +306,10 @@ fn copy_statement(path: &Path, job: &EncodeJob, spec: &FileSpec) -> String {
     let words = file_words(&job.segment.to_string(), spec.part, spec.rows, &spec.row_digest);
     let words = words.iter().map(|(key, value)| format!("{}: {}", quoted(key), quoted(value)));
     format!(
-        "COPY (SELECT {} FROM {}) TO {} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {}, FIELD_IDS {{{}}}, KV_METADATA {{{}}}, RETURN_STATS)",
+        "COPY (SELECT {} FROM {}{}) TO {} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {}, FIELD_IDS {{{}}}, KV_METADATA {{{}}}, RETURN_STATS)",
         joined(select.collect()),
         spec.from,
+        order.map_or_else(String::new, |order| format!(" ORDER BY {order}")),
         quoted(&path.to_string_lossy()),
         row_group_rows(job),
         joined(field_ids.collect()),

@@ -54,6 +54,9 @@ pub struct EncodeJob {
     pub prefix: Prefix,
     /// The schema that its files have.
     pub registered: Arc<RegisteredSchema>,
+    /// Columns by which the rows of a file are ordered, the first before the others. Those that the table does not have, or
+    /// has with a structure, say nothing.
+    pub order_by: Vec<String>,
     /// Where the journal is.
     pub journal: PathBuf,
     /// Records that go to quarantine because the encoder fails on them: sequence and place in the batch.

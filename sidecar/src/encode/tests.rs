@@ -9,6 +9,7 @@ use duckdb::types::Value;
 
 mod long;
 mod nested;
+mod ordered;
 
 use super::*;
 use crate::clock::SystemClock;
@@ -69,6 +70,7 @@ impl Fixture {
             segment: SegmentName { journal: self.journal.id(), epoch: 1, number: sealed.contents.number },
             prefix: Prefix::new("data").expect("the default prefix is one"),
             registered: Arc::new(registered),
+            order_by: Vec::new(),
             journal: self.journal.directory().to_owned(),
             poison: BTreeSet::new(),
             is_suspect: false,

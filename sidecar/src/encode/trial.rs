@@ -91,6 +91,7 @@ struct TrialJob {
     contents: Contents,
     seal: Seal,
     registered: RegisteredSchema,
+    order_by: Vec<String>,
     range: Range<u64>,
     poison: BTreeSet<(u64, u32)>,
 }
@@ -108,6 +109,7 @@ pub(super) fn encode_aside(scratch: &Scratch, job: &EncodeJob, selection: &Selec
         contents: (*job.contents).clone(),
         seal: job.seal.clone(),
         registered: (*job.registered).clone(),
+        order_by: job.order_by.clone(),
         range: selection.range.clone(),
         poison: selection.poison.clone(),
     };
@@ -154,7 +156,7 @@ pub fn main() -> ExitCode {
 fn trial() -> Result<(), EncodeError> {
     let told: TrialJob =
         serde_json::from_reader(io::stdin().lock()).map_err(|error| EncodeError::Trial(error.into()))?;
-    let TrialJob { scratch, journal, prefix, segment, contents, seal, registered, range, poison } = told;
+    let TrialJob { scratch, journal, prefix, segment, contents, seal, registered, order_by, range, poison } = told;
     let prefix = Prefix::new(&prefix).ok_or_else(|| EncodeError::Trial(io::ErrorKind::InvalidData.into()))?;
     let scratch = scratch.for_trial().map_err(EncodeError::Trial)?;
     let mut session = Session::open(&scratch).map_err(EncodeError::Open)?;
@@ -165,6 +167,7 @@ fn trial() -> Result<(), EncodeError> {
         segment,
         prefix,
         registered: Arc::new(registered),
+        order_by,
         journal,
         poison: BTreeSet::new(),
         is_suspect: false,

@@ -351,6 +351,7 @@ impl<'a> Run<'a> {
             segment: self.segment.clone(),
             prefix: self.context.prefix.clone(),
             registered,
+            order_by: self.context.registry.order_of(&self.contents().table),
             journal: self.context.journal.directory().to_owned(),
             poison,
             is_suspect: self.delivery.encode_failures >= ENCODE_FAILURES_MAX,

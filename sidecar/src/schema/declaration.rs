@@ -44,6 +44,8 @@ pub struct Declaration {
     pub schema: Schema,
     /// What becomes of a record with a field that there is no column for.
     pub on_unknown_column: OnUnknownColumn,
+    /// The columns by which the rows of its files are ordered.
+    pub order_by: Vec<String>,
 }
 
 /// Every table that is declared, and what becomes of the others.
@@ -55,7 +57,7 @@ pub struct Declarations {
 
 impl Declaration {
     fn of(declared: &TableDeclaration) -> Result<Self, DeclarationError> {
-        let TableDeclaration { name: table, columns, partition, on_unknown_column } = declared;
+        let TableDeclaration { name: table, columns, partition, order_by, on_unknown_column } = declared;
         let mut constraints = Constraints {
             closed: *on_unknown_column != OnUnknownColumn::Add,
             partition_by: partition.as_ref().map(|partition| partition.by.clone()),
@@ -75,7 +77,8 @@ impl Declaration {
         }
         let schema = Schema::new(found);
         let schema = schema.map_err(|source| DeclarationError::Columns { table: table.clone(), source })?;
-        Ok(Self { schema: schema.constrained(&constraints), on_unknown_column: *on_unknown_column })
+        let schema = schema.constrained(&constraints);
+        Ok(Self { schema, on_unknown_column: *on_unknown_column, order_by: order_by.clone() })
     }
 
     /// The declared columns that a table cannot have as declared: it has another type, a name in another case, or no room.

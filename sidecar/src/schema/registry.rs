@@ -186,6 +186,11 @@ impl Registry {
         }
     }
 
+    /// The columns by which a table's files are ordered.
+    pub fn order_of(&self, table: &str) -> Vec<String> {
+        self.declarations.of_table(table).map_or_else(Vec::new, |declared| declared.order_by.clone())
+    }
+
     /// Settles what a request has brought: it was journaled.
     pub fn keep(&self, table: &str, claim: Claim) {
         if let Some(entry) = self.tables().get_mut(table) {

@@ -76,6 +76,11 @@ impl ColumnType {
         matches!(self, Self::List(_) | Self::Map(_) | Self::Struct(_))
     }
 
+    /// Whether rows can be ordered by its values: not by what is inside of them, and not by a text that stands for them.
+    pub fn is_orderable(&self) -> bool {
+        !self.is_nested() && !matches!(self, Self::Json | Self::Binary)
+    }
+
     /// Whether it is a list or a map, or has one inside.
     pub fn has_list(&self) -> bool {
         match self {

@@ -3,7 +3,7 @@
 use super::*;
 
 /// A text of hexadecimal digits that compresses by no more than half.
-fn noise(seed: u64, length: usize) -> String {
+pub(super) fn noise(seed: u64, length: usize) -> String {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut text = String::with_capacity(length + 16);
     while text.len() < length {
