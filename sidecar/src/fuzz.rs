@@ -16,14 +16,14 @@ use lakeingest_crds::Inference;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::decode::{Format, ScanLimits, Scanned, Target, decode_rows, scan};
+use crate::decode::{Format, Records, ScanLimits, Target};
 use crate::encode::session::{quoted, quoted_name};
 use crate::journal::batch::Batch;
 use crate::journal::control::{FileRole, KeyRecord, Plan, SchemaFrame, Seal};
 use crate::journal::frame::{FrameHeader, FrameKind, FrameStart, LogHeader};
 use crate::journal::reader::{Entry, LogReader};
 use crate::publish::key::{BatchId, Prefix, SegmentName};
-use crate::schema::{Column, ColumnType, Constraints, DayRule, Rules, Schema, observe};
+use crate::schema::{Column, ColumnType, Constraints, DayRule, Rules, Schema, observe, observe_columns};
 
 /// Changed inputs of each target in every test run: some seconds.
 const ITERATIONS: u64 = 100_000;
@@ -176,9 +176,12 @@ fn make_keys(bytes: &[u8]) {
     }
 }
 
-/// What a scanner accepts can be stored: each record is a row of the table or has its reason, by the same verdict at the door
+/// The formats of text.
+const TEXTS: [Format; 3] = [Format::Json, Format::Ndjson, Format::Csv];
+
+/// What a reader accepts can be stored: each record is a row of the table or has its reason, by the same verdict at the door
 /// and on the way to the lake, whatever the table has become meanwhile; and it is what an independent reader takes it for.
-fn store_body(bytes: &[u8]) {
+fn store_body(formats: &[Format], bytes: &[u8]) {
     let columns = [("id", "bigint"), ("name", "varchar"), ("price", "double"), ("ok", "boolean"), ("on", "date")];
     let nested = "struct(id bigint, name varchar, deep struct(ok boolean), rows list(struct(at timestamp)))";
     let columns = columns.into_iter().chain([("at", "timestamp"), ("extra", "json"), ("tags", "list(varchar)")]);
@@ -192,23 +195,27 @@ fn store_body(bytes: &[u8]) {
     };
     let tables = [known.clone(), asks(&["id"], true, "at"), asks(&[], false, "on")];
     let date = NaiveDate::from_ymd_opt(2026, 1, 8).expect("the date exists");
-    for format in [Format::Json, Format::Ndjson, Format::Csv] {
-        let Ok(scanned) = scan(format, bytes, &ScanLimits::DEFAULT) else { continue };
-        let count = scanned.record_count();
+    for format in formats {
+        let Ok(records) = Records::read(*format, bytes, &ScanLimits::DEFAULT) else { continue };
+        let count = records.record_count();
         for record in 0..count {
-            let text = scanned.record_text(record);
+            let text = records.record_text(record);
             let read: Result<serde_json::Map<String, serde_json::Value>, _> = serde_json::from_str(&text);
             assert!(read.is_ok(), "record {record} is not what another reader takes for one: {text}");
         }
         for known in &tables {
-            store_records(&scanned, known, DayRule::ByColumn(date));
+            store_records(&records, known, DayRule::ByColumn(date));
         }
     }
 }
 
-fn store_records(scanned: &Scanned<'_>, known: &Schema, days: DayRule) {
-    let count = scanned.record_count();
-    if let Ok(observation) = observe(scanned, known, days, &Inference::default()) {
+fn store_records(records: &Records<'_>, known: &Schema, days: DayRule) {
+    let (count, inference) = (records.record_count(), Inference::default());
+    let observed = match records {
+        Records::Text(scanned) => observe(scanned, known, days, &inference),
+        Records::Columns(columns) => observe_columns(columns, known, days, &inference),
+    };
+    if let Ok(observation) = observed {
         let (grown, present) = (observation.schema, observation.present);
         // As another writer may have registered it: each column with the type of the one before.
         let names = grown.columns().iter().map(|column| &column.name);
@@ -221,7 +228,7 @@ fn store_records(scanned: &Scanned<'_>, known: &Schema, days: DayRule) {
         for registered in [&grown, &turned, &wider] {
             let wanted: Vec<usize> = (0..registered.len()).collect();
             let target = Target { rules: Rules::new(&grown, days), present: &present, registered, wanted: &wanted };
-            let rows = decode_rows(scanned, &target, 0..count).expect("every value that fits has its column");
+            let rows = records.decode(&target, 0..count).expect("every value that fits has its column");
             let (misfits, at_the_door) = (rows.misfits.len(), observation.misfits.total());
             assert!(misfits >= at_the_door && (misfits == at_the_door || *registered == turned), "{misfits} misfits");
             assert_eq!(rows.kept.len() + misfits, count);
@@ -239,7 +246,12 @@ fn store_records(scanned: &Scanned<'_>, known: &Schema, days: DayRule) {
 
 #[test]
 fn fuzz_bodies() {
-    fuzz("bodies", store_body);
+    fuzz("bodies", |bytes| store_body(&TEXTS, bytes));
+}
+
+#[test]
+fn fuzz_columns() {
+    fuzz("columns", |bytes| store_body(&[Format::ArrowStream], bytes));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A request's way from its bytes to the journal.
 //!
-//! Owns: the order: scan, claim the key, admit, append, and back when the journal refuses; what is refused and in which words; how
+//! Owns: the order: read, claim the key, admit, append, and back when the journal refuses; what is refused and in which words; how
 //! many bodies are checked at once. Upholds I1.
 //! Does not own: the wire (`http`), the checks themselves (`decode`, `schema`), the disk (`journal`).
 
@@ -13,7 +13,9 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::clock::{SharedClock, day_of_micros};
-use crate::decode::{Body, ContentCoding, DecodeError, Format, ScanLimits, Violation, check_table_name, decoded, scan};
+use crate::decode::{
+    Body, ContentCoding, DecodeError, Format, Records, ScanLimits, Violation, check_table_name, decoded,
+};
 use crate::journal::batch::Batch;
 use crate::journal::control::Settled;
 use crate::journal::error::AppendError;
@@ -228,12 +230,12 @@ impl Intake {
         let Submission { format, coding, table_name, partition_date, key, on_invalid, body } = submission;
         let received_micros = self.clock.now().timestamp_micros();
         let bytes = decoded(coding, &body)?;
-        let scanned = scan(format, &bytes, &ScanLimits::DEFAULT)?;
-        let table = agreed("/table_name", "table_name", table_name.as_deref(), scanned.table_name())?
+        let records = Records::read(format, &bytes, &ScanLimits::DEFAULT)?;
+        let table = agreed("/table_name", "table_name", table_name.as_deref(), records.table_name())?
             .ok_or_else(|| illegal(missing_table(format)))?
             .to_owned();
         check_table_name(&table).map_err(illegal)?;
-        let named_date = agreed("/partition_date", "partition_date", partition_date, scanned.partition_date())?;
+        let named_date = agreed("/partition_date", "partition_date", partition_date, records.partition_date())?;
         let key = key.map(|key| (key, digest_of(format, &table, named_date, &bytes)));
         // Before the types: what was accepted once is answered, whatever the table has become since.
         let claim = match key.as_ref().map(|(key, digest)| self.journal.keys().claim(key, *digest)).transpose()? {
@@ -246,12 +248,12 @@ impl Intake {
         }
         let received_date = day_of_micros(received_micros);
         let day_rule = named_date.map_or(DayRule::ByColumn(received_date), DayRule::Named);
-        let admitted = self.registry.admit(&table, &scanned, day_rule, on_invalid)?;
+        let admitted = self.registry.admit(&table, &records, day_rule, on_invalid)?;
         let Admitted { schema, present, misfits, days, claim: columns } = admitted;
         let count = |records: usize| u32::try_from(records).map_err(|_| IntakeError::Internal);
         let batch = Batch {
             format,
-            rows: count(scanned.record_count())?,
+            rows: count(records.record_count())?,
             misfits: count(misfits.total())?,
             received_micros,
             partition_date: named_date.unwrap_or(received_date),
@@ -325,7 +327,9 @@ fn illegal(violation: Violation) -> DecodeError {
 fn missing_table(format: Format) -> Violation {
     let detail = match format {
         Format::Json => "the body must have a field table_name",
-        Format::Ndjson | Format::Csv => "the query must have table_name, for example ?table_name=events",
+        Format::Ndjson | Format::Csv | Format::ArrowStream => {
+            "the query must have table_name, for example ?table_name=events"
+        }
     };
     Violation { index: None, pointer: "/table_name".to_owned(), code: "missing-field", detail: detail.to_owned() }
 }

@@ -16,7 +16,7 @@ pub struct FuzzOptions {
     /// Make the changes of an earlier run again
     #[arg(long, value_name = "S")]
     pub seed: Option<u64>,
-    /// Feed these targets alone: bodies, frames, logs, keys, sql, types
+    /// Feed these targets alone: bodies, columns, frames, logs, keys, sql, types
     pub targets: Vec<String>,
 }
 

@@ -24,6 +24,7 @@
 //! type first, and that type stands for ever; a value that fits it is stored as what it is, and one that does not is a
 //! misfit of its record.
 
+mod as_they_are;
 mod builder;
 
 use std::ops::Range;
@@ -39,6 +40,7 @@ use super::tape::Value;
 use crate::schema::{
     Column, ColumnType, Fault, Flaw, Misfit, Rules, Schema, Unknown, Unplaced, check_cells, list_cells,
 };
+pub(crate) use as_they_are::{days_of_column, rows_as_they_are};
 use builder::ColumnBuilder;
 pub(crate) use builder::arrow_field;
 

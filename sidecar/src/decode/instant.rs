@@ -6,9 +6,9 @@
 //! fraction of a second that microseconds hold exactly: nothing of a value is ever rounded away. Both lie within the
 //! years 1 to 9999, a timestamp by its instant in UTC. A leap second is none: no reader of the lake has one.
 
-use chrono::NaiveDate;
+use chrono::{Datelike, NaiveDate};
 
-use crate::journal::batch::days_since_1970;
+use crate::journal::batch::{date_from_days, days_since_1970};
 
 const MICROS_PER_SECOND: i64 = 1_000_000;
 const SECONDS_PER_DAY: i64 = 24 * 60 * 60;
@@ -69,7 +69,18 @@ pub(crate) fn parse_timestamp(text: &str) -> Option<i64> {
     };
     let days = i64::from(days_since_1970(read_date(date).ok()?));
     let micros = (days * SECONDS_PER_DAY + seconds - offset_seconds) * MICROS_PER_SECOND + micros;
-    (EARLIEST_MICROS..=LATEST_MICROS).contains(&micros).then_some(micros)
+    is_timestamp(micros).then_some(micros)
+}
+
+/// Whether an instant lies within the years of a timestamp. Unit: microseconds since 1970, UTC.
+#[inline]
+pub(crate) fn is_timestamp(micros: i64) -> bool {
+    (EARLIEST_MICROS..=LATEST_MICROS).contains(&micros)
+}
+
+/// The date of so many days since 1970; none if it does not lie within the years of one.
+pub(crate) fn date_of_days(days: i32) -> Option<NaiveDate> {
+    date_from_days(days).filter(|date| (1..=9_999).contains(&date.year()))
 }
 
 /// 0001-01-01T00:00:00Z.

@@ -13,7 +13,7 @@ use arrow_select::take::take;
 use chrono::NaiveDate;
 use duckdb::Connection;
 
-use crate::decode::{DecodedRows, ScanLimits, Scanned, Target, Value, decode_rows, scan};
+use crate::decode::{Columnar, DecodedRows, Records, ScanLimits, Target, Value};
 use crate::encode::EncodeJob;
 use crate::encode::copy::{EncodedFile, FileWriter};
 use crate::encode::error::EncodeError;
@@ -151,13 +151,32 @@ const SLICE_BYTES_MAX: usize = 8 << 20;
 const SLICE_CELLS_MAX: usize = RECORD_CELLS_MAX;
 
 /// The records from `first` on that are decoded at once: at least one.
-fn slice_from(scanned: &Scanned<'_>, first: usize, lists: &Lists<'_>) -> Range<usize> {
-    let vector = scanned.record_count().min(first + APPEND_ROWS);
+fn slice_from(records: &Records<'_>, first: usize, lists: &Lists<'_>) -> Range<usize> {
+    match records {
+        Records::Text(scanned) => slice_of(records, first, |index| {
+            let record = scanned.record(index);
+            (record.raw().len(), lists.cells(record))
+        }),
+        // By what came, and not by what the table has become: in which form its values arrive must not change where it is
+        // split.
+        Records::Columns(columns) => {
+            slice_of(records, first, |index| (columns.record_bytes(index), cells_of(columns, index)))
+        }
+    }
+}
+
+fn cells_of(columns: &Columnar, index: usize) -> usize {
+    if columns.all_list_cells() <= SLICE_CELLS_MAX { 0 } else { columns.list_cells(index) }
+}
+
+/// As [`slice_from`]; `weigh` gives the bytes and the values in lists of a record.
+fn slice_of(records: &Records<'_>, first: usize, weigh: impl Fn(usize) -> (usize, usize)) -> Range<usize> {
+    let vector = records.record_count().min(first + APPEND_ROWS);
     let (mut end, mut bytes, mut cells) = (first, 0, 0);
     while end < vector {
-        let record = scanned.record(end);
-        bytes += record.raw().len();
-        cells += lists.cells(record);
+        let (record_bytes, record_cells) = weigh(end);
+        bytes += record_bytes;
+        cells += record_cells;
         if (bytes > SLICE_BYTES_MAX || cells > SLICE_CELLS_MAX) && end > first {
             break;
         }
@@ -192,8 +211,8 @@ impl<'r> Lists<'r> {
 }
 
 /// See [`Bug::PoisonRecord`] and those like it.
-fn fail_on_poison(rows: &DecodedRows, scanned: &Scanned<'_>) -> Result<(), EncodeError> {
-    let is_poison = |row: &u32| scanned.record_text(*row as usize).contains(seeded::POISON);
+fn fail_on_poison(rows: &DecodedRows, records: &Records<'_>) -> Result<(), EncodeError> {
+    let is_poison = |row: &u32| records.record_text(*row as usize).contains(seeded::POISON);
     match rows.kept.iter().any(is_poison) {
         true if seeded::is(Bug::DeadlyRecord) => std::process::abort(),
         true if seeded::is(Bug::PanickingRecord) => panic!("the record is poison"),
@@ -273,7 +292,7 @@ impl<'a> Loading<'a> {
         let known = known.ok_or(EncodeError::UnknownSchema { segment: contents.number, sequence })?;
         let decode_error = |source| EncodeError::Decode { segment: contents.number, sequence, source };
         let body = batch.body.decoded().map_err(decode_error)?;
-        let scanned = scan(batch.format, &body, &ScanLimits::ACCEPTED).map_err(decode_error)?;
+        let records = Records::read(batch.format, &body, &ScanLimits::ACCEPTED).map_err(decode_error)?;
         let mut present = batch.present.clone();
         present.resize(known.len(), false);
         let rules = Rules::new(known, batch.day_rule());
@@ -281,15 +300,15 @@ impl<'a> Loading<'a> {
         let target = Target { rules, present: &present, registered: &registered.schema, wanted: &wanted };
         let source = Source { batch, id: format!("{}-{sequence}", segment.journal), sequence };
         let mut first = 0;
-        while first < scanned.record_count() {
-            let slice = slice_from(&scanned, first, &self.lists);
+        while first < records.record_count() {
+            let slice = slice_from(&records, first, &self.lists);
             first = slice.end;
-            let mut decoded = decode_rows(&scanned, &target, slice).map_err(decode_error)?;
+            let mut decoded = records.decode(&target, slice).map_err(decode_error)?;
             selection.apply(&mut decoded, sequence, start)?;
             if [Bug::PoisonRecord, Bug::DeadlyRecord, Bug::PanickingRecord].into_iter().any(seeded::is) {
-                fail_on_poison(&decoded, &scanned)?;
+                fail_on_poison(&decoded, &records)?;
             }
-            self.quarantine(&scanned, &decoded.misfits, &source)?;
+            self.quarantine(&records, &decoded.misfits, &source)?;
             self.take(decoded, batch.partition_date)?;
         }
         Ok(())
@@ -335,7 +354,7 @@ impl<'a> Loading<'a> {
     /// Notes records that do not fit, and sets them aside so many at a time that their texts can be held at once.
     fn quarantine(
         &mut self,
-        scanned: &Scanned<'_>,
+        records: &Records<'_>,
         misfits: &[Misfit],
         source: &Source<'_>,
     ) -> Result<(), EncodeError> {
@@ -357,10 +376,10 @@ impl<'a> Loading<'a> {
         while !rest.is_empty() {
             let (mut bytes, mut count) = (0, 0);
             while count < rest.len() && (count == 0 || bytes < SLICE_BYTES_MAX) {
-                bytes += scanned.record_text(rest[count].row as usize).len();
+                bytes += records.record_text(rest[count].row as usize).len();
                 count += 1;
             }
-            self.set_aside(scanned, &rest[..count], source)?;
+            self.set_aside(records, &rest[..count], source)?;
             rest = &rest[count..];
         }
         Ok(())
@@ -368,14 +387,14 @@ impl<'a> Loading<'a> {
 
     fn set_aside(
         &mut self,
-        scanned: &Scanned<'_>,
+        records: &Records<'_>,
         misfits: &[Misfit],
         Source { batch, id, .. }: &Source<'_>,
     ) -> Result<(), EncodeError> {
         let text = |of: &dyn Fn(&Misfit) -> String| -> ArrayRef {
             Arc::new(StringArray::from_iter_values(misfits.iter().map(of)))
         };
-        let record = |misfit: &Misfit| scanned.record_text(misfit.row as usize).into_owned();
+        let record = |misfit: &Misfit| records.record_text(misfit.row as usize).into_owned();
         let digested: [ArrayRef; 3] = [text(&|_| id.clone()), text(&|misfit| misfit.row.to_string()), text(&record)];
         let days = days_since_1970(batch.partition_date);
         let rows = Rows::of(days, &[4, 5, 11], &digested);

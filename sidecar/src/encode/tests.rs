@@ -7,6 +7,7 @@ use bytes::Bytes;
 use chrono::NaiveDate;
 use duckdb::types::Value;
 
+mod columns;
 mod long;
 mod nested;
 mod ordered;

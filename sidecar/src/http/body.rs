@@ -170,8 +170,11 @@ pub(super) fn format_of(headers: &HeaderMap) -> Result<Format, Problem> {
         "" | "application/json" | "application/x-www-form-urlencoded" => Ok(Format::Json),
         "application/x-ndjson" | "application/ndjson" | "application/jsonl" => Ok(Format::Ndjson),
         "text/csv" => csv_of(text.split(';').skip(1)),
+        // Source: <https://www.iana.org/assignments/media-types/application/vnd.apache.arrow.stream>.
+        "application/vnd.apache.arrow.stream" => Ok(Format::ArrowStream),
         _ => {
-            let detail = "the Content-Type must be application/json, application/x-ndjson or text/csv";
+            let detail = "the Content-Type must be application/json, application/x-ndjson, text/csv or \
+                          application/vnd.apache.arrow.stream";
             Err(Problem::new(ProblemKind::UnsupportedType, detail))
         }
     }

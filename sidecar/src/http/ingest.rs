@@ -150,7 +150,7 @@ struct Headers {
 
 /// `POST /ingest`: in the lake when it answers 200.
 ///
-/// A body of NDJSON or CSV names its table by `?table_name=`; any may be compressed by gzip or zstd (`Content-Encoding`).
+/// A body of NDJSON, CSV or Arrow's IPC stream names its table by `?table_name=`; any may be compressed by gzip or zstd (`Content-Encoding`).
 #[utoipa::path(
     post,
     path = "/ingest",
@@ -159,6 +159,7 @@ struct Headers {
         (Submitted = "application/json"),
         (String = "application/x-ndjson"),
         (String = "text/csv"),
+        (Vec<u8> = "application/vnd.apache.arrow.stream"),
     )),
     responses(
         (status = 200, description = "Every record is in a verified file of the lake.", body = Answer),
@@ -181,6 +182,7 @@ pub(super) async fn batch(state: State<Shared>, uri: Uri, headers: HeaderMap, bo
         (Submitted = "application/json"),
         (String = "application/x-ndjson"),
         (String = "text/csv"),
+        (Vec<u8> = "application/vnd.apache.arrow.stream"),
     )),
     responses(
         (status = 200, description = "Every record is in a verified file of the lake.", body = Answer),

@@ -4,6 +4,8 @@
 //! Does not own: the rules (`verdict`), the types of what is new (`shape`), whether records that do not fit are refused or
 //! stored aside (`intake`), whether the registry takes the new columns.
 
+mod columnar;
+
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
@@ -17,6 +19,9 @@ use super::verdict::{Fault, Flaw, Rules, Unknown, check_cells};
 use crate::decode::{DecodeError, Scanned, Value, Violation, Violations};
 use crate::limits::{ASIDE_BYTES_MAX, BATCH_PARTITIONS_MAX, CELLS_MAX};
 use crate::schema::shape::{Change, Changes, Names, NewShape, Shape};
+
+pub use columnar::observe_columns;
+pub(crate) use columnar::{places_of, with_columns_of};
 
 /// What a batch says about its table. Records that do not fit say nothing of its columns.
 #[derive(Clone, Debug, PartialEq, Eq)]

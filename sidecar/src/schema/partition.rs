@@ -36,6 +36,7 @@ impl From<NaiveDate> for DayRule {
 /// The day of each record of a batch, one after another.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RecordDay<'s> {
+    pub(super) rule: DayRule,
     /// The column that tells it, and whether that holds timestamps; none where all lie under one day.
     column: Option<(&'s str, bool)>,
     /// The day of a record without a value there.
@@ -59,12 +60,12 @@ impl<'s> RecordDay<'s> {
                 _ => None,
             }
         });
-        Self { column, otherwise, date: otherwise }
+        Self { rule, column, otherwise, date: otherwise }
     }
 
-    /// Whether records of one batch can lie under several days.
-    pub(super) fn differs(&self) -> bool {
-        self.column.is_some()
+    /// The column that tells it; none where all lie under one day.
+    pub(super) fn column(&self) -> Option<&'s str> {
+        self.column.map(|(name, _)| name)
     }
 
     /// Goes on to a record. A value that does not fit its column tells no day; the record goes to quarantine anyway.

@@ -24,14 +24,14 @@ use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 use crate::clock::SharedClock;
-use crate::decode::{DecodeError, Scanned, Violation};
+use crate::decode::{DecodeError, Records, Violation};
 use crate::intake::OnInvalid;
 use crate::limits::TABLES_MAX;
 use crate::publish::error::StoreError;
 use crate::publish::key::Prefix;
 use crate::publish::store::{PutOutcome, Store};
 use crate::schema::field_ids::{self, FieldId};
-use crate::schema::{Column, ColumnType, DayRule, Declarations, Schema, observe};
+use crate::schema::{Column, ColumnType, DayRule, Declarations, Schema, observe, observe_columns};
 use crate::status::{Status, reasons};
 
 use local::TableSchemas;
@@ -151,7 +151,7 @@ impl Registry {
     pub fn admit(
         &self,
         table: &str,
-        scanned: &Scanned<'_>,
+        records: &Records<'_>,
         days: impl Into<DayRule>,
         on_invalid: OnInvalid,
     ) -> Result<Admitted, DecodeError> {
@@ -161,7 +161,10 @@ impl Registry {
         let days = days.into();
         loop {
             let known = self.tables().get(table).map_or_else(Schema::empty, |table| table.local.clone());
-            let observation = observe(scanned, &known, days, &self.inference)?;
+            let observation = match records {
+                Records::Text(scanned) => observe(scanned, &known, days, &self.inference)?,
+                Records::Columns(columns) => observe_columns(columns, &known, days, &self.inference)?,
+            };
             if on_invalid == OnInvalid::Reject && !observation.misfits.is_empty() {
                 return Err(DecodeError::Illegal(observation.misfits));
             }

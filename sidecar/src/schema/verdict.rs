@@ -345,12 +345,22 @@ impl<'s> Rules<'s> {
         self.day.go_to(record);
     }
 
-    /// Whether the records of a batch can lie under several days.
-    pub fn days_differ(&self) -> bool {
-        self.day.differs()
+    /// The column that tells the day of a record; none where all lie under one day.
+    pub fn day_column(&self) -> Option<&'s str> {
+        self.day.column()
     }
 
-    /// The day under which the record that was gone to last lies.
+    /// Whether the records of a batch can lie under several days.
+    pub fn days_differ(&self) -> bool {
+        self.day_column().is_some()
+    }
+
+    /// Under which days they lie.
+    pub fn day_rule(&self) -> DayRule {
+        self.day.rule
+    }
+
+    /// The day under which the record that was gone to last lies; before the first, the day of those without one of their own.
     #[inline]
     pub fn date(&self) -> NaiveDate {
         self.day.date

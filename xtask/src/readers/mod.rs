@@ -81,7 +81,7 @@ fn ask(program: &str, question: &Question<'_>) -> Result<Rows> {
 }
 
 /// Runs a program in the readers' Python: JSON in on its standard input, JSON out on its standard output.
-pub(crate) fn run_program<T: DeserializeOwned>(program: &str, input: &impl Serialize) -> Result<T> {
+pub fn run_program<T: DeserializeOwned>(program: &str, input: &impl Serialize) -> Result<T> {
     let mut python = command(tools::readers()?)?;
     // Nothing of the user's own Python may change what the reader is.
     python.args(["-I", "-c", program]);

@@ -96,7 +96,8 @@ fn the_registered_type_wins_over_the_local_one() {
 }
 
 fn admit(registry: &Registry, table: &str, record: &str) -> Result<Admitted, DecodeError> {
-    let scanned = scan(Format::Ndjson, record.as_bytes(), &ScanLimits::DEFAULT).expect("the test's records are JSON");
+    let scanned =
+        Records::read(Format::Ndjson, record.as_bytes(), &ScanLimits::DEFAULT).expect("the test's records are JSON");
     registry.admit(table, &scanned, NaiveDate::from_ymd_opt(2025, 12, 1).expect("a day"), OnInvalid::Reject)
 }
 
@@ -286,7 +287,8 @@ fn a_declaration_decides_what_its_table_takes_and_whether_others_are_taken() {
     assert_eq!(code(admit(&registry, "clicks", r#"{"id": 1}"#)), "table-undeclared");
     // Whatever the request says of records that do not fit.
     let lines = "{\"id\": null}\n{\"id\": 1, \"more\": 1}\n{\"id\": 2}";
-    let scanned = scan(Format::Ndjson, lines.as_bytes(), &ScanLimits::DEFAULT).expect("the test's records are JSON");
+    let scanned =
+        Records::read(Format::Ndjson, lines.as_bytes(), &ScanLimits::DEFAULT).expect("the test's records are JSON");
     let date = NaiveDate::from_ymd_opt(2025, 12, 1).expect("a day");
     let refused = registry.admit("orders", &scanned, date, OnInvalid::Quarantine).expect_err("it has a stranger");
     assert_eq!((refused.violations().len(), refused.violations()[0].index), (1, Some(1)));

@@ -1,0 +1,265 @@
+//! Bodies that come as columns: Arrow's IPC stream.
+//!
+//! Owns: reading the stream within bounds, whatever is in it; its columns as a table has them; each record as the JSON object
+//! that it stands for. Does not own: the physical form of a column (`normal`), the text of a record (`render`), which record
+//! fits (`schema`), where its values go (`columns`).
+//!
+//! A body of columns means the records that its rows are as JSON, with the types of its columns for those that are new. Where
+//! every value has the type of its column the arrays go to the lake as they are; else the records are judged, and stored, by
+//! way of their texts, as if they had come so.
+//!
+//! Source: <https://arrow.apache.org/docs/format/Columnar.html#ipc-streaming-format>.
+
+mod normal;
+mod quiet;
+mod render;
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::ops::Range;
+
+use arrow_array::{ArrayRef, RecordBatch};
+use arrow_buffer::Buffer;
+use arrow_ipc::reader::StreamDecoder;
+use arrow_schema::{ArrowError, Schema as ArrowSchema};
+use arrow_select::concat::concat_batches;
+
+use super::error::{DecodeError, Violation, pointer_segment};
+use super::scan::{ScanLimits, too_many_records};
+use crate::limits::{COLUMNS_MAX, DECODED_BYTES_MAX};
+use crate::schema::{Column, leaf_count};
+use normal::Normal;
+use quiet::without_panic;
+
+/// A body of columns, of which every byte has been checked; it has at least one record.
+#[derive(Debug)]
+pub struct Columnar {
+    rows: usize,
+    /// The columns with a value, as a table would have them.
+    columns: Vec<Column>,
+    /// The values of each.
+    values: Vec<Normal>,
+    /// What those of a record weigh that have a structure, on average. Unit: bytes.
+    nested_bytes: usize,
+    /// More than the text of any record has. Unit: bytes.
+    text_bytes_max: usize,
+    /// Values that the lists of all records are stored as.
+    list_cells: usize,
+}
+
+impl Columnar {
+    /// Number of records; at least 1.
+    pub fn record_count(&self) -> usize {
+        self.rows
+    }
+
+    /// The columns that have a value in a record. Their names may be ones that no table can have.
+    pub fn columns(&self) -> &[Column] {
+        &self.columns
+    }
+
+    /// The values of the column at `position`, if each of them is of its type.
+    pub fn array(&self, position: usize) -> Option<&ArrayRef> {
+        let values = &self.values[position];
+        values.is_whole().then_some(&values.array)
+    }
+
+    /// What the record at `index` weighs. Unit: bytes.
+    pub fn record_bytes(&self, index: usize) -> usize {
+        self.nested_bytes + self.values.iter().map(|values| values.bytes_of(index)).sum::<usize>()
+    }
+
+    /// More than the text of any record has. Unit: bytes.
+    pub fn record_text_bytes_max(&self) -> usize {
+        self.text_bytes_max
+    }
+
+    /// Values that the lists of all records are stored as.
+    pub fn all_list_cells(&self) -> usize {
+        self.list_cells
+    }
+
+    /// Values that the lists of the record at `index` are stored as.
+    pub fn list_cells(&self, index: usize) -> usize {
+        cells_of(&self.columns, &self.values, index..index + 1)
+    }
+
+    /// The record at `index` as a JSON object; what is null is not there.
+    pub fn record_text(&self, index: usize) -> Cow<'_, str> {
+        let mut text = String::new();
+        self.render(index, &mut text);
+        Cow::Owned(text)
+    }
+
+    /// The records in `range` as lines of JSON, as long as these have at most `bytes_max`.
+    ///
+    /// # Errors
+    /// `TooLong` when they have more.
+    pub fn lines(&self, range: Range<usize>, bytes_max: usize) -> Result<String, DecodeError> {
+        let mut text = String::new();
+        for index in range {
+            self.render(index, &mut text);
+            text.push('\n');
+            if text.len() > bytes_max {
+                let detail = format!(
+                    "some values have not the type of their column, and the records have more than {bytes_max} bytes as \
+                     JSON, which is how such records are judged; send fewer in one request"
+                );
+                return Err(DecodeError::TooLong(Violation::new("", "body-too-large", detail).into()));
+            }
+        }
+        Ok(text)
+    }
+
+    fn render(&self, index: usize, text: &mut String) {
+        text.push('{');
+        let mut is_first = true;
+        for (column, values) in self.columns.iter().zip(&self.values) {
+            if values.has_value(index) {
+                if !std::mem::take(&mut is_first) {
+                    text.push(',');
+                }
+                render::name(&column.name, text);
+                values.render(&column.column_type, index, text);
+            }
+        }
+        text.push('}');
+    }
+}
+
+/// Reads an Arrow IPC stream.
+///
+/// # Errors
+/// `Malformed` when the bytes are none, `Illegal` when a column has a type that no table can have, or there is too much of
+/// something.
+pub(super) fn read_arrow_stream(body: &[u8], limits: &ScanLimits) -> Result<Columnar, DecodeError> {
+    // The reader checks much of what it reads and takes the rest for true: types that there are none of, buffers that are
+    // elsewhere. Then it panics.
+    let read = without_panic(|| read_batches(body, limits).and_then(|batch| columnar_of(&batch)));
+    read.unwrap_or_else(|| Err(malformed("its types or its buffers are not what it says")))
+}
+
+/// All of a stream as one batch.
+fn read_batches(body: &[u8], limits: &ScanLimits) -> Result<RecordBatch, DecodeError> {
+    let mut decoder = StreamDecoder::new();
+    let mut rest = Buffer::from(body);
+    let mut batches: Vec<RecordBatch> = Vec::new();
+    let mut rows = 0;
+    while !rest.is_empty() {
+        let Some(batch) = decoder.decode(&mut rest).map_err(|error| of_reader(&error))? else { break };
+        rows += batch.num_rows();
+        if rows > limits.records_max {
+            return Err(DecodeError::Illegal(too_many_records(limits.records_max).into()));
+        }
+        // A batch without a row, of which there can be many, is nothing.
+        if batch.num_rows() > 0 {
+            batches.push(batch);
+        }
+    }
+    if !rest.is_empty() {
+        return Err(malformed("there are bytes behind the end of the stream"));
+    }
+    decoder.finish().map_err(|error| of_reader(&error))?;
+    if decoder.schema().is_none() {
+        return Err(malformed("it has no schema"));
+    }
+    let Some(first) = batches.first() else {
+        return Err(illegal(Violation::new("", "no-records", "the body has no records")));
+    };
+    check_columns(&first.schema())?;
+    // Before anything is put together: what refers to one value many times becomes as long as it says.
+    let bytes: usize = batches.iter().flat_map(RecordBatch::columns).map(|column| normal::expanded_bytes(column)).sum();
+    if bytes > DECODED_BYTES_MAX {
+        let detail = format!("the columns have more than {DECODED_BYTES_MAX} bytes; send fewer records in one request");
+        return Err(DecodeError::TooLong(Violation::new("", "body-too-large", detail).into()));
+    }
+    match batches.as_slice() {
+        [batch] => Ok(batch.clone()),
+        batches => concat_batches(&first.schema(), batches).map_err(|error| malformed(&words_of(&error))),
+    }
+}
+
+fn check_columns(schema: &ArrowSchema) -> Result<(), DecodeError> {
+    if schema.fields().len() > COLUMNS_MAX {
+        let detail = format!("the body has {} columns; a table has at most {COLUMNS_MAX}", schema.fields().len());
+        return Err(illegal(Violation::new("", "too-many-columns", detail)));
+    }
+    let mut names = HashSet::new();
+    match schema.fields().iter().find(|field| !names.insert(field.name())) {
+        Some(twice) => {
+            let segment = pointer_segment(twice.name());
+            let detail = "the column is there twice";
+            Err(DecodeError::Malformed(Violation::new(format!("/{segment}"), "duplicate-key", detail).into()))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The columns of a batch as a table has them.
+fn columnar_of(batch: &RecordBatch) -> Result<Columnar, DecodeError> {
+    let (mut columns, mut values) = (Vec::new(), Vec::new());
+    for (field, array) in batch.schema().fields().iter().zip(batch.columns()) {
+        let at = || format!("/{}", pointer_segment(field.name()));
+        let own_type = normal::type_of(field, 0).map_err(|refusal| {
+            illegal(Violation::new(at(), "column-type", format!("no table can have a column of this type: {refusal}")))
+        })?;
+        let Some(own_type) = own_type else { continue };
+        let normal = Normal::of(array, &own_type)
+            .map_err(|error| DecodeError::Malformed(Violation::new(at(), "column-values", words_of(&error)).into()))?;
+        if (0..batch.num_rows()).any(|index| normal.has_value(index)) {
+            columns.push(Column::new(field.name().clone(), own_type));
+            values.push(normal);
+        }
+    }
+    if leaf_count(&columns) > COLUMNS_MAX {
+        let detail = format!("the body has more than {COLUMNS_MAX} columns, fields of structs included");
+        return Err(illegal(Violation::new("", "too-many-columns", detail)));
+    }
+    let rows = batch.num_rows();
+    let nested = columns.iter().zip(&values).filter(|(column, _)| column.column_type.is_nested());
+    let nested_bytes = nested.map(|(_, values)| normal::expanded_bytes(&values.array)).sum::<usize>() / rows;
+    let text = |(column, values): (&Column, &Normal)| {
+        column.name.len() + normal::text_bytes_max(&column.column_type, &values.array)
+    };
+    let text_bytes_max = columns.iter().zip(&values).map(text).fold(0, usize::saturating_add);
+    let list_cells = cells_of(&columns, &values, 0..rows);
+    Ok(Columnar { rows, columns, values, nested_bytes, text_bytes_max, list_cells })
+}
+
+fn cells_of(columns: &[Column], values: &[Normal], rows: Range<usize>) -> usize {
+    let lists = columns.iter().zip(values).filter(|(column, _)| column.column_type.has_list());
+    lists.map(|(column, values)| normal::list_cells(&column.column_type, &values.array, rows.clone())).sum()
+}
+
+fn of_reader(error: &ArrowError) -> DecodeError {
+    let words = words_of(error);
+    // It is built without them: how far a buffer expands shows only when it is there.
+    if words.contains("IPC decompression") {
+        let detail =
+            "the stream's buffers are compressed; send them as they are and compress the body (Content-Encoding)";
+        return illegal(Violation::new("", "compressed-buffers", detail));
+    }
+    malformed(&words)
+}
+
+/// What a reader says, without values: it speaks of its format alone.
+fn words_of(error: &ArrowError) -> String {
+    const WORDS_BYTES_MAX: usize = 200;
+    let mut words = error.to_string();
+    if let Some((end, _)) = words.char_indices().find(|(at, _)| *at >= WORDS_BYTES_MAX) {
+        words.truncate(end);
+    }
+    words
+}
+
+fn malformed(detail: &str) -> DecodeError {
+    let detail = format!("the body is no Arrow IPC stream: {detail}");
+    DecodeError::Malformed(Violation::new("", "arrow-stream", detail).into())
+}
+
+fn illegal(violation: Violation) -> DecodeError {
+    DecodeError::Illegal(violation.into())
+}
+
+#[cfg(test)]
+mod tests;

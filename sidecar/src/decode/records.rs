@@ -1,0 +1,98 @@
+//! The records of a body, whichever format it has.
+//!
+//! Owns: the one way from bytes to records. Does not own: what each format is (`envelope`, `columnar`).
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use chrono::NaiveDate;
+
+use super::columnar::{Columnar, read_arrow_stream};
+use super::columns::{DecodedRows, Target, decode_rows, rows_as_they_are};
+use super::envelope::{Format, Scanned, scan};
+use super::error::DecodeError;
+use super::scan::ScanLimits;
+use crate::limits::DECODED_BYTES_MAX;
+use crate::schema::{Rules, with_columns_of};
+
+/// A body of which every byte has been checked; it has at least one record.
+#[derive(Debug)]
+pub enum Records<'a> {
+    /// It came as text.
+    Text(Scanned<'a>),
+    /// It came as columns.
+    Columns(Columnar),
+}
+
+impl<'a> Records<'a> {
+    /// Checks every byte of a body and finds its records.
+    ///
+    /// # Errors
+    /// As [`scan`].
+    pub fn read(format: Format, body: &'a [u8], limits: &ScanLimits) -> Result<Self, DecodeError> {
+        match format {
+            Format::ArrowStream => read_arrow_stream(body, limits).map(Self::Columns),
+            Format::Json | Format::Ndjson | Format::Csv => scan(format, body, limits).map(Self::Text),
+        }
+    }
+
+    /// Number of records; at least 1.
+    pub fn record_count(&self) -> usize {
+        match self {
+            Self::Text(scanned) => scanned.record_count(),
+            Self::Columns(columns) => columns.record_count(),
+        }
+    }
+
+    /// The checked table name of a JSON envelope.
+    pub fn table_name(&self) -> Option<&str> {
+        match self {
+            Self::Text(scanned) => scanned.table_name(),
+            Self::Columns(_) => None,
+        }
+    }
+
+    /// The date of a JSON envelope, if it names one.
+    pub fn partition_date(&self) -> Option<NaiveDate> {
+        match self {
+            Self::Text(scanned) => scanned.partition_date(),
+            Self::Columns(_) => None,
+        }
+    }
+
+    /// The text of record `index`: as received, or the JSON that it stands for.
+    pub fn record_text(&self, index: usize) -> Cow<'_, str> {
+        match self {
+            Self::Text(scanned) => scanned.record_text(index),
+            Self::Columns(columns) => columns.record_text(index),
+        }
+    }
+
+    /// Decodes the records in `range`; see [`decode_rows`].
+    ///
+    /// # Errors
+    /// As [`decode_rows`].
+    pub fn decode(&self, target: &Target<'_>, range: Range<usize>) -> Result<DecodedRows, DecodeError> {
+        let columns = match self {
+            Self::Text(scanned) => return decode_rows(scanned, target, range),
+            Self::Columns(columns) => columns,
+        };
+        if let Some(rows) = rows_as_they_are(columns, target, range.clone()) {
+            return Ok(rows);
+        }
+        // Under the schema that the records were judged by when the body was accepted: that of the batch lacks the columns
+        // which have a value in no record that fits.
+        let known = with_columns_of(target.rules.schema(), columns);
+        let mut present = target.present.to_vec();
+        present.resize(known.len(), false);
+        let target = Target { rules: Rules::new(&known, target.rules.day_rule()), present: &present, ..*target };
+        // What was accepted has that length as text at the most, all of it; a part of what was not looked at has not more.
+        let text = columns.lines(range.clone(), 8 * DECODED_BYTES_MAX)?;
+        let scanned = scan(Format::Ndjson, text.as_bytes(), &ScanLimits::ACCEPTED)?;
+        let mut rows = decode_rows(&scanned, &target, 0..range.len())?;
+        let first = u32::try_from(range.start).expect("a body is counted in u32");
+        rows.kept.iter_mut().for_each(|row| *row += first);
+        rows.misfits.iter_mut().for_each(|misfit| misfit.row += first);
+        Ok(rows)
+    }
+}
