@@ -39,7 +39,9 @@ pub struct Columnar {
     columns: Vec<Column>,
     /// The values of each.
     values: Vec<Normal>,
-    /// What those of a record weigh that have a structure, on average. Unit: bytes.
+    /// What all records weigh. Unit: bytes.
+    bytes: usize,
+    /// What the values of a record weigh that have a structure, on average. Unit: bytes.
     nested_bytes: usize,
     /// More than the text of any record has. Unit: bytes.
     text_bytes_max: usize,
@@ -62,6 +64,11 @@ impl Columnar {
     pub fn array(&self, position: usize) -> Option<&ArrayRef> {
         let values = &self.values[position];
         values.is_whole().then_some(&values.array)
+    }
+
+    /// What all records weigh. Unit: bytes.
+    pub fn all_bytes(&self) -> usize {
+        self.bytes
     }
 
     /// What the record at `index` weighs. Unit: bytes.
@@ -216,6 +223,7 @@ fn columnar_of(batch: &RecordBatch) -> Result<Columnar, DecodeError> {
         return Err(illegal(Violation::new("", "too-many-columns", detail)));
     }
     let rows = batch.num_rows();
+    let bytes = values.iter().map(|values| normal::expanded_bytes(&values.array)).sum();
     let nested = columns.iter().zip(&values).filter(|(column, _)| column.column_type.is_nested());
     let nested_bytes = nested.map(|(_, values)| normal::expanded_bytes(&values.array)).sum::<usize>() / rows;
     let text = |(column, values): (&Column, &Normal)| {
@@ -223,7 +231,7 @@ fn columnar_of(batch: &RecordBatch) -> Result<Columnar, DecodeError> {
     };
     let text_bytes_max = columns.iter().zip(&values).map(text).fold(0, usize::saturating_add);
     let list_cells = cells_of(&columns, &values, 0..rows);
-    Ok(Columnar { rows, columns, values, nested_bytes, text_bytes_max, list_cells })
+    Ok(Columnar { rows, columns, values, bytes, nested_bytes, text_bytes_max, list_cells })
 }
 
 fn cells_of(columns: &[Column], values: &[Normal], rows: Range<usize>) -> usize {

@@ -159,14 +159,15 @@ fn slice_from(records: &Records<'_>, first: usize, lists: &Lists<'_>) -> Range<u
         }),
         // By what came, and not by what the table has become: in which form its values arrive must not change where it is
         // split.
-        Records::Columns(columns) => {
-            slice_of(records, first, |index| (columns.record_bytes(index), cells_of(columns, index)))
-        }
+        Records::Columns(columns) => slice_of(records, first, |index| weight_of(columns, index)),
     }
 }
 
-fn cells_of(columns: &Columnar, index: usize) -> usize {
-    if columns.all_list_cells() <= SLICE_CELLS_MAX { 0 } else { columns.list_cells(index) }
+/// The bytes and the values in lists of a record, where all of them are too much for one slice.
+fn weight_of(columns: &Columnar, index: usize) -> (usize, usize) {
+    let bytes = if columns.all_bytes() <= SLICE_BYTES_MAX { 0 } else { columns.record_bytes(index) };
+    let cells = if columns.all_list_cells() <= SLICE_CELLS_MAX { 0 } else { columns.list_cells(index) };
+    (bytes, cells)
 }
 
 /// As [`slice_from`]; `weigh` gives the bytes and the values in lists of a record.
