@@ -1,8 +1,8 @@
 //! Bodies that come as columns: Arrow's IPC stream.
 //!
 //! Owns: reading the stream within bounds, whatever is in it; its columns as a table has them; each record as the JSON object
-//! that it stands for. Does not own: the physical form of a column (`normal`), the text of a record (`render`), which record
-//! fits (`schema`), where its values go (`columns`).
+//! that it stands for. Does not own: its types (`types`), the physical form of a column (`normal`), the text of a record
+//! (`render`), which record fits (`schema`), where its values go (`columns`).
 //!
 //! A body of columns means the records that its rows are as JSON, with the types of its columns for those that are new. Where
 //! every value has the type of its column the arrays go to the lake as they are; else the records are judged, and stored, by
@@ -10,24 +10,27 @@
 //!
 //! Source: <https://arrow.apache.org/docs/format/Columnar.html#ipc-streaming-format>.
 
+mod measure;
 mod normal;
 mod quiet;
 mod render;
+mod types;
 
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::ops::Range;
+use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_buffer::Buffer;
 use arrow_ipc::reader::StreamDecoder;
-use arrow_schema::{ArrowError, Schema as ArrowSchema};
+use arrow_schema::{ArrowError, Field, Schema as ArrowSchema};
 use arrow_select::concat::concat_batches;
 
 use super::error::{DecodeError, Violation, pointer_segment};
 use super::scan::{ScanLimits, too_many_records};
 use crate::limits::{COLUMNS_MAX, DECODED_BYTES_MAX};
-use crate::schema::{Column, leaf_count};
+use crate::schema::{Column, ColumnType, leaf_count};
 use normal::Normal;
 use quiet::without_panic;
 
@@ -142,12 +145,15 @@ impl Columnar {
 pub(super) fn read_arrow_stream(body: &[u8], limits: &ScanLimits) -> Result<Columnar, DecodeError> {
     // The reader checks much of what it reads and takes the rest for true: types that there are none of, buffers that are
     // elsewhere. Then it panics.
-    let read = without_panic(|| read_batches(body, limits).and_then(|batch| columnar_of(&batch)));
+    let read = without_panic(|| {
+        let (batch, types) = read_batches(body, limits)?;
+        columnar_of(&batch, types)
+    });
     read.unwrap_or_else(|| Err(malformed("its types or its buffers are not what it says")))
 }
 
-/// All of a stream as one batch.
-fn read_batches(body: &[u8], limits: &ScanLimits) -> Result<RecordBatch, DecodeError> {
+/// All of a stream as one batch, with the types of its columns.
+fn read_batches(body: &[u8], limits: &ScanLimits) -> Result<(RecordBatch, Vec<Option<ColumnType>>), DecodeError> {
     let mut decoder = StreamDecoder::new();
     let mut rest = Buffer::from(body);
     let mut batches: Vec<RecordBatch> = Vec::new();
@@ -173,46 +179,53 @@ fn read_batches(body: &[u8], limits: &ScanLimits) -> Result<RecordBatch, DecodeE
     let Some(first) = batches.first() else {
         return Err(illegal(Violation::new("", "no-records", "the body has no records")));
     };
-    check_columns(&first.schema())?;
+    let types = types_of(&first.schema())?;
     // Before anything is put together: what refers to one value many times becomes as long as it says.
-    let bytes: usize = batches.iter().flat_map(RecordBatch::columns).map(|column| normal::expanded_bytes(column)).sum();
+    let bytes: usize =
+        batches.iter().flat_map(RecordBatch::columns).map(|column| measure::expanded_bytes(column)).sum();
     if bytes > DECODED_BYTES_MAX {
         let detail = format!("the columns have more than {DECODED_BYTES_MAX} bytes; send fewer records in one request");
         return Err(DecodeError::TooLong(Violation::new("", "body-too-large", detail).into()));
     }
-    match batches.as_slice() {
-        [batch] => Ok(batch.clone()),
-        batches => concat_batches(&first.schema(), batches).map_err(|error| malformed(&words_of(&error))),
-    }
+    let batch = match batches.as_slice() {
+        [batch] => batch.clone(),
+        batches => concat_batches(&first.schema(), batches).map_err(|error| malformed(&words_of(&error)))?,
+    };
+    Ok((batch, types))
 }
 
-fn check_columns(schema: &ArrowSchema) -> Result<(), DecodeError> {
+/// The types of columns; none of one that can hold nothing but nulls.
+fn types_of(schema: &ArrowSchema) -> Result<Vec<Option<ColumnType>>, DecodeError> {
     if schema.fields().len() > COLUMNS_MAX {
         let detail = format!("the body has {} columns; a table has at most {COLUMNS_MAX}", schema.fields().len());
         return Err(illegal(Violation::new("", "too-many-columns", detail)));
     }
-    let mut names = HashSet::new();
-    match schema.fields().iter().find(|field| !names.insert(field.name())) {
-        Some(twice) => {
-            let segment = pointer_segment(twice.name());
-            let detail = "the column is there twice";
-            Err(DecodeError::Malformed(Violation::new(format!("/{segment}"), "duplicate-key", detail).into()))
+    let mut names: HashSet<String> = HashSet::new();
+    let type_of = |field: &Arc<Field>| {
+        if !names.insert(field.name().clone()) {
+            let violation = Violation::new(pointer_to(field), "duplicate-key", "the column is there twice");
+            return Err(DecodeError::Malformed(violation.into()));
         }
-        None => Ok(()),
-    }
+        types::type_of(field, 0).map_err(|refusal| {
+            let detail = format!("no table can have a column of this type: {refusal}");
+            illegal(Violation::new(pointer_to(field), "column-type", detail))
+        })
+    };
+    schema.fields().iter().map(type_of).collect()
+}
+
+fn pointer_to(field: &Field) -> String {
+    format!("/{}", pointer_segment(field.name()))
 }
 
 /// The columns of a batch as a table has them.
-fn columnar_of(batch: &RecordBatch) -> Result<Columnar, DecodeError> {
+fn columnar_of(batch: &RecordBatch, types: Vec<Option<ColumnType>>) -> Result<Columnar, DecodeError> {
     let (mut columns, mut values) = (Vec::new(), Vec::new());
-    for (field, array) in batch.schema().fields().iter().zip(batch.columns()) {
-        let at = || format!("/{}", pointer_segment(field.name()));
-        let own_type = normal::type_of(field, 0).map_err(|refusal| {
-            illegal(Violation::new(at(), "column-type", format!("no table can have a column of this type: {refusal}")))
-        })?;
+    for ((field, array), own_type) in batch.schema().fields().iter().zip(batch.columns()).zip(types) {
         let Some(own_type) = own_type else { continue };
-        let normal = Normal::of(array, &own_type)
-            .map_err(|error| DecodeError::Malformed(Violation::new(at(), "column-values", words_of(&error)).into()))?;
+        let normal = Normal::of(array, &own_type).map_err(|error| {
+            DecodeError::Malformed(Violation::new(pointer_to(field), "column-values", words_of(&error)).into())
+        })?;
         if (0..batch.num_rows()).any(|index| normal.has_value(index)) {
             columns.push(Column::new(field.name().clone(), own_type));
             values.push(normal);
@@ -223,11 +236,11 @@ fn columnar_of(batch: &RecordBatch) -> Result<Columnar, DecodeError> {
         return Err(illegal(Violation::new("", "too-many-columns", detail)));
     }
     let rows = batch.num_rows();
-    let bytes = values.iter().map(|values| normal::expanded_bytes(&values.array)).sum();
+    let bytes = values.iter().map(|values| measure::expanded_bytes(&values.array)).sum();
     let nested = columns.iter().zip(&values).filter(|(column, _)| column.column_type.is_nested());
-    let nested_bytes = nested.map(|(_, values)| normal::expanded_bytes(&values.array)).sum::<usize>() / rows;
+    let nested_bytes = nested.map(|(_, values)| measure::expanded_bytes(&values.array)).sum::<usize>() / rows;
     let text = |(column, values): (&Column, &Normal)| {
-        column.name.len() + normal::text_bytes_max(&column.column_type, &values.array)
+        column.name.len() + measure::text_bytes_max(&column.column_type, &values.array)
     };
     let text_bytes_max = columns.iter().zip(&values).map(text).fold(0, usize::saturating_add);
     let list_cells = cells_of(&columns, &values, 0..rows);
@@ -236,7 +249,7 @@ fn columnar_of(batch: &RecordBatch) -> Result<Columnar, DecodeError> {
 
 fn cells_of(columns: &[Column], values: &[Normal], rows: Range<usize>) -> usize {
     let lists = columns.iter().zip(values).filter(|(column, _)| column.column_type.has_list());
-    lists.map(|(column, values)| normal::list_cells(&column.column_type, &values.array, rows.clone())).sum()
+    lists.map(|(column, values)| measure::list_cells(&column.column_type, &values.array, rows.clone())).sum()
 }
 
 fn of_reader(error: &ArrowError) -> DecodeError {

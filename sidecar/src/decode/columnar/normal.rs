@@ -1,26 +1,8 @@
 //! The column of a body in the one physical form that its type has in a table.
 //!
-//! Owns: which types of Arrow are which of a table, the form of their values, which values are none of their type.
-//! Does not own: which column of the table they go to.
-//!
-//! | Arrow | column type |
-//! |---|---|
-//! | Int, UInt of any width | bigint; of UInt64 what an Int64 holds |
-//! | Float of any width | double, where it is finite |
-//! | Boolean | boolean |
-//! | Utf8, LargeUtf8, Utf8View | varchar, without NUL |
-//! | Date32, Date64 | date |
-//! | Timestamp of any unit | timestamp, what microseconds hold exactly; without a zone it is UTC |
-//! | Decimal of any width | decimal, of at most 38 digits and no negative scale |
-//! | FixedSizeBinary of 16 bytes named `arrow.uuid` | uuid |
-//! | Binary of any form | binary |
-//! | List, LargeList, FixedSizeList | list |
-//! | Map, its keys text | map |
-//! | Struct | struct |
-//! | Dictionary | the type of its values |
-//! | Null | no value |
+//! Owns: the form of values, which of them are none of their type. Does not own: which type that is (`types`), which column of
+//! the table they go to.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
@@ -35,124 +17,17 @@ use arrow_array::{
 use arrow_buffer::{BooleanBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_cast::cast;
 use arrow_cast::display::array_value_to_string;
-use arrow_schema::extension::EXTENSION_TYPE_NAME_KEY;
 use arrow_schema::{ArrowError, DataType, Field, TimeUnit};
 use arrow_select::nullif::nullif;
 use arrow_select::take::take;
 
 use super::render;
 use crate::decode::{arrow_field, date_of_days, is_timestamp};
-use crate::limits::{TYPE_DEPTH_MAX, VALUES_MAX};
-use crate::schema::{Column, ColumnType, Fields};
-
-/// The type of a column; none if it can hold nothing but nulls.
-///
-/// # Errors
-/// No column of a table can have it: its name.
-pub(super) fn type_of(field: &Field, depth: usize) -> Result<Option<ColumnType>, String> {
-    if depth >= TYPE_DEPTH_MAX {
-        return Err(format!("it is more than {TYPE_DEPTH_MAX} deep"));
-    }
-    let inner = |field: &Field| Ok::<_, String>(Arc::new(type_of(field, depth + 1)?.unwrap_or(ColumnType::Json)));
-    let column_type = match field.data_type() {
-        DataType::Null => return Ok(None),
-        DataType::FixedSizeBinary(16)
-            if field.metadata().get(EXTENSION_TYPE_NAME_KEY).is_some_and(|name| name == "arrow.uuid") =>
-        {
-            ColumnType::Uuid
-        }
-        DataType::List(element) | DataType::LargeList(element) | DataType::FixedSizeList(element, _) => {
-            ColumnType::List(inner(element)?)
-        }
-        DataType::Map(entries, _) => match entries.data_type() {
-            DataType::Struct(entry) if entry.len() == 2 && scalar_of(entry[0].data_type())? == ColumnType::Varchar => {
-                ColumnType::Map(inner(&entry[1])?)
-            }
-            _ => return Err("a map whose keys are no text".to_owned()),
-        },
-        DataType::Struct(fields) => {
-            let column = |field: &Arc<Field>| {
-                let column_type = type_of(field, depth + 1)?.unwrap_or(ColumnType::Json);
-                Ok(Column::new(field.name().clone(), column_type))
-            };
-            let fields = fields.iter().map(column).collect::<Result<Vec<_>, String>>()?;
-            match Fields::new(fields) {
-                Ok(fields) if fields.columns().is_empty() => return Err("a struct without fields".to_owned()),
-                Ok(fields) => ColumnType::Struct(Arc::new(fields)),
-                Err(_) => return Err("a struct whose fields no columns can be".to_owned()),
-            }
-        }
-        other => scalar_of(other)?,
-    };
-    Ok(Some(column_type))
-}
-
-fn scalar_of(data_type: &DataType) -> Result<ColumnType, String> {
-    Ok(match data_type {
-        data_type if data_type.is_integer() => ColumnType::Bigint,
-        DataType::Float16 | DataType::Float32 | DataType::Float64 => ColumnType::Double,
-        DataType::Boolean => ColumnType::Boolean,
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => ColumnType::Varchar,
-        DataType::Date32 | DataType::Date64 => ColumnType::Date,
-        DataType::Timestamp(_, _) => ColumnType::Timestamp,
-        DataType::Decimal32(precision, scale)
-        | DataType::Decimal64(precision, scale)
-        | DataType::Decimal128(precision, scale)
-        | DataType::Decimal256(precision, scale)
-            if (1..=38).contains(precision) && u8::try_from(*scale).is_ok_and(|scale| scale <= *precision) =>
-        {
-            ColumnType::Decimal { precision: *precision, scale: scale.unsigned_abs() }
-        }
-        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
-            ColumnType::Binary
-        }
-        DataType::Dictionary(_, values) if !values.is_nested() => scalar_of(values)?,
-        other => return Err(other.to_string()),
-    })
-}
-
-/// How many bytes the values of a column have once each stands for itself. Unit: bytes.
-pub(super) fn expanded_bytes(array: &dyn Array) -> usize {
-    let of_views = |lengths: &mut dyn Iterator<Item = usize>| lengths.fold(0_usize, usize::saturating_add);
-    let rows = array.len();
-    match array.data_type() {
-        DataType::Utf8View => {
-            of_views(&mut array.as_string_view().lengths().map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)))
-        }
-        DataType::BinaryView => {
-            of_views(&mut array.as_binary_view().lengths().map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)))
-        }
-        DataType::Dictionary(_, _) => {
-            let dictionary = array.as_any_dictionary();
-            let values = dictionary.values();
-            if values.is_empty() {
-                return rows;
-            }
-            let lengths: Vec<usize> = (0..values.len()).map(|place| expanded_bytes(&*values.slice(place, 1))).collect();
-            dictionary.normalized_keys().iter().fold(0, |sum, key| sum.saturating_add(lengths[*key]))
-        }
-        DataType::Null => rows,
-        DataType::List(_) => {
-            expanded_bytes(&*window(array.as_list::<i32>().values(), array.as_list::<i32>().offsets()))
-        }
-        DataType::LargeList(_) => {
-            expanded_bytes(&*window(array.as_list::<i64>().values(), array.as_list::<i64>().offsets()))
-        }
-        DataType::FixedSizeList(_, _) => expanded_bytes(array.as_fixed_size_list().values()),
-        DataType::Map(_, _) => expanded_bytes(&*window(
-            &(Arc::new(array.as_map().entries().clone()) as ArrayRef),
-            array.as_map().offsets(),
-        )),
-        DataType::Struct(_) => {
-            let columns = array.as_struct().columns();
-            columns.iter().map(|column| expanded_bytes(column)).fold(rows, usize::saturating_add)
-        }
-        _ => array.to_data().get_slice_memory_size().unwrap_or(usize::MAX),
-    }
-}
+use crate::limits::VALUES_MAX;
+use crate::schema::{ColumnType, Fields};
 
 /// The elements that a list's offsets speak of.
-fn window<O: arrow_array::OffsetSizeTrait>(elements: &ArrayRef, offsets: &OffsetBuffer<O>) -> ArrayRef {
+pub(super) fn window<O: arrow_array::OffsetSizeTrait>(elements: &ArrayRef, offsets: &OffsetBuffer<O>) -> ArrayRef {
     let (first, last) = (offsets[0].as_usize(), offsets[offsets.len() - 1].as_usize());
     elements.slice(first, last - first)
 }
@@ -227,57 +102,6 @@ fn words_of(array: &ArrayRef, index: usize) -> String {
         _ => Arc::clone(array),
     };
     array_value_to_string(&array, index).unwrap_or_else(|_| "a value that cannot be shown".to_owned())
-}
-
-/// More than any value of an array has as JSON. Unit: bytes.
-pub(super) fn text_bytes_max(column_type: &ColumnType, array: &ArrayRef) -> usize {
-    /// The longest number, date or timestamp, with what is around it.
-    const SCALAR_BYTES: usize = 48;
-    /// A character that is escaped, or a byte in base64.
-    const ESCAPED: usize = 6;
-    let longest = |ends: &[i32]| ends.windows(2).map(|ends| ends[1].abs_diff(ends[0]) as usize).max().unwrap_or(0);
-    let inside = match column_type {
-        ColumnType::Varchar => ESCAPED * longest(array.as_string::<i32>().value_offsets()),
-        ColumnType::Binary => ESCAPED * longest(array.as_binary::<i32>().value_offsets()),
-        ColumnType::List(element) => {
-            let list = array.as_list::<i32>();
-            longest(list.value_offsets()).saturating_mul(text_bytes_max(element, list.values()))
-        }
-        ColumnType::Map(value) => {
-            let map = array.as_map();
-            let entry = text_bytes_max(&ColumnType::Varchar, map.keys()) + text_bytes_max(value, map.values());
-            longest(map.value_offsets()).saturating_mul(entry)
-        }
-        ColumnType::Struct(fields) => {
-            let columns = fields.columns().iter().zip(array.as_struct().columns());
-            columns.map(|(field, column)| field.name.len() + text_bytes_max(&field.column_type, column)).sum()
-        }
-        _ => 0,
-    };
-    SCALAR_BYTES.saturating_add(inside)
-}
-
-/// Values that the lists in some rows of an array are stored as: for each element as many as a file has columns for it.
-pub(super) fn list_cells(column_type: &ColumnType, array: &ArrayRef, rows: Range<usize>) -> usize {
-    let span = |offsets: &OffsetBuffer<i32>| {
-        let at = |place: usize| usize::try_from(offsets[place]).unwrap_or(0);
-        at(rows.start)..at(rows.end)
-    };
-    match column_type {
-        ColumnType::List(element) => {
-            let (list, elements) = (array.as_list::<i32>(), span(array.as_list::<i32>().offsets()));
-            elements.len() * element.leaf_count() + list_cells(element, list.values(), elements)
-        }
-        ColumnType::Map(value) => {
-            let (map, entries) = (array.as_map(), span(array.as_map().offsets()));
-            entries.len() * column_type.leaf_count() + list_cells(value, map.values(), entries)
-        }
-        ColumnType::Struct(fields) if column_type.has_list() => {
-            let columns = fields.columns().iter().zip(array.as_struct().columns());
-            columns.map(|(field, column)| list_cells(&field.column_type, column, rows.clone())).sum()
-        }
-        _ => 0,
-    }
 }
 
 /// An array in the form of its type, and which of its rows hold a value that is none of it.

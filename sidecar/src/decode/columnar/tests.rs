@@ -5,10 +5,10 @@ use std::sync::Arc;
 use arrow_array::types::{Float32Type, Int8Type, Int32Type};
 use arrow_array::{Array, ArrayRef};
 use arrow_array::{
-    BinaryArray, BooleanArray, Date32Array, Date64Array, Decimal128Array, DictionaryArray, FixedSizeBinaryArray,
-    FixedSizeListArray, Float32Array, Float64Array, Int64Array, LargeListArray, LargeStringArray, ListArray, MapArray,
-    NullArray, PrimitiveArray, RecordBatch, StringArray, StringViewArray, StructArray, TimestampMicrosecondArray,
-    TimestampNanosecondArray, TimestampSecondArray, UInt64Array,
+    BinaryArray, BooleanArray, Date32Array, Date64Array, Decimal128Array, DictionaryArray, DurationSecondArray,
+    FixedSizeBinaryArray, FixedSizeListArray, Float32Array, Float64Array, Int64Array, LargeListArray, LargeStringArray,
+    ListArray, MapArray, NullArray, PrimitiveArray, RecordBatch, StringArray, StringViewArray, StructArray,
+    TimestampMicrosecondArray, TimestampNanosecondArray, TimestampSecondArray, UInt64Array,
 };
 use arrow_buffer::OffsetBuffer;
 use arrow_ipc::writer::StreamWriter;
@@ -298,6 +298,7 @@ fn what_no_table_can_have_is_refused_with_its_place() {
     assert_eq!(refusal(&stream(vec![("deep", deep)])), "column-type");
     let negative = Decimal128Array::from(vec![1]).with_precision_and_scale(5, -2).expect("Arrow has them");
     assert_eq!(refusal(&stream(vec![("dec", Arc::new(negative))])), "column-type");
+    assert_eq!(refusal(&stream(vec![("for", Arc::new(DurationSecondArray::from(vec![1])))])), "column-type");
     let one: ArrayRef = Arc::new(Int64Array::from(vec![1]));
     assert_eq!(refusal(&stream(vec![("a", Arc::clone(&one)), ("a", Arc::clone(&one))])), "duplicate-key");
     assert_eq!(refusal(&stream(vec![("a", one.slice(0, 0))])), "no-records");

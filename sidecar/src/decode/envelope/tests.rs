@@ -197,11 +197,12 @@ fn twenty_records_are_listed_and_the_rest_is_counted() {
 
 #[test]
 fn a_format_keeps_its_number() {
-    assert_eq!((Format::Json.code(), Format::Ndjson.code(), Format::Csv.code()), (1, 2, 3));
-    for format in [Format::Json, Format::Ndjson, Format::Csv] {
+    let formats = [Format::Json, Format::Ndjson, Format::Csv, Format::ArrowStream];
+    assert_eq!(formats.map(Format::code), [1, 2, 3, 4]);
+    for format in formats {
         assert_eq!(Format::from_code(format.code()), Some(format));
     }
-    assert_eq!((Format::from_code(0), Format::from_code(4)), (None, None));
+    assert_eq!((Format::from_code(0), Format::from_code(5)), (None, None));
 }
 
 proptest! {
