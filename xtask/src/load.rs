@@ -35,7 +35,12 @@ pub(crate) struct Sending<'a> {
     pub(crate) limit: Limit,
     /// What acknowledges: 200 in the lake, 202 in the journal.
     pub(crate) status: u16,
+    /// What the bodies are.
+    pub(crate) content_type: &'a str,
 }
+
+/// The content type of most of what is sent.
+pub(crate) const JSON: &str = "application/json";
 
 /// When a load is over.
 #[derive(Debug, Clone, Copy)]
@@ -50,7 +55,7 @@ pub(crate) enum Limit {
 #[derive(Debug)]
 pub(crate) struct Body<'a> {
     pub(crate) rows: u64,
-    pub(crate) json: Cow<'a, [u8]>,
+    pub(crate) bytes: Cow<'a, [u8]>,
 }
 
 /// What a load came to.
@@ -97,7 +102,7 @@ pub(crate) fn send<'a>(
     let threads = sending.connections.min(THREADS_MAX);
     let work = |thread: usize| -> Result<(u64, Vec<Duration>)> {
         let own = (thread..sending.connections).step_by(threads);
-        let mut connections = own.map(|_| Connection::open(port, sending.path)).collect::<Result<Vec<_>>>()?;
+        let mut connections = own.map(|_| Connection::open(port, &sending)).collect::<Result<Vec<_>>>()?;
         let (mut acknowledged_rows, mut latencies) = (0, Vec::new());
         loop {
             interrupt::check()?;
@@ -108,9 +113,9 @@ pub(crate) fn send<'a>(
                 if is_over(index) || failed.load(Ordering::Relaxed) {
                     break;
                 }
-                let Body { rows, json } = body(index)?;
+                let Body { rows, bytes } = body(index)?;
                 let request = Stopwatch::start();
-                connection.send(&json)?;
+                connection.send(&bytes)?;
                 under_way.push((rows, request));
             }
             if under_way.is_empty() {

@@ -6,9 +6,10 @@
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
 use serde_json::json;
 
 use super::sketch::Sketch;
@@ -21,6 +22,8 @@ use crate::servers::{S3Access, Sidecar, SidecarOptions, Weed, WeedOptions};
 use crate::stopwatch::Stopwatch;
 
 const DUCKDB_EVENTS: &str = include_str!("duckdb_events.py");
+
+const ARROW_EVENTS: &str = include_str!("arrow_events.py");
 
 /// Events that DuckDB loads.
 const EVENTS: u64 = 1_000_000;
@@ -89,7 +92,7 @@ impl Bench<'_> {
         std::fs::create_dir_all(&folder).with_context(|| format!("failed to make {}", folder.display()))?;
         let weed = Weed::start(WeedOptions::new(folder.join("s3-server")))?;
         table::section("events of about 160 bytes, three days, S3 as the lake (SeaweedFS, here)");
-        let alone = duckdb_alone(&folder.join("events.ndjson"), weed.access())?;
+        let alone = duckdb_alone(&events_file(&folder), weed.access())?;
         for sending in SENDINGS {
             let (rows, _, connections) = sending;
             let words = if rows == 1 { "event" } else { "events" };
@@ -97,8 +100,38 @@ impl Bench<'_> {
             self.sketch(&weed, &alone, &folder, sending)?;
             self.sidecar(&weed, &alone, sending)?;
         }
+        self.columns(&weed, &alone, &folder)?;
         weed.server().stop()?;
         Ok(())
+    }
+
+    /// The same events as Arrow streams.
+    fn columns(&self, weed: &Weed, alone: &DuckdbAlone, folder: &Path) -> Result<()> {
+        const ROWS: u64 = 1_000;
+        let streams = folder.join("streams");
+        std::fs::create_dir_all(&streams).with_context(|| format!("failed to make {}", streams.display()))?;
+        let question = json!({"events": events_file(folder), "folder": streams, "rows": ROWS});
+        let written: Streams = run_program(ARROW_EVENTS, &question).context("failed to write the events as streams")?;
+        ensure!(written.streams * ROWS == EVENTS, "{} streams were written", written.streams);
+        table::section(&format!(" {} events a request as an Arrow stream, 8 connections", grouped(ROWS)));
+        let sidecar = self.sidecar_on(weed, "columns")?;
+        let sending = Sending {
+            path: "/ingest/stream?table_name=columns",
+            connections: 8,
+            limit: Limit::Requests(usize::try_from(written.streams).context("a machine's word counts them")?),
+            status: 202,
+            content_type: "application/vnd.apache.arrow.stream",
+        };
+        let body = |index: usize| {
+            let path = streams.join(index.to_string());
+            let bytes = std::fs::read(&path).with_context(|| format!("failed to read {}", path.display()))?;
+            Ok(Body { rows: ROWS, bytes: bytes.into() })
+        };
+        let flush = || load::flush(&sidecar).map(drop);
+        let measured = measured(sidecar.port(), sidecar.server(), sending, body, flush)?;
+        self.print("the sidecar", &measured, alone);
+        ensure_counted_in(weed, "data/columns", measured.load.rows)?;
+        stop(&sidecar)
     }
 
     /// What acknowledges without keeping anything.
@@ -114,15 +147,18 @@ impl Bench<'_> {
 
     fn sidecar(&self, weed: &Weed, alone: &DuckdbAlone, sending: Events) -> Result<()> {
         let table_name = format!("events_{}", sending.0);
-        let lake = format!("s3://{}", weed.access().bucket);
-        let options =
-            SidecarOptions { lake: Some(lake), environment: weed.environment(), ..self.options(&table_name)? };
-        let sidecar = Sidecar::start(options)?;
+        let sidecar = self.sidecar_on(weed, &table_name)?;
         let measured =
             send(sidecar.port(), sidecar.server(), &table_name, sending, || load::flush(&sidecar).map(drop))?;
         self.print("the sidecar", &measured, alone);
         ensure_counted_in(weed, &format!("data/{table_name}"), measured.load.rows)?;
         stop(&sidecar)
+    }
+
+    /// A sidecar with a bucket as its lake.
+    fn sidecar_on(&self, weed: &Weed, name: &str) -> Result<Sidecar> {
+        let lake = format!("s3://{}", weed.access().bucket);
+        Sidecar::start(SidecarOptions { lake: Some(lake), environment: weed.environment(), ..self.options(name)? })
     }
 
     fn print(&self, name: &str, measured: &Measured, alone: &DuckdbAlone) {
@@ -139,6 +175,17 @@ impl Bench<'_> {
 
 /// Events of a request, how many are sent in all, and requests under way at once.
 type Events = (u64, u64, usize);
+
+/// The events, an object a line.
+fn events_file(folder: &Path) -> PathBuf {
+    folder.join("events.ndjson")
+}
+
+/// What was written for the sidecar to read.
+#[derive(Deserialize)]
+struct Streams {
+    streams: u64,
+}
 
 /// What sending came to.
 struct Measured {
@@ -157,13 +204,26 @@ fn send(
     (rows, total, connections): Events,
     flush: impl FnOnce() -> Result<()>,
 ) -> Result<Measured> {
-    let (cpu_seconds_before, stopwatch) = (server.cpu_seconds()?, Stopwatch::start());
     let requests = usize::try_from(total / rows).context("a machine's word counts the requests")?;
-    let sending = Sending { path: "/ingest/stream", connections, limit: Limit::Requests(requests), status: 202 };
-    let load = load::send(port, sending, &Progress::hidden(), |index| {
+    let limit = Limit::Requests(requests);
+    let sending = Sending { path: "/ingest/stream", connections, limit, status: 202, content_type: load::JSON };
+    let body = |index: usize| {
         let first = u64::try_from(index).unwrap_or_default() * rows;
-        Ok(Body { rows, json: body_of(table_name, first, rows).into() })
-    })?;
+        Ok(Body { rows, bytes: body_of(table_name, first, rows).into() })
+    };
+    measured(port, server, sending, body, flush)
+}
+
+/// Sends bodies and waits until they are in the lake.
+fn measured<'a>(
+    port: u16,
+    server: &Server,
+    sending: Sending<'_>,
+    body: impl Fn(usize) -> Result<Body<'a>> + Sync,
+    flush: impl FnOnce() -> Result<()>,
+) -> Result<Measured> {
+    let (cpu_seconds_before, stopwatch) = (server.cpu_seconds()?, Stopwatch::start());
+    let load = load::send(port, sending, &Progress::hidden(), body)?;
     flush()?;
     let seconds = stopwatch.seconds();
     let cpu_seconds_per_million = per_million(server.cpu_seconds()? - cpu_seconds_before, load.rows);

@@ -238,7 +238,13 @@ impl<'a> Bench<'a> {
     }
 
     fn singles(&self, sidecar: &Sidecar, connections: usize) -> Result<u64> {
-        let sending = Sending { path: "/ingest/stream", connections, limit: Limit::Time(SINGLE_TIME), status: 202 };
+        let sending = Sending {
+            path: "/ingest/stream",
+            connections,
+            limit: Limit::Time(SINGLE_TIME),
+            status: 202,
+            content_type: load::JSON,
+        };
         let load = self.send_singles(sidecar, sending)?;
         let name = if connections == 1 { "1 connection".to_owned() } else { format!("{connections} connections") };
         table::figure(&name, &format!("{} records/s", load.rows_per_second()));
@@ -248,8 +254,13 @@ impl<'a> Bench<'a> {
     }
 
     fn single_to_the_lake(&self, sidecar: &Sidecar) -> Result<u64> {
-        let sending =
-            Sending { path: "/ingest", connections: 1, limit: Limit::Requests(DIFFERENT_BODIES), status: 200 };
+        let sending = Sending {
+            path: "/ingest",
+            connections: 1,
+            limit: Limit::Requests(DIFFERENT_BODIES),
+            status: 200,
+            content_type: load::JSON,
+        };
         let load = self.send_singles(sidecar, sending)?;
         let ratio = load.latencies.ms(50) / self.small_append.ms(50);
         table::compared("1 connection, time of a request", &table::latencies(&load.latencies), ratio, "sync");
@@ -258,18 +269,19 @@ impl<'a> Bench<'a> {
 
     fn send_singles(&self, sidecar: &Sidecar, sending: Sending<'_>) -> Result<Load> {
         load::send(sidecar.port(), sending, &Progress::hidden(), |index| {
-            Ok(Body { rows: 1, json: self.single_bodies[index % self.single_bodies.len()].as_slice().into() })
+            Ok(Body { rows: 1, bytes: self.single_bodies[index % self.single_bodies.len()].as_slice().into() })
         })
     }
 
     fn batches(&self, sidecar: &Sidecar, lake: &str, directory: Option<&Batches>) -> Result<Batches> {
         table::section(&format!("{BATCH_ROWS} records a request to /ingest/stream, {CONNECTIONS} connections, {lake}"));
         let limit = Limit::Requests(BATCHES);
-        let sending = Sending { path: "/ingest/stream", connections: CONNECTIONS, limit, status: 202 };
+        let sending =
+            Sending { path: "/ingest/stream", connections: CONNECTIONS, limit, status: 202, content_type: load::JSON };
         let (cpu_seconds_before, stopwatch) = (sidecar.server().cpu_seconds()?, Stopwatch::start());
         let load = load::send(sidecar.port(), sending, &Progress::hidden(), |index| {
             let body = &self.batch_bodies[index % self.batch_bodies.len()];
-            Ok(Body { rows: BATCH_ROWS as u64, json: body.as_slice().into() })
+            Ok(Body { rows: BATCH_ROWS as u64, bytes: body.as_slice().into() })
         })?;
         load::flush(sidecar)?;
         let seconds_to_lake = stopwatch.seconds();
@@ -296,11 +308,17 @@ impl<'a> Bench<'a> {
     fn backfill(&self, sidecar: &Sidecar) -> Result<()> {
         table::section(&format!("backfill to /ingest, a day a request, {BACKFILL_CONNECTIONS} connections"));
         let limit = Limit::Requests(YEAR_DAYS);
-        let sending = Sending { path: "/ingest", connections: BACKFILL_CONNECTIONS, limit, status: 200 };
+        let sending = Sending {
+            path: "/ingest",
+            connections: BACKFILL_CONNECTIONS,
+            limit,
+            status: 200,
+            content_type: load::JSON,
+        };
         let cpu_seconds_before = sidecar.server().cpu_seconds()?;
         let load = load::send(sidecar.port(), sending, &Progress::hidden(), |index| {
             let day = &self.flights.days[index];
-            Ok(Body { rows: day.rows.len() as u64, json: self.flights.backfill_body(day)?.into() })
+            Ok(Body { rows: day.rows.len() as u64, bytes: self.flights.backfill_body(day)?.into() })
         })?;
         let cpu_seconds = sidecar.server().cpu_seconds()? - cpu_seconds_before;
         let figure = format!("{} rows/s", load.rows_per_second());

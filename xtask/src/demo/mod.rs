@@ -234,10 +234,16 @@ fn backfill(stage: &Stage, flights: &Flights) -> Result<()> {
         flights.days.len()
     );
     let cpu_seconds_before = stage.sidecar.server().cpu_seconds()?;
-    let sending = Sending { path: "/ingest", connections: CONNECTIONS, limit: Limit::Requests(YEAR_DAYS), status: 200 };
+    let sending = Sending {
+        path: "/ingest",
+        connections: CONNECTIONS,
+        limit: Limit::Requests(YEAR_DAYS),
+        status: 200,
+        content_type: load::JSON,
+    };
     let load = load::send(stage.sidecar.port(), sending, &Progress::start(YEAR_ROWS), |index| {
         let day = &flights.days[index];
-        Ok(Body { rows: day.rows.len() as u64, json: flights.backfill_body(day)?.into() })
+        Ok(Body { rows: day.rows.len() as u64, bytes: flights.backfill_body(day)?.into() })
     })?;
     println!(
         "  {} rows in {:.1} s: {} per second, each in the lake when its request was answered",
@@ -257,9 +263,10 @@ fn backfill(stage: &Stage, flights: &Flights) -> Result<()> {
 fn stream(stage: &Stage, flights: &Flights) -> Result<()> {
     let bodies = flights.departure_bodies(STREAMED_RECORDS);
     let limit = Limit::Requests(bodies.len());
-    let sending = Sending { path: "/ingest/stream", connections: CONNECTIONS, limit, status: 202 };
+    let sending =
+        Sending { path: "/ingest/stream", connections: CONNECTIONS, limit, status: 202, content_type: load::JSON };
     let load = load::send(stage.sidecar.port(), sending, &Progress::start(bodies.len() as u64), |index| {
-        Ok(Body { rows: 1, json: bodies[index].as_slice().into() })
+        Ok(Body { rows: 1, bytes: bodies[index].as_slice().into() })
     })?;
     println!(
         "  {} records in {:.1} s: {} per second, each on the disk when its request was answered ({:.1} ms median, \

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use super::Sending;
 use crate::servers::Response;
 
 /// How long an answer may take: longer than any that is waited for.
@@ -23,13 +24,13 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// A connection on which JSON is posted to `path`.
-    pub(super) fn open(port: u16, path: &str) -> Result<Self> {
+    /// A connection on which bodies are posted.
+    pub(super) fn open(port: u16, Sending { path, content_type, .. }: &Sending<'_>) -> Result<Self> {
         let stream = TcpStream::connect(("127.0.0.1", port)).context("failed to connect")?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(ANSWER_WAIT))?;
         let head = format!(
-            "POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\nContent-Length: "
+            "POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: {content_type}\r\nContent-Length: "
         );
         Ok(Self { stream: BufReader::new(stream), head })
     }
