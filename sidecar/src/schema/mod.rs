@@ -5,6 +5,7 @@
 //! Does not own: the bytes of records (`decode`), files (`encode`).
 
 mod declaration;
+mod fault;
 pub mod field_ids;
 mod fields;
 pub mod observe;
@@ -18,6 +19,7 @@ mod types;
 mod verdict;
 
 pub use declaration::{Declaration, Declarations};
+pub use fault::{Fault, Flaw};
 pub use fields::{Fields, FieldsError};
 pub use lakeingest_crds::names::{PARTITION_COLUMNS, is_column_name};
 pub use observe::{Observation, observe, observe_columns};
@@ -26,5 +28,5 @@ pub use partition::{DayRule, Days};
 pub use schema::{Constraints, Error, Fingerprint, Schema, leaf_count};
 pub use type_name::TypeNameError;
 pub use types::{Column, ColumnType};
-pub use verdict::{Fault, Flaw, Misfit, Rules, Unknown, Unplaced};
+pub use verdict::{Misfit, Rules, Unknown, Unplaced};
 pub(crate) use verdict::{check_cells, list_cells};

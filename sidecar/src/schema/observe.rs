@@ -12,10 +12,11 @@ use std::collections::BTreeSet;
 use chrono::NaiveDate;
 use lakeingest_crds::Inference;
 
+use super::fault::{Fault, Flaw};
 use super::partition::DayRule;
 use super::schema::Schema;
 use super::types::Column;
-use super::verdict::{Fault, Flaw, Rules, Unknown, check_cells};
+use super::verdict::{Rules, Unknown, check_cells};
 use crate::decode::{DecodeError, Scanned, Value, Violation, Violations};
 use crate::limits::{ASIDE_BYTES_MAX, BATCH_PARTITIONS_MAX, CELLS_MAX};
 use crate::schema::shape::{Change, Changes, Names, NewShape, Shape};

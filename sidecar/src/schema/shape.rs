@@ -13,10 +13,10 @@ use std::sync::Arc;
 use lakeingest_crds::Inference;
 use lakeingest_crds::names::is_column_name;
 
+use super::fault::{Fault, Flaw};
 use super::fields::Fields;
 use super::schema::Schema;
 use super::types::{Column, ColumnType};
-use super::verdict::{Fault, Flaw};
 use crate::decode::{
     NodeKind, Value, integer_is_exact_in_f64, kind_of_number, parse_date, parse_integer, parse_timestamp,
 };
