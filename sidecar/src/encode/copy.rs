@@ -266,7 +266,7 @@ fn write_file(
     };
     // Long rows need more to be ordered than to be written. The order helps who reads; the rows must arrive.
     let (rows, columns) = match copy(spec.order.as_deref()) {
-        Err(error) if spec.order.is_some() && !error.is_about_rows() => {
+        Err(error) if spec.order.is_some() => {
             warn!(
                 error = %crate::error_chain(&error),
                 table = job.contents.table,
