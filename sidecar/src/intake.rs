@@ -279,7 +279,8 @@ impl Accepted {
     }
 }
 
-/// Does the whole of something whoever waits for it: in a task of its own, which costs a tenth of a short request.
+/// Does the whole of something whoever waits for it: in a task of its own, which a short request
+/// does without.
 async fn whole(
     work: impl Future<Output = Result<Accepted, IntakeError>> + Send + 'static,
 ) -> Result<Accepted, IntakeError> {

@@ -29,7 +29,7 @@ use arrow_select::concat::concat_batches;
 
 use super::error::{DecodeError, Violation, pointer_segment};
 use super::scan::{ScanLimits, too_many_records};
-use crate::limits::{COLUMNS_MAX, DECODED_BYTES_MAX};
+use crate::limits::COLUMNS_MAX;
 use crate::schema::{Column, ColumnType, leaf_count};
 use normal::Normal;
 use quiet::without_panic;
@@ -101,24 +101,15 @@ impl Columnar {
         Cow::Owned(text)
     }
 
-    /// The records in `range` as lines of JSON, as long as these have at most `bytes_max`.
-    ///
-    /// # Errors
-    /// `TooLong` when they have more.
-    pub fn lines(&self, range: Range<usize>, bytes_max: usize) -> Result<String, DecodeError> {
-        let mut text = String::new();
-        for index in range {
-            self.render(index, &mut text);
+    /// The first records in `range` as lines of JSON: at least one, and no more once these have `bytes_max`.
+    pub fn lines(&self, range: Range<usize>, bytes_max: usize) -> (String, Range<usize>) {
+        let (mut text, mut end) = (String::new(), range.start);
+        while end < range.end && text.len() < bytes_max {
+            self.render(end, &mut text);
             text.push('\n');
-            if text.len() > bytes_max {
-                let detail = format!(
-                    "some values have not the type of their column, and the records have more than {bytes_max} bytes as \
-                     JSON, which is how such records are judged; send fewer in one request"
-                );
-                return Err(DecodeError::TooLong(Violation::new("", "body-too-large", detail).into()));
-            }
+            end += 1;
         }
-        Ok(text)
+        (text, range.start..end)
     }
 
     fn render(&self, index: usize, text: &mut String) {
@@ -181,10 +172,16 @@ fn read_batches(body: &[u8], limits: &ScanLimits) -> Result<(RecordBatch, Vec<Op
     };
     let types = types_of(&first.schema())?;
     // Before anything is put together: what refers to one value many times becomes as long as it says.
-    let bytes: usize =
-        batches.iter().flat_map(RecordBatch::columns).map(|column| measure::expanded_bytes(column)).sum();
-    if bytes > DECODED_BYTES_MAX {
-        let detail = format!("the columns have more than {DECODED_BYTES_MAX} bytes; send fewer records in one request");
+    let sum = |of: &dyn Fn(&ArrayRef) -> usize| {
+        batches.iter().flat_map(RecordBatch::columns).map(of).fold(0, usize::saturating_add)
+    };
+    if sum(&|column| measure::values(column)) > limits.values_max {
+        let detail = format!("more than {} values in one body", limits.values_max);
+        return Err(illegal(Violation::new("", "too-many-values", detail)));
+    }
+    if sum(&|column| measure::expanded_bytes(column)) > limits.column_bytes_max {
+        let bytes_max = limits.column_bytes_max;
+        let detail = format!("the columns have more than {bytes_max} bytes; send fewer records in one request");
         return Err(DecodeError::TooLong(Violation::new("", "body-too-large", detail).into()));
     }
     let batch = match batches.as_slice() {

@@ -29,8 +29,9 @@ mod builder;
 
 use std::ops::Range;
 
-use arrow_array::{ArrayRef, BooleanArray};
+use arrow_array::{Array, ArrayRef, BooleanArray};
 use arrow_schema::ArrowError;
+use arrow_select::concat::concat;
 use arrow_select::filter::filter;
 use chrono::NaiveDate;
 
@@ -61,6 +62,33 @@ pub struct DecodedRows {
 }
 
 impl DecodedRows {
+    /// Counts records from `first` on instead of from 0.
+    pub(super) fn move_to(&mut self, first: usize) {
+        let first = number_of(first);
+        self.kept.iter_mut().for_each(|row| *row += first);
+        self.misfits.iter_mut().for_each(|misfit| misfit.row += first);
+    }
+
+    /// Records that were decoded in parts, which follow each other, as if at once.
+    pub(super) fn together(mut parts: Vec<Self>) -> Self {
+        if parts.len() == 1 {
+            return parts.swap_remove(0);
+        }
+        let width = parts.first().map_or(0, |part| part.columns.len());
+        let column = |place: usize| {
+            let arrays: Vec<&dyn Array> = parts.iter().map(|part| part.columns[place].as_ref()).collect();
+            concat(&arrays).expect("arrays of one type can stand behind each other")
+        };
+        let columns = (0..width).map(column).collect();
+        let days = parts.iter().map(|part| part.days.clone()).collect::<Option<Vec<_>>>();
+        Self {
+            columns,
+            days: days.map(|days| days.concat()),
+            kept: parts.iter().flat_map(|part| part.kept.iter().copied()).collect(),
+            misfits: parts.into_iter().flat_map(|part| part.misfits).collect(),
+        }
+    }
+
     /// Keeps of the rows that fit those for which `stays` holds; the others are in neither list then.
     ///
     /// # Errors

@@ -12,7 +12,6 @@ use super::columns::{DecodedRows, Target, decode_rows, rows_as_they_are};
 use super::envelope::{Format, Scanned, scan};
 use super::error::DecodeError;
 use super::scan::ScanLimits;
-use crate::limits::DECODED_BYTES_MAX;
 use crate::schema::{Rules, with_columns_of};
 
 /// A body of which every byte has been checked; it has at least one record.
@@ -86,13 +85,19 @@ impl<'a> Records<'a> {
         let mut present = target.present.to_vec();
         present.resize(known.len(), false);
         let target = Target { rules: Rules::new(&known, target.rules.day_rule()), present: &present, ..*target };
-        // What was accepted has that length as text at the most, all of it; a part of what was not looked at has not more.
-        let text = columns.lines(range.clone(), 8 * DECODED_BYTES_MAX)?;
-        let scanned = scan(Format::Ndjson, text.as_bytes(), &ScanLimits::ACCEPTED)?;
-        let mut rows = decode_rows(&scanned, &target, 0..range.len())?;
-        let first = u32::try_from(range.start).expect("a body is counted in u32");
-        rows.kept.iter_mut().for_each(|row| *row += first);
-        rows.misfits.iter_mut().for_each(|misfit| misfit.row += first);
-        Ok(rows)
+        let (mut parts, mut first) = (Vec::new(), range.start);
+        while first < range.end {
+            let (text, part) = columns.lines(first..range.end, TEXT_BYTES);
+            let scanned = scan(Format::Ndjson, text.as_bytes(), &ScanLimits::ACCEPTED)?;
+            let mut rows = decode_rows(&scanned, &target, 0..part.len())?;
+            rows.move_to(part.start);
+            parts.push(rows);
+            first = part.end;
+        }
+        Ok(DecodedRows::together(parts))
     }
 }
+
+/// Records of columns that are text at one time: names stand before every value there, and can be longer than all of them.
+/// Unit: bytes.
+const TEXT_BYTES: usize = 8 << 20;

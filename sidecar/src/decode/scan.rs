@@ -33,8 +33,12 @@ pub struct ScanLimits {
     /// Keys of one object.
     pub keys_max: usize,
 
-    /// Keys and values of one body together; each takes 16 bytes of memory while the body is read.
+    /// Keys and values of one body together; each takes 16 bytes of memory while the body is read. Of a body of columns its
+    /// values, those in lists included; each takes as many once its column has its form.
     pub values_max: usize,
+
+    /// What the values of a body of columns have, each counted as often as it is there. Unit: bytes.
+    pub column_bytes_max: usize,
 }
 
 impl ScanLimits {
@@ -46,6 +50,7 @@ impl ScanLimits {
         // A record may name every column and the three of the partition.
         keys_max: limits::COLUMNS_MAX + 3,
         values_max: limits::VALUES_MAX,
+        column_bytes_max: limits::DECODED_BYTES_MAX,
     };
 
     /// For a body that was accepted before: its bounds then may have been wider than today's.
@@ -55,6 +60,7 @@ impl ScanLimits {
         records_max: usize::MAX,
         keys_max: usize::MAX,
         values_max: usize::MAX,
+        column_bytes_max: usize::MAX,
     };
 }
 

@@ -3,7 +3,7 @@
 //! Owns: the order: who may speak, what becomes of a body that nobody reads, the route, the count. Does not own: each of them.
 //!
 //! It stands in front of the routes and not in layers around them: each layer puts its future, and with it the request, into
-//! memory of its own, and three of them took a tenth of what a short request takes.
+//! memory of its own, which shows in what a short request takes.
 
 use std::sync::Arc;
 

@@ -13,6 +13,26 @@ use arrow_schema::DataType;
 use super::normal::window;
 use crate::schema::ColumnType;
 
+/// How many values a column has, those in lists and structs included.
+pub(super) fn values(array: &dyn Array) -> usize {
+    match array.data_type() {
+        DataType::List(_) => values(&*window(array.as_list::<i32>().values(), array.as_list::<i32>().offsets())),
+        DataType::LargeList(_) => values(&*window(array.as_list::<i64>().values(), array.as_list::<i64>().offsets())),
+        DataType::FixedSizeList(_, _) => values(array.as_fixed_size_list().values()),
+        DataType::Map(_, _) => {
+            let entries: ArrayRef = Arc::new(array.as_map().entries().clone());
+            values(&*window(&entries, array.as_map().offsets()))
+        }
+        DataType::Struct(_) => {
+            array.as_struct().columns().iter().map(|column| values(column)).fold(0, usize::saturating_add)
+        }
+        // What a value is of many keys is looked at once.
+        DataType::Dictionary(_, _) => array.len().saturating_add(array.as_any_dictionary().values().len()),
+        _ => 0,
+    }
+    .saturating_add(array.len())
+}
+
 /// How many bytes the values of a column have once each stands for itself. Unit: bytes.
 pub(super) fn expanded_bytes(array: &dyn Array) -> usize {
     let of_views = |lengths: &mut dyn Iterator<Item = usize>| lengths.fold(0_usize, usize::saturating_add);

@@ -23,7 +23,6 @@ use arrow_select::take::take;
 
 use super::render;
 use crate::decode::{arrow_field, date_of_days, is_timestamp};
-use crate::limits::VALUES_MAX;
 use crate::schema::{ColumnType, Fields};
 
 /// The elements that a list's offsets speak of.
@@ -160,12 +159,10 @@ fn scalar(array: &ArrayRef, own_type: &ColumnType) -> Result<Normalised, ArrowEr
             }
         }
         ColumnType::Decimal { precision, .. } => {
-            let most = 10_i128.pow(u32::from(*precision)) - 1;
+            let most = 10_u128.pow(u32::from(*precision)) - 1;
             let values = cast.as_primitive::<Decimal128Type>().values();
-            strays.note(
-                |row| values[row].abs() > most,
-                values.iter().all(|value| value.unsigned_abs() <= most.unsigned_abs()),
-            );
+            let is_stray = |value: &i128| value.unsigned_abs() > most;
+            strays.note(|row| is_stray(&values[row]), !values.iter().any(is_stray));
         }
         _ => {}
     }
@@ -227,18 +224,11 @@ impl<'a> Strays<'a> {
     }
 }
 
-/// Elements of lists that there may be in a column: some take no bytes.
-fn check_elements(elements: usize) -> Result<(), ArrowError> {
-    match elements <= VALUES_MAX {
-        true => Ok(()),
-        false => Err(ArrowError::InvalidArgumentError(format!("lists have at most {VALUES_MAX} elements"))),
-    }
-}
-
 /// Ends of lists from 0 on.
 fn ends_of<O: arrow_array::OffsetSizeTrait>(offsets: &OffsetBuffer<O>) -> OffsetBuffer<i32> {
     let first = offsets[0].as_usize();
-    let end = |offset: &O| i32::try_from(offset.as_usize() - first).expect("elements were counted before");
+    let end = |offset: &O| i32::try_from(offset.as_usize() - first);
+    let end = |offset| end(offset).expect("a body whose elements are more than `values_max` was refused");
     OffsetBuffer::new(ScalarBuffer::from(offsets.iter().map(end).collect::<Vec<i32>>()))
 }
 
@@ -247,19 +237,16 @@ fn list(array: &ArrayRef, element: &ColumnType) -> Result<Normalised, ArrowError
         DataType::LargeList(_) => {
             let list = array.as_list::<i64>();
             let elements = window(list.values(), list.offsets());
-            check_elements(elements.len())?;
             (elements, ends_of(list.offsets()))
         }
         DataType::FixedSizeList(_, _) => {
             let list: &FixedSizeListArray = array.as_fixed_size_list();
-            check_elements(list.values().len())?;
             let length = usize::try_from(list.value_length()).unwrap_or(0);
             (Arc::clone(list.values()), OffsetBuffer::from_lengths(std::iter::repeat_n(length, list.len())))
         }
         _ => {
             let list = array.as_list::<i32>();
             let elements = window(list.values(), list.offsets());
-            check_elements(elements.len())?;
             (elements, ends_of(list.offsets()))
         }
     };
@@ -300,7 +287,6 @@ fn rows_of(ends: &OffsetBuffer<i32>, flags: &BooleanBuffer) -> BooleanBuffer {
 fn map(map: &MapArray, value: &ColumnType) -> Result<Normalised, ArrowError> {
     let offsets = map.offsets();
     let entries = [window(map.keys(), offsets), window(map.values(), offsets)];
-    check_elements(entries[0].len())?;
     let (ends, [keys, values]) = without_hidden(map.nulls(), ends_of(offsets), entries)?;
     let (keys, values) = (own(keys)?, own(values)?);
     let (keys, stray_keys) = scalar(&keys, &ColumnType::Varchar)?;

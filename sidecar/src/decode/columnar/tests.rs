@@ -139,7 +139,7 @@ fn nested() -> Vec<(&'static str, ArrayRef)> {
 fn columns_go_to_their_table_as_they_are_and_as_their_json_would() {
     let columns: Vec<_> = scalars().into_iter().chain(nested()).collect();
     let body = columnar(columns);
-    let lines = body.lines(0..3, usize::MAX).expect("it is short");
+    let lines = body.lines(0..3, usize::MAX).0;
     let (observation, rows) = stored(body, &Schema::empty());
     let types: Vec<String> =
         observation.schema.columns().iter().map(|column| format!("{} {}", column.name, column.column_type)).collect();
@@ -199,7 +199,7 @@ fn every_form_of_a_type_becomes_the_one_that_its_column_has() {
         ("lists", Arc::new(large)),
         ("nothing", Arc::new(NullArray::new(3))),
     ]);
-    let lines = body.lines(0..3, usize::MAX).expect("it is short");
+    let lines = body.lines(0..3, usize::MAX).0;
     let first = "{\"dict\":\"x\",\"large\":\"a\",\"view\":\"a\",\"i8\":-128,\"u64\":0,\"f32\":0.5,\"ms\":\"1970-01-01\",\
                  \"sec\":\"1970-01-01T00:00:01.000000Z\",\"ns\":\"1970-01-01T00:00:00.000001Z\",\"fixed\":[1,null],\
                  \"lists\":[0.5]}";
@@ -280,6 +280,46 @@ fn what_a_table_asks_of_its_records_it_asks_of_columns_too() {
     assert_eq!(stored(names, &known(&[("id", "bigint")])).1.misfits.len(), 1);
 }
 
+/// What a record that does not fit has more than its table comes to nothing: no column, and no field of a struct.
+#[test]
+fn records_that_do_not_fit_leave_nothing_in_their_table() {
+    let nan: ArrayRef = Arc::new(Float64Array::from(vec![f64::NAN, 1.0]));
+    let grown = StructArray::from(vec![
+        (Arc::new(Field::new("a", DataType::Int64, true)), Arc::new(Int64Array::from(vec![Some(1), None])) as ArrayRef),
+        (Arc::new(Field::new("b", DataType::Int64, true)), Arc::new(Int64Array::from(vec![Some(1), None]))),
+    ]);
+    let grown = StructArray::new(grown.fields().clone(), grown.columns().to_vec(), Some(vec![true, false].into()));
+    let table = known(&[("o", "struct(a bigint)"), ("d", "double")]);
+    let body = columnar(vec![("d", nan), ("o", Arc::new(grown)), ("new", strings(vec![Some("x"), None]))]);
+    let (observation, rows) = stored(body, &table);
+    assert_eq!((&observation.schema, observation.present, rows.kept), (&table, vec![false, true], vec![1]));
+}
+
+/// Invariant I12: records that are judged by their texts are texts so many at a time, and are the same rows in any parts.
+#[test]
+fn i12_a_body_that_is_judged_by_its_texts_is_so_in_parts() {
+    let name = "n".repeat(120);
+    let names: Vec<String> = (0..40).map(|number| format!("{name}{number}")).collect();
+    let rows = 2_500_usize;
+    let mut columns: Vec<(&str, ArrayRef)> =
+        names.iter().map(|name| (name.as_str(), Arc::new(BooleanArray::from(vec![true; rows])) as ArrayRef)).collect();
+    let numbers: Vec<f64> =
+        (0_u32..).take(rows).map(|row| if row % 100 == 7 { f64::NAN } else { f64::from(row) }).collect();
+    columns.push(("d", Arc::new(Float64Array::from(numbers))));
+    let body = columnar(columns);
+    let (text, part) = body.lines(0..rows, 8 << 20);
+    assert!(part.len() < rows && text.len() < 9 << 20, "{part:?}");
+    let lines = body.lines(0..rows, usize::MAX).0;
+    let (observation, found) = stored(body, &Schema::empty());
+    let expected = stored_as_text(&lines, &observation);
+    assert_eq!((found.kept, found.misfits.len()), (expected.kept, 25));
+    assert_eq!(
+        found.misfits.iter().map(|misfit| misfit.row).collect::<Vec<_>>(),
+        (0..25).map(|row| row * 100 + 7).collect::<Vec<_>>()
+    );
+    assert_eq!(found.columns, expected.columns);
+}
+
 fn refusal(body: &[u8]) -> String {
     let refused = read(body).map(|columnar| format!("{:?}", columnar.columns())).expect_err("it is refused");
     refused.violations()[0].code.to_owned()
@@ -323,7 +363,16 @@ fn i12_a_stream_that_stands_for_too_much_is_refused() {
         Arc::new(NullArray::new(1 << 30)),
         None,
     );
-    assert_eq!(refusal(&stream(vec![("a", Arc::new(nothing))])), "body-too-large");
+    assert_eq!(refusal(&stream(vec![("a", Arc::new(nothing))])), "too-many-values");
+    // Values that take a byte here and eight in a column.
+    let bytes: ArrayRef = Arc::new(arrow_array::Int8Array::from(vec![1; (8 << 20) + 1]));
+    let one_list = ListArray::new(
+        Arc::new(Field::new("item", DataType::Int8, true)),
+        OffsetBuffer::from_lengths([bytes.len()]),
+        bytes,
+        None,
+    );
+    assert_eq!(refusal(&stream(vec![("a", Arc::new(one_list))])), "too-many-values");
     let many: Vec<(String, ArrayRef)> =
         (0..1_001).map(|name| (format!("c{name}"), Arc::new(Int64Array::from(vec![1])) as ArrayRef)).collect();
     let many = many.iter().map(|(name, array)| (name.as_str(), Arc::clone(array))).collect();
@@ -389,7 +438,7 @@ fn same_rows(
     }
     let table = known(&table);
     let (observation, found) = stored(columns(), &table);
-    let lines = columns().lines(0..rows, usize::MAX).expect("it is short");
+    let lines = columns().lines(0..rows, usize::MAX).0;
     let scanned = scan(Format::Ndjson, lines.as_bytes(), &ScanLimits::DEFAULT).expect("the lines are JSON");
     let as_text = observe(&scanned, &observation.schema, DayRule::ByColumn(day()), &Inference::default()).expect("few");
     prop_assert_eq!(as_text.misfits.total(), observation.misfits.total(), "{}", &lines);

@@ -9,7 +9,7 @@ use lakeingest_crds::Inference;
 use lakeingest_crds::names::{PARTITION_COLUMNS, is_column_name};
 
 use super::{Observation, observe};
-use crate::decode::{Columnar, DecodeError, Format, ScanLimits, Violations, days_of_column, scan};
+use crate::decode::{Columnar, DecodeError, Format, ScanLimits, Violation, Violations, days_of_column, scan};
 use crate::limits::{BATCH_PARTITIONS_MAX, CELLS_MAX, DECODED_BYTES_MAX, RECORD_BYTES_MAX, RECORD_CELLS_MAX};
 use crate::schema::{Column, ColumnType, DayRule, Rules, Schema};
 
@@ -25,13 +25,20 @@ pub fn observe_columns(
     inference: &Inference,
 ) -> Result<Observation, DecodeError> {
     let grown = with_columns_of(known, body);
-    if let Some(observation) = as_they_are(body, &grown, known, days) {
+    if let Some(observation) = as_they_are(body, &grown, days) {
         return Ok(observation);
     }
-    let text = body.lines(0..body.record_count(), DECODED_BYTES_MAX)?;
+    let (text, part) = body.lines(0..body.record_count(), DECODED_BYTES_MAX);
+    if part.len() < body.record_count() {
+        let detail = format!(
+            "the records have more than {DECODED_BYTES_MAX} bytes as JSON, by which they are judged where a value or a column \
+             is not simply its table's; send fewer in one request"
+        );
+        return Err(DecodeError::TooLong(Violation::new("", "body-too-large", detail).into()));
+    }
     let scanned = scan(Format::Ndjson, text.as_bytes(), &ScanLimits::DEFAULT)?;
     let observation = observe(&scanned, &grown, days, inference)?;
-    Ok(without_idle_columns(observation, known))
+    Ok(without_idle_growth(observation, known))
 }
 
 /// A schema grown by the columns of a body that can come to it, in the types that they have there.
@@ -70,7 +77,7 @@ pub(crate) fn places_of(body: &Columnar, schema: &Schema) -> Option<Vec<usize>> 
 }
 
 /// What is observed where every record fits.
-fn as_they_are(body: &Columnar, grown: &Schema, known: &Schema, days: DayRule) -> Option<Observation> {
+fn as_they_are(body: &Columnar, grown: &Schema, days: DayRule) -> Option<Observation> {
     let places = places_of(body, grown)?;
     let rules = Rules::new(grown, days);
     let days = days_of_column(body, &rules)?.map(BTreeSet::from_iter);
@@ -80,7 +87,6 @@ fn as_they_are(body: &Columnar, grown: &Schema, known: &Schema, days: DayRule) -
     let leaves = places.iter().map(|place| grown.columns()[*place].column_type.leaf_count()).sum::<usize>();
     let is_bounded = body.record_count() * leaves <= CELLS_MAX
         && days.as_ref().is_none_or(|days| days.len() <= BATCH_PARTITIONS_MAX);
-    debug_assert!(grown.len() >= known.len(), "a schema only grows");
     is_bounded.then(|| Observation {
         schema: grown.clone(),
         present,
@@ -91,16 +97,16 @@ fn as_they_are(body: &Columnar, grown: &Schema, known: &Schema, days: DayRule) -
     })
 }
 
-/// An observation without the new columns that have a value in no record which fits.
-fn without_idle_columns(observation: Observation, known: &Schema) -> Observation {
+/// An observation without what has come to its table for records that do not fit: columns that are new, and fields of structs,
+/// where no record that fits has a value.
+fn without_idle_growth(observation: Observation, known: &Schema) -> Observation {
     let Observation { schema, present, .. } = &observation;
-    let stays = |position: usize| position < known.len() || present[position];
-    if (0..schema.len()).all(stays) {
-        return observation;
-    }
-    let columns = schema.columns().iter().enumerate().filter(|(position, _)| stays(*position));
-    let columns: Vec<Column> = columns.map(|(_, column)| column.clone()).collect();
-    let kept = Schema::new(columns).expect("columns that stand beside others stand without them");
-    let present = (0..schema.len()).filter(|position| stays(*position)).map(|position| present[position]).collect();
-    Observation { schema: kept.constrained(known.constraints()), present, ..observation }
+    let stays = |(position, column): (usize, &Column)| match known.columns().get(position) {
+        Some(before) if !present[position] => Some((before.clone(), false)),
+        None if !present[position] => None,
+        _ => Some((column.clone(), present[position])),
+    };
+    let (columns, present): (Vec<_>, Vec<_>) = schema.columns().iter().enumerate().filter_map(stays).unzip();
+    let schema = Schema::new(columns).expect("columns that stand beside others stand without them");
+    Observation { schema: schema.constrained(known.constraints()), present, ..observation }
 }
