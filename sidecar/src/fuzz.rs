@@ -251,7 +251,7 @@ fn fuzz_bodies() {
 
 #[test]
 fn fuzz_columns() {
-    fuzz("columns", |bytes| store_body(&[Format::ArrowStream], bytes));
+    fuzz("columns", |bytes| store_body(&[Format::ArrowStream, Format::Parquet], bytes));
 }
 
 #[test]
@@ -341,6 +341,7 @@ fn examples() -> Vec<(&'static str, Vec<u8>)> {
         table: "events".to_owned(),
         key,
         present: vec![true],
+        expanded_bytes: None,
         body: bytes::Bytes::from_static(b"{\"n\":1}").into(),
     };
     let encoded = |batch: Batch| {
@@ -356,6 +357,7 @@ fn examples() -> Vec<(&'static str, Vec<u8>)> {
         ("frames/batch-with-key", encoded(batch(Some(("order-1".to_owned(), [8; 32]))))),
         ("frames/batch-with-misfits", encoded(Batch { misfits: 1, ..batch(None) })),
         ("frames/batch-with-days", encoded(Batch { days: Some(BTreeSet::from([date])), ..batch(None) })),
+        ("frames/batch-with-length", encoded(Batch { expanded_bytes: Some(1_000), ..batch(None) })),
         ("frames/schema", SchemaFrame::encode(&schema)),
     ]
 }

@@ -262,6 +262,7 @@ impl Intake {
             table,
             key,
             present,
+            expanded_bytes: records.expanded_bytes().filter(|length| *length as usize > bytes.len()),
             body: Body { coding, decoded_bytes: bytes.len() as u64, bytes: body.clone() },
         };
         let fresh = Fresh { batch, reasons: misfits.into_listed(), schema, claim: columns, key: claim };
@@ -328,7 +329,7 @@ fn illegal(violation: Violation) -> DecodeError {
 fn missing_table(format: Format) -> Violation {
     let detail = match format {
         Format::Json => "the body must have a field table_name",
-        Format::Ndjson | Format::Csv | Format::ArrowStream => {
+        Format::Ndjson | Format::Csv | Format::ArrowStream | Format::Parquet => {
             "the query must have table_name, for example ?table_name=events"
         }
     };

@@ -94,6 +94,18 @@ pub const DEPTH_MAX: usize = 64;
 /// Columns of one table, with the fields inside of them at every depth. A record that has one more does not fit.
 pub const COLUMNS_MAX: usize = 1_000;
 
+/// Values of the footer of a Parquet file, or of the header of a page, fields and elements alike; each takes 40 bytes. Past it:
+/// 400. A footer has about 40 for each column of a row group. It may grow and never shrink: accepted bodies are read again.
+pub const PARQUET_THRIFT_ITEMS_MAX: usize = 500_000;
+
+/// Levels of the footer of a Parquet file, structures and lists alike. Past it: 400. What is defined has 8. It may grow and
+/// never shrink.
+pub const PARQUET_THRIFT_DEPTH_MAX: usize = 32;
+
+/// A name in the schema of a Parquet file, which is repeated for each column below it. Unit: bytes; past it: 400. Longer than the
+/// name of any column. It may grow and never shrink.
+pub const PARQUET_NAME_BYTES_MAX: usize = 1_024;
+
 /// Levels of a type: lists and structs within each other. Deeper values of a new column are kept as json. Far below
 /// [`DEPTH_MAX`].
 pub const TYPE_DEPTH_MAX: usize = lakeingest_crds::type_name::TYPE_DEPTH_MAX;

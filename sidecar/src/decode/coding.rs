@@ -108,6 +108,13 @@ pub fn decoded(coding: ContentCoding, body: &[u8]) -> Result<Cow<'_, [u8]>, Deco
     })
 }
 
+/// Bytes that become exactly `length`, of a coding that is one.
+pub(super) fn expanded_to(coding: ContentCoding, bytes: &[u8], length: usize) -> Option<Vec<u8>> {
+    let other = || DecodeError::Malformed(Violation::new("", "content-coding", "it becomes longer").into());
+    let expanded = decoded_within(coding, bytes, length, other).ok()?.into_owned();
+    (expanded.len() == length).then_some(expanded)
+}
+
 fn decoded_within<'a>(
     coding: ContentCoding,
     body: &'a [u8],

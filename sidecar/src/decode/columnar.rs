@@ -1,19 +1,19 @@
-//! Bodies that come as columns: Arrow's IPC stream.
+//! Bodies that come as columns: Arrow's IPC stream, a Parquet file.
 //!
-//! Owns: reading the stream within bounds, whatever is in it; its columns as a table has them; each record as the JSON object
-//! that it stands for. Does not own: its types (`types`), the physical form of a column (`normal`), the text of a record
-//! (`render`), which record fits (`schema`), where its values go (`columns`).
+//! Owns: one batch of a body within bounds, whatever is in it; its columns as a table has them; each record as the JSON object
+//! that it stands for. Does not own: how a body is written (`stream`, `parquet`), its types (`types`), the physical form of a
+//! column (`normal`), the text of a record (`render`), which record fits (`schema`), where its values go (`columns`).
 //!
 //! A body of columns means the records that its rows are as JSON, with the types of its columns for those that are new. Where
 //! every value has the type of its column the arrays go to the lake as they are; else the records are judged, and stored, by
 //! way of their texts, as if they had come so.
-//!
-//! Source: <https://arrow.apache.org/docs/format/Columnar.html#ipc-streaming-format>.
 
 mod measure;
 mod normal;
+mod parquet;
 mod quiet;
 mod render;
+mod stream;
 mod types;
 
 use std::borrow::Cow;
@@ -22,13 +22,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch};
-use arrow_buffer::Buffer;
-use arrow_ipc::reader::StreamDecoder;
-use arrow_schema::{ArrowError, Field, Schema as ArrowSchema};
+use arrow_schema::{Field, Schema as ArrowSchema};
 use arrow_select::concat::concat_batches;
 
 use super::error::{DecodeError, Violation, pointer_segment};
-use super::scan::{ScanLimits, too_many_records};
+use super::scan::ScanLimits;
 use crate::limits::COLUMNS_MAX;
 use crate::schema::{Column, ColumnType, leaf_count};
 use normal::Normal;
@@ -128,74 +126,92 @@ impl Columnar {
     }
 }
 
-/// Reads an Arrow IPC stream.
-///
-/// # Errors
-/// `Malformed` when the bytes are none, `Illegal` when a column has a type that no table can have, or there is too much of
-/// something.
-pub(super) fn read_arrow_stream(body: &[u8], limits: &ScanLimits) -> Result<Columnar, DecodeError> {
-    // The reader checks much of what it reads and takes the rest for true: types that there are none of, buffers that are
-    // elsewhere. Then it panics.
-    let read = without_panic(|| {
-        let (batch, types) = read_batches(body, limits)?;
-        columnar_of(&batch, types)
-    });
-    read.unwrap_or_else(|| Err(malformed("its types or its buffers are not what it says")))
+/// What a body of columns is written as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// Arrow's IPC stream.
+    Stream,
+    /// A Parquet file.
+    Parquet,
 }
 
-/// All of a stream as one batch, with the types of its columns.
-fn read_batches(body: &[u8], limits: &ScanLimits) -> Result<(RecordBatch, Vec<Option<ColumnType>>), DecodeError> {
-    let mut decoder = StreamDecoder::new();
-    let mut rest = Buffer::from(body);
-    let mut batches: Vec<RecordBatch> = Vec::new();
-    let mut rows = 0;
-    while !rest.is_empty() {
-        let Some(batch) = decoder.decode(&mut rest).map_err(|error| of_reader(&error))? else { break };
-        rows += batch.num_rows();
-        if rows > limits.records_max {
-            return Err(DecodeError::Illegal(too_many_records(limits.records_max).into()));
+impl Source {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// `Malformed` when the bytes are none, `Illegal` when a column has a type that no table can have, or there is too much of
+    /// something, `TooLong` when it becomes too long.
+    pub(super) fn read(self, body: &[u8], limits: &ScanLimits) -> Result<Columnar, DecodeError> {
+        // The readers check much of what they read and take the rest for true: types that there are none of, buffers that are
+        // elsewhere. Then they panic.
+        let read = without_panic(|| {
+            let batches = match self {
+                Self::Stream => stream::read_batches(body, limits)?,
+                Self::Parquet => parquet::read_batches(body, limits)?,
+            };
+            let (batch, types) = self.together(batches, limits)?;
+            columnar_of(&batch, types)
+        });
+        read.unwrap_or_else(|| Err(self.malformed("its types or its values are not what it says")))
+    }
+
+    /// All batches as one, with the types of its columns.
+    fn together(
+        self,
+        batches: Vec<RecordBatch>,
+        limits: &ScanLimits,
+    ) -> Result<(RecordBatch, Vec<Option<ColumnType>>), DecodeError> {
+        let Some(first) = batches.first() else {
+            return Err(illegal(Violation::new("", "no-records", "the body has no records")));
+        };
+        let types = types_of(&first.schema())?;
+        // Before anything is put together: what refers to one value many times becomes as long as it says.
+        let sum = |of: &dyn Fn(&ArrayRef) -> usize| {
+            batches.iter().flat_map(RecordBatch::columns).map(of).fold(0, usize::saturating_add)
+        };
+        if sum(&|column| measure::values(column)) > limits.values_max {
+            return Err(too_many_values(limits));
         }
-        // A batch without a row, of which there can be many, is nothing.
-        if batch.num_rows() > 0 {
-            batches.push(batch);
+        if sum(&|column| measure::expanded_bytes(column)) > limits.column_bytes_max {
+            return Err(too_many_bytes(limits));
         }
+        let batch = match batches.as_slice() {
+            [batch] => batch.clone(),
+            batches => concat_batches(&first.schema(), batches).map_err(|error| self.malformed(&words_of(&error)))?,
+        };
+        Ok((batch, types))
     }
-    if !rest.is_empty() {
-        return Err(malformed("there are bytes behind the end of the stream"));
+
+    fn malformed(self, detail: &str) -> DecodeError {
+        let (name, code) = match self {
+            Self::Stream => ("Arrow IPC stream", "arrow-stream"),
+            Self::Parquet => ("Parquet file that can be read", "parquet-file"),
+        };
+        let detail = format!("the body is no {name}: {detail}");
+        DecodeError::Malformed(Violation::new("", code, detail).into())
     }
-    decoder.finish().map_err(|error| of_reader(&error))?;
-    if decoder.schema().is_none() {
-        return Err(malformed("it has no schema"));
-    }
-    let Some(first) = batches.first() else {
-        return Err(illegal(Violation::new("", "no-records", "the body has no records")));
-    };
-    let types = types_of(&first.schema())?;
-    // Before anything is put together: what refers to one value many times becomes as long as it says.
-    let sum = |of: &dyn Fn(&ArrayRef) -> usize| {
-        batches.iter().flat_map(RecordBatch::columns).map(of).fold(0, usize::saturating_add)
-    };
-    if sum(&|column| measure::values(column)) > limits.values_max {
-        let detail = format!("more than {} values in one body", limits.values_max);
-        return Err(illegal(Violation::new("", "too-many-values", detail)));
-    }
-    if sum(&|column| measure::expanded_bytes(column)) > limits.column_bytes_max {
-        let bytes_max = limits.column_bytes_max;
-        let detail = format!("the columns have more than {bytes_max} bytes; send fewer records in one request");
-        return Err(DecodeError::TooLong(Violation::new("", "body-too-large", detail).into()));
-    }
-    let batch = match batches.as_slice() {
-        [batch] => batch.clone(),
-        batches => concat_batches(&first.schema(), batches).map_err(|error| malformed(&words_of(&error)))?,
-    };
-    Ok((batch, types))
+}
+
+fn too_many_values(limits: &ScanLimits) -> DecodeError {
+    let detail = format!("more than {} values in one body", limits.values_max);
+    illegal(Violation::new("", "too-many-values", detail))
+}
+
+fn too_many_bytes(limits: &ScanLimits) -> DecodeError {
+    let bytes_max = limits.column_bytes_max;
+    let detail = format!("the columns have more than {bytes_max} bytes; send fewer records in one request");
+    DecodeError::TooLong(Violation::new("", "body-too-large", detail).into())
+}
+
+fn too_many_columns(columns: usize) -> DecodeError {
+    let detail = format!("the body has {columns} columns; a table has at most {COLUMNS_MAX}");
+    illegal(Violation::new("", "too-many-columns", detail))
 }
 
 /// The types of columns; none of one that can hold nothing but nulls.
 fn types_of(schema: &ArrowSchema) -> Result<Vec<Option<ColumnType>>, DecodeError> {
     if schema.fields().len() > COLUMNS_MAX {
-        let detail = format!("the body has {} columns; a table has at most {COLUMNS_MAX}", schema.fields().len());
-        return Err(illegal(Violation::new("", "too-many-columns", detail)));
+        return Err(too_many_columns(schema.fields().len()));
     }
     let mut names: HashSet<String> = HashSet::new();
     let type_of = |field: &Arc<Field>| {
@@ -249,30 +265,14 @@ fn cells_of(columns: &[Column], values: &[Normal], rows: Range<usize>) -> usize 
     lists.map(|(column, values)| measure::list_cells(&column.column_type, &values.array, rows.clone())).sum()
 }
 
-fn of_reader(error: &ArrowError) -> DecodeError {
-    let words = words_of(error);
-    // It is built without them: how far a buffer expands shows only when it is there.
-    if words.contains("IPC decompression") {
-        let detail =
-            "the stream's buffers are compressed; send them as they are and compress the body (Content-Encoding)";
-        return illegal(Violation::new("", "compressed-buffers", detail));
-    }
-    malformed(&words)
-}
-
-/// What a reader says, without values: it speaks of its format alone.
-fn words_of(error: &ArrowError) -> String {
+/// The beginning of what a reader says.
+fn words_of(error: &impl ToString) -> String {
     const WORDS_BYTES_MAX: usize = 200;
     let mut words = error.to_string();
     if let Some((end, _)) = words.char_indices().find(|(at, _)| *at >= WORDS_BYTES_MAX) {
         words.truncate(end);
     }
     words
-}
-
-fn malformed(detail: &str) -> DecodeError {
-    let detail = format!("the body is no Arrow IPC stream: {detail}");
-    DecodeError::Malformed(Violation::new("", "arrow-stream", detail).into())
 }
 
 fn illegal(violation: Violation) -> DecodeError {

@@ -29,6 +29,9 @@ pub enum Format {
 
     /// Arrow's IPC stream, a row a record; see `columnar`.
     ArrowStream,
+
+    /// A Parquet file, a row a record; see `columnar`.
+    Parquet,
 }
 
 impl Format {
@@ -39,6 +42,7 @@ impl Format {
             Self::Ndjson => 2,
             Self::Csv => 3,
             Self::ArrowStream => 4,
+            Self::Parquet => 5,
         }
     }
 
@@ -49,6 +53,7 @@ impl Format {
             2 => Some(Self::Ndjson),
             3 => Some(Self::Csv),
             4 => Some(Self::ArrowStream),
+            5 => Some(Self::Parquet),
             _ => None,
         }
     }
@@ -103,7 +108,7 @@ impl Scanned<'_> {
     pub fn record_text(&self, index: usize) -> Cow<'_, str> {
         let record = self.record(index);
         match self.format {
-            Format::Json | Format::Ndjson | Format::ArrowStream => Cow::Borrowed(record.raw()),
+            Format::Json | Format::Ndjson | Format::ArrowStream | Format::Parquet => Cow::Borrowed(record.raw()),
             Format::Csv => {
                 // The header's names are legal, and need no escape. What is empty is not there.
                 let fields = record.members().filter(|(_, value)| !value.is_null());
@@ -116,7 +121,7 @@ impl Scanned<'_> {
     /// By how much [`Self::record_text`] is longer than what was received. Unit: bytes.
     pub(crate) fn text_added(&self, index: usize) -> usize {
         match self.format {
-            Format::Json | Format::Ndjson | Format::ArrowStream => 0,
+            Format::Json | Format::Ndjson | Format::ArrowStream | Format::Parquet => 0,
             Format::Csv => self.record_text(index).len().saturating_sub(self.record(index).raw().len()),
         }
     }
@@ -127,7 +132,7 @@ impl Scanned<'_> {
         match (self.format, self.single_record) {
             (Format::Json, false) => format!("/records/{index}/{field}"),
             (Format::Json, true) => format!("/record/{field}"),
-            (Format::Ndjson | Format::Csv | Format::ArrowStream, _) => format!("/{field}"),
+            (Format::Ndjson | Format::Csv | Format::ArrowStream | Format::Parquet, _) => format!("/{field}"),
         }
     }
 }
@@ -154,7 +159,7 @@ pub fn scan<'a>(format: Format, body: &'a [u8], limits: &ScanLimits) -> Result<S
         Format::Json => scan_json(text, limits),
         Format::Ndjson => scan_records(format, text, scan_lines(text, limits)?, limits),
         Format::Csv => scan_records(format, text, scan_csv(text, limits)?, limits),
-        Format::ArrowStream => {
+        Format::ArrowStream | Format::Parquet => {
             let violation = Violation::new("", "not-a-text", "the body is one of columns, and has no text");
             Err(DecodeError::Malformed(violation.into()))
         }

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use chrono::NaiveDate;
 
-use super::columnar::{Columnar, read_arrow_stream};
+use super::columnar::{Columnar, Source};
 use super::columns::{DecodedRows, Target, decode_rows, rows_as_they_are};
 use super::envelope::{Format, Scanned, scan};
 use super::error::DecodeError;
@@ -30,7 +30,8 @@ impl<'a> Records<'a> {
     /// As [`scan`].
     pub fn read(format: Format, body: &'a [u8], limits: &ScanLimits) -> Result<Self, DecodeError> {
         match format {
-            Format::ArrowStream => read_arrow_stream(body, limits).map(Self::Columns),
+            Format::ArrowStream => Source::Stream.read(body, limits).map(Self::Columns),
+            Format::Parquet => Source::Parquet.read(body, limits).map(Self::Columns),
             Format::Json | Format::Ndjson | Format::Csv => scan(format, body, limits).map(Self::Text),
         }
     }
@@ -40,6 +41,14 @@ impl<'a> Records<'a> {
         match self {
             Self::Text(scanned) => scanned.record_count(),
             Self::Columns(columns) => columns.record_count(),
+        }
+    }
+
+    /// What the values of a body of columns weigh. Unit: bytes.
+    pub fn expanded_bytes(&self) -> Option<u32> {
+        match self {
+            Self::Text(_) => None,
+            Self::Columns(columns) => Some(u32::try_from(columns.all_bytes()).unwrap_or(u32::MAX)),
         }
     }
 

@@ -53,6 +53,7 @@ impl Fixture {
                 received_micros: 1_700_000_000_000_000,
                 partition_date: date.parse().expect("the test's date is one"),
                 days: schema.constraints().partition_by.as_ref().map(|_| BTreeSet::new()),
+                expanded_bytes: None,
                 schema: schema.fingerprint(),
                 table: "events".to_owned(),
                 key: None,

@@ -172,9 +172,11 @@ pub(super) fn format_of(headers: &HeaderMap) -> Result<Format, Problem> {
         "text/csv" => csv_of(text.split(';').skip(1)),
         // Source: <https://www.iana.org/assignments/media-types/application/vnd.apache.arrow.stream>.
         "application/vnd.apache.arrow.stream" => Ok(Format::ArrowStream),
+        // Source: <https://www.iana.org/assignments/media-types/application/vnd.apache.parquet>.
+        "application/vnd.apache.parquet" => Ok(Format::Parquet),
         _ => {
-            let detail = "the Content-Type must be application/json, application/x-ndjson, text/csv or \
-                          application/vnd.apache.arrow.stream";
+            let detail = "the Content-Type must be application/json, application/x-ndjson, text/csv, \
+                          application/vnd.apache.arrow.stream or application/vnd.apache.parquet";
             Err(Problem::new(ProblemKind::UnsupportedType, detail))
         }
     }

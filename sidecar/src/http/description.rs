@@ -19,7 +19,7 @@ use crate::http::state::Shared;
 #[openapi(
     info(
         title = "LakeIngest",
-        description = "JSON, NDJSON, CSV and Arrow streams into a lake of Parquet files, each record once. What is acknowledged survives a \
+        description = "JSON, NDJSON, CSV, Arrow streams and Parquet into a lake of Parquet files, each record once. What is acknowledged survives a \
                        power cut; what does not fit its table is in the table's quarantine; what is refused is in neither.",
     ),
     components(schemas(ProblemBody))

@@ -150,7 +150,8 @@ struct Headers {
 
 /// `POST /ingest`: in the lake when it answers 200.
 ///
-/// A body of NDJSON, CSV or Arrow's IPC stream names its table by `?table_name=`; any may be compressed by gzip or zstd (`Content-Encoding`).
+/// A body of NDJSON, CSV, Arrow's IPC stream or Parquet names its table by `?table_name=`; any may be compressed by gzip or zstd
+/// (`Content-Encoding`).
 #[utoipa::path(
     post,
     path = "/ingest",
@@ -160,6 +161,7 @@ struct Headers {
         (String = "application/x-ndjson"),
         (String = "text/csv"),
         (Vec<u8> = "application/vnd.apache.arrow.stream"),
+        (Vec<u8> = "application/vnd.apache.parquet"),
     )),
     responses(
         (status = 200, description = "Every record is in a verified file of the lake.", body = Answer),
@@ -183,6 +185,7 @@ pub(super) async fn batch(state: State<Shared>, uri: Uri, headers: HeaderMap, bo
         (String = "application/x-ndjson"),
         (String = "text/csv"),
         (Vec<u8> = "application/vnd.apache.arrow.stream"),
+        (Vec<u8> = "application/vnd.apache.parquet"),
     )),
     responses(
         (status = 200, description = "Every record is in a verified file of the lake.", body = Answer),

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | 1 | format code of the body (`decode::Format`) |
 //! | 1 | content coding of the body (`decode::ContentCoding`) |
-//! | 2 | options, added up: 1 when some of the records do not fit, 2 when each has a day of its own |
+//! | 2 | options, added up: 1 when some of the records do not fit, 2 when each has a day of its own, 4 when its values are longer than the body |
 //! | 4 | records in the body |
 //! | 8 | receive time, microseconds since 1970 UTC, signed |
 //! | 4 | partition date, days since 1970, signed |
@@ -20,6 +20,7 @@
 //! | 4, only with a coding | length of the body when it is decompressed |
 //! | 4, only with option 1 | records in the body that do not fit |
 //! | 2 + 4n, only with option 2 | days under which those lie that fit, days since 1970, signed, ascending |
+//! | 4, only with option 4 | length of the values |
 //! | rest | the body |
 
 use std::collections::BTreeSet;
@@ -53,6 +54,8 @@ pub struct Batch {
     pub key: Option<(String, [u8; 32])>,
     /// Which columns of the schema have a value in the body.
     pub present: Vec<bool>,
+    /// The length of its values, if they are longer than the body: one of columns can name a value many times. Unit: bytes.
+    pub expanded_bytes: Option<u32>,
     /// The body, as it was received.
     pub body: Body,
 }
@@ -72,6 +75,9 @@ const WITH_MISFITS: u16 = 1;
 
 /// The option of a batch whose records have days of their own.
 const WITH_DAYS: u16 = 2;
+
+/// The option of a batch whose values are longer than its body.
+const WITH_EXPANDED_BYTES: u16 = 4;
 
 /// Days from 0001-01-01, which chrono counts from, to 1970-01-01.
 const DAYS_TO_1970: i32 = 719_163;
@@ -101,6 +107,11 @@ impl Batch {
         self.days.as_ref().map_or(self.partition_date.into(), |days| Days::of(days, self.partition_date))
     }
 
+    /// What it counts for where a segment's length is asked for. Unit: bytes.
+    pub fn buffered_bytes(&self) -> u64 {
+        self.expanded_bytes.map_or(self.body.decoded_bytes, u64::from)
+    }
+
     /// Length of the payload. Unit: bytes.
     pub fn payload_bytes(&self) -> usize {
         let key_bytes = self.key.as_ref().map_or(0, |(key, digest)| key.len() + digest.len());
@@ -109,14 +120,17 @@ impl Batch {
         let names_bytes = 1 + self.table.len() + 2 + key_bytes;
         let days_bytes = self.days.as_ref().map_or(0, |days| 2 + 4 * days.len());
         let bitmap_bytes = 2 + self.present.len().div_ceil(8);
-        let counts_bytes = coded_bytes + misfits_bytes + days_bytes;
+        let expanded_bytes = if self.expanded_bytes.is_none() { 0 } else { 4 };
+        let counts_bytes = coded_bytes + misfits_bytes + days_bytes + expanded_bytes;
         FIXED_BYTES + names_bytes + bitmap_bytes + counts_bytes + self.body.bytes.len()
     }
 
     /// Appends the payload to `bytes`.
     pub fn encode_into(&self, bytes: &mut Vec<u8>) {
         let option = |is_set: bool, option: u16| if is_set { option } else { 0 };
-        let options = option(self.misfits > 0, WITH_MISFITS) | option(self.days.is_some(), WITH_DAYS);
+        let options = option(self.misfits > 0, WITH_MISFITS)
+            | option(self.days.is_some(), WITH_DAYS)
+            | option(self.expanded_bytes.is_some(), WITH_EXPANDED_BYTES);
         bytes.extend_from_slice(&[self.format.code(), self.body.coding.code()]);
         bytes.extend_from_slice(&options.to_le_bytes());
         bytes.extend_from_slice(&self.rows.to_le_bytes());
@@ -146,6 +160,9 @@ impl Batch {
             bytes.extend_from_slice(&short_length(days.len()));
             days.iter().for_each(|day| bytes.extend_from_slice(&days_since_1970(*day).to_le_bytes()));
         }
+        if let Some(length) = self.expanded_bytes {
+            bytes.extend_from_slice(&length.to_le_bytes());
+        }
         bytes.extend_from_slice(&self.body.bytes);
     }
 
@@ -159,7 +176,7 @@ impl Batch {
         let coding = ContentCoding::from_code(rest.array::<1>("content coding")?[0]);
         let coding = coding.ok_or(BatchError { field: "content coding" })?;
         let options = u16::from_le_bytes(rest.array("options")?);
-        if options & !(WITH_MISFITS | WITH_DAYS) != 0 {
+        if options & !(WITH_MISFITS | WITH_DAYS | WITH_EXPANDED_BYTES) != 0 {
             return Err(BatchError { field: "options" });
         }
         let has_misfits = options & WITH_MISFITS != 0;
@@ -186,12 +203,29 @@ impl Batch {
             return Err(BatchError { field: "misfit count" });
         }
         let days = if options & WITH_DAYS != 0 { Some(rest.days()?) } else { None };
+        let expanded_bytes = match options & WITH_EXPANDED_BYTES {
+            0 => None,
+            _ => Some(u32::from_le_bytes(rest.array("length of values")?)),
+        };
         let bytes = payload.slice(payload.len() - rest.bytes.len()..);
         let body = match decoded_bytes {
             None => Body::from(bytes),
             Some(decoded_bytes) => Body { coding, decoded_bytes: u64::from(decoded_bytes), bytes },
         };
-        Ok(Self { format, rows, misfits, received_micros, partition_date, days, schema, table, key, present, body })
+        Ok(Self {
+            format,
+            rows,
+            misfits,
+            received_micros,
+            partition_date,
+            days,
+            schema,
+            table,
+            key,
+            present,
+            expanded_bytes,
+            body,
+        })
     }
 }
 
@@ -261,6 +295,7 @@ mod tests {
             table: "events".to_owned(),
             key,
             present: vec![true, false, true, false, false, false, false, false],
+            expanded_bytes: None,
             body: bytes::Bytes::from_static(b"{\"records\":[]}").into(),
         }
     }
@@ -277,8 +312,8 @@ mod tests {
             for coding in [ContentCoding::Identity, ContentCoding::Gzip, ContentCoding::Zstd] {
                 let day = date_from_days(20_000).expect("it exists");
                 for days in [None, Some(BTreeSet::new()), Some(BTreeSet::from([day, NaiveDate::MIN]))] {
-                    for misfits in [0, 2] {
-                        let mut batch = Batch { misfits, days: days.clone(), ..batch(key.clone()) };
+                    for (misfits, expanded_bytes) in [(0, None), (2, None), (0, Some(7)), (2, Some(u32::MAX))] {
+                        let mut batch = Batch { misfits, days: days.clone(), expanded_bytes, ..batch(key.clone()) };
                         batch.body.coding = coding;
                         let bytes = encoded(&batch);
                         assert_eq!(bytes.len(), batch.payload_bytes());
@@ -293,7 +328,8 @@ mod tests {
     fn a_payload_that_ends_early_names_the_field() {
         let days = BTreeSet::from([NaiveDate::MIN, NaiveDate::MAX]);
         let with_days = Batch { days: Some(days), ..batch(None) };
-        for batch in [batch(None), with_days] {
+        let with_length = Batch { expanded_bytes: Some(20), ..batch(None) };
+        for batch in [batch(None), with_days, with_length] {
             let bytes = encoded(&batch);
             for length in 0..bytes.len() - batch.body.bytes.len() {
                 assert!(Batch::decode(bytes[..length].to_vec().into()).is_err(), "{length} bytes were enough");

@@ -103,7 +103,7 @@ impl Contents {
         self.end_exclusive = end_exclusive;
         self.last_sequence = sequence;
         self.rows += u64::from(batch.rows);
-        self.body_bytes += batch.body.decoded_bytes;
+        self.body_bytes += batch.buffered_bytes();
         self.last_received_micros = batch.received_micros;
         match &batch.days {
             Some(days) => self.partitions.extend(days),

@@ -82,6 +82,7 @@ fn batch(table: &str, number: u32) -> Batch {
         table: table.to_owned(),
         key: None,
         present: vec![true],
+        expanded_bytes: None,
         body: Bytes::from(format!("{{\"n\":{number}}}")).into(),
     }
 }

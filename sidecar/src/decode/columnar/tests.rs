@@ -28,7 +28,7 @@ fn stream_of(batches: &[RecordBatch]) -> Vec<u8> {
     writer.into_inner().expect("the end can be written")
 }
 
-fn batch_of(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
+pub(super) fn batch_of(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
     let fields = columns.iter().map(|(name, array)| match array.data_type() {
         DataType::FixedSizeBinary(16) => crate::decode::arrow_field(name, array.data_type().clone()),
         data_type => Field::new(*name, data_type.clone(), true),
@@ -42,18 +42,18 @@ fn stream(columns: Vec<(&str, ArrayRef)>) -> Vec<u8> {
 }
 
 fn read(body: &[u8]) -> Result<Columnar, DecodeError> {
-    read_arrow_stream(body, &ScanLimits::DEFAULT)
+    Source::Stream.read(body, &ScanLimits::DEFAULT)
 }
 
-fn columnar(columns: Vec<(&str, ArrayRef)>) -> Columnar {
+pub(super) fn columnar(columns: Vec<(&str, ArrayRef)>) -> Columnar {
     read(&stream(columns)).unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn day() -> NaiveDate {
+pub(super) fn day() -> NaiveDate {
     NaiveDate::from_ymd_opt(2026, 1, 8).expect("the date exists")
 }
 
-fn known(columns: &[(&str, &str)]) -> Schema {
+pub(super) fn known(columns: &[(&str, &str)]) -> Schema {
     let column = |(name, text): &(&str, &str)| Column::new(*name, text.parse().expect("the test's types are some"));
     Schema::new(columns.iter().map(column).collect()).expect("the test's columns are legal")
 }
@@ -63,7 +63,7 @@ fn observed(body: &Columnar, known: &Schema) -> Observation {
 }
 
 /// The rows of a body in a table that is what the body says.
-fn stored(body: Columnar, known: &Schema) -> (Observation, DecodedRows) {
+pub(super) fn stored(body: Columnar, known: &Schema) -> (Observation, DecodedRows) {
     let observation = observed(&body, known);
     let wanted: Vec<usize> = (0..observation.schema.len()).filter(|place| observation.present[*place]).collect();
     let rules = Rules::new(&observation.schema, DayRule::ByColumn(day()));
@@ -83,11 +83,11 @@ fn stored_as_text(lines: &str, observation: &Observation) -> DecodedRows {
     decode_rows(&scanned, &target, 0..scanned.record_count()).expect("every value has its column")
 }
 
-fn strings(values: Vec<Option<&str>>) -> ArrayRef {
+pub(super) fn strings(values: Vec<Option<&str>>) -> ArrayRef {
     Arc::new(StringArray::from(values))
 }
 
-fn scalars() -> Vec<(&'static str, ArrayRef)> {
+pub(super) fn scalars() -> Vec<(&'static str, ArrayRef)> {
     let decimals = Decimal128Array::from(vec![Some(-1_230), None, Some(5)]);
     let uuids = FixedSizeBinaryArray::try_from_sparse_iter_with_size(
         [Some([7_u8; 16]), None, Some([0xab; 16])].into_iter(),
@@ -112,7 +112,7 @@ fn scalars() -> Vec<(&'static str, ArrayRef)> {
 }
 
 /// Two structs with a list of texts, under a null as well, and a map.
-fn nested() -> Vec<(&'static str, ArrayRef)> {
+pub(super) fn nested() -> Vec<(&'static str, ArrayRef)> {
     let texts = ListArray::new(
         Arc::new(Field::new("item", DataType::Utf8, true)),
         OffsetBuffer::new(vec![0, 2, 2, 3].into()),

@@ -197,12 +197,12 @@ fn twenty_records_are_listed_and_the_rest_is_counted() {
 
 #[test]
 fn a_format_keeps_its_number() {
-    let formats = [Format::Json, Format::Ndjson, Format::Csv, Format::ArrowStream];
-    assert_eq!(formats.map(Format::code), [1, 2, 3, 4]);
+    let formats = [Format::Json, Format::Ndjson, Format::Csv, Format::ArrowStream, Format::Parquet];
+    assert_eq!(formats.map(Format::code), [1, 2, 3, 4, 5]);
     for format in formats {
         assert_eq!(Format::from_code(format.code()), Some(format));
     }
-    assert_eq!((Format::from_code(0), Format::from_code(5)), (None, None));
+    assert_eq!((Format::from_code(0), Format::from_code(6)), (None, None));
 }
 
 proptest! {

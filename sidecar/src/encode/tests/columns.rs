@@ -120,6 +120,7 @@ async fn stored(format: Format, body: Vec<u8>, rows: u32, schema: &Schema) -> (V
         received_micros: 1_700_000_000_000_000,
         partition_date: "2026-01-08".parse().expect("it is a date"),
         days: None,
+        expanded_bytes: None,
         schema: schema.fingerprint(),
         table: "events".to_owned(),
         key: None,

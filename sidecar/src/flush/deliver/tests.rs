@@ -125,6 +125,7 @@ impl Process {
                 received_micros: 1_000_000,
                 partition_date: day.parse().expect("the date exists"),
                 days: None,
+                expanded_bytes: None,
                 schema: schema.fingerprint(),
                 table: table.to_owned(),
                 key: None,
