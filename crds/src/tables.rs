@@ -26,6 +26,9 @@ pub const ALL_NAMES_MAX: usize = 5_000;
 /// [`TABLES_MAX`].
 pub const ORDER_BY_MAX: usize = 4;
 
+/// Longest transform. Unit: bytes; those of all tables are 128 KiB of a ConfigMap.
+pub const TRANSFORM_BYTES_MAX: usize = 4_096;
+
 /// Longest type. Unit: bytes.
 pub const TYPE_BYTES_MAX: usize = 512;
 
@@ -60,6 +63,18 @@ pub struct TableDeclaration {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "resource", schemars(transform = crate::lakeingest::schema::order_by))]
     pub order_by: Vec<String>,
+
+    /// What the rows of the table are, where they are not what is sent: one SELECT over the table `batch`, which has the columns
+    /// that are declared, `SELECT order_id, amount * 1.19 AS gross FROM batch`, in the SQL of DuckDB. The types of its result
+    /// are the table's columns. Each record becomes one row: it has expressions alone, and no WHERE, JOIN, aggregate or window,
+    /// nor a function that tells another value the next time (`now()`, `random()`). It is checked when the sidecar starts,
+    /// which ends with what is wrong with it. Records are judged by what is declared; one on which an expression fails goes to
+    /// quarantine. `partition.by` names a column of what is sent, `orderBy` one that the result has too. `json` is text. Needs
+    /// `columns`, and `onUnknownColumn: quarantine` or `reject`. At most 4,096 bytes. A change holds for the requests that
+    /// come after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "resource", schemars(transform = crate::lakeingest::schema::transform))]
+    pub transform: Option<String>,
 
     /// What becomes of a record with a field that is no column of the table: `add` makes it one, `quarantine` sets the
     /// record aside, `reject` refuses its whole request. Columns that the table has without being declared here stay.
@@ -172,6 +187,7 @@ pub(crate) fn violations(tables: &[TableDeclaration]) -> Vec<Violation> {
         let table_names = columns_violations(table, &field, &mut found);
         found.extend(partition_violation(table, &field));
         order_violations(table, &field, &mut found);
+        transform_violations(table, &field, &mut found);
         if table_names > NAMES_MAX {
             let detail = format!("has {table_names} names, fields of structs included; must be at most {NAMES_MAX}");
             found.push(Violation { field: format!("{field}.columns").into(), detail });
@@ -232,6 +248,22 @@ fn order_violations(table: &TableDeclaration, field: &str, found: &mut Vec<Viola
         if !is_orderable(name) || table.order_by[..place].contains(name) {
             found.push(Violation { field: format!("{field}[{place}]").into(), detail: ORDER_RULE.to_owned() });
         }
+    }
+}
+
+/// The rule of a transform, in words.
+pub const TRANSFORM_RULE: &str =
+    "needs columns, which tell what records have, and onUnknownColumn quarantine or reject";
+
+/// What is wrong with a transform, as far as it shows without a database.
+fn transform_violations(table: &TableDeclaration, field: &str, found: &mut Vec<Violation>) {
+    let Some(transform) = &table.transform else { return };
+    let mut report = |detail: String| found.push(Violation { field: format!("{field}.transform").into(), detail });
+    if table.columns.is_empty() || table.on_unknown_column == OnUnknownColumn::Add {
+        report(TRANSFORM_RULE.to_owned());
+    }
+    if transform.trim().is_empty() || transform.len() > TRANSFORM_BYTES_MAX {
+        report(format!("must be a SELECT of at most {TRANSFORM_BYTES_MAX} bytes"));
     }
 }
 
@@ -305,6 +337,7 @@ mod tests {
   - {name: paid_at, type: timestamp}
   partition: {by: paid_at, granularity: day}
   orderBy: [paid_at, order_id]
+  transform: SELECT order_id, paid_at FROM batch
   onUnknownColumn: reject
 - name: clicks";
         assert_eq!(fields_of(yaml), Vec::<String>::new());
@@ -328,7 +361,8 @@ mod tests {
   - {name: s, type: 'struct(a bigint, A double, __duckdb_field_id json)'}
   partition: {by: x}
   orderBy: [x, x, gone, s]
-- {name: orders}",
+  transform: SELECT x FROM batch
+- {name: orders, transform: ' ', onUnknownColumn: reject}",
         );
         let starts = [
             "tables[Orders].name: must",
@@ -343,7 +377,10 @@ mod tests {
             "tables[orders].orderBy[1]: must be columns that are declared for the table, each once",
             "tables[orders].orderBy[2]: must",
             "tables[orders].orderBy[3]: must",
+            "tables[orders].transform: needs columns",
             "tables[orders]: is declared twice",
+            "tables[orders].transform: needs columns",
+            "tables[orders].transform: must be a SELECT",
         ];
         assert_eq!(found.len(), starts.len(), "{found:?}");
         for (found, start) in found.iter().zip(starts) {
@@ -364,6 +401,7 @@ mod tests {
                 .collect(),
             partition: None,
             order_by: Vec::new(),
+            transform: None,
             on_unknown_column: OnUnknownColumn::Add,
         };
         assert_eq!(violations(&[many(333)]), []);

@@ -191,7 +191,12 @@ fn store_body(formats: &[Format], bytes: &[u8]) {
     let known = Schema::from_canonical_json(canonical.as_bytes()).expect("it is canonical");
     let asks = |required: &[&str], closed, partition_by: &str| {
         let required = required.iter().map(|name| (*name).to_owned()).collect();
-        known.constrained(&Constraints { required, closed, partition_by: Some(partition_by.to_owned()) })
+        known.constrained(&Constraints {
+            required,
+            closed,
+            partition_by: Some(partition_by.to_owned()),
+            transform: None,
+        })
     };
     let tables = [known.clone(), asks(&["id"], true, "at"), asks(&[], false, "on")];
     let date = NaiveDate::from_ymd_opt(2026, 1, 8).expect("the date exists");

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{LakeLocation, Settings};
 use crate::encode::session::Scratch;
-use crate::encode::{Encoder, Trials};
+use crate::encode::{Encoder, Trials, transform};
 use crate::flush::deliver::{Delivery, DeliveryContext};
 use crate::flush::outcomes::Outcomes;
 use crate::flush::pace::Pace;
@@ -74,7 +74,7 @@ impl Parts {
         let (prefix, owner) = (settings.prefix.clone(), settings.owner.clone());
         let options = SchemaOptions {
             inference: settings.config.inference.clone(),
-            declarations: Declarations::of(&settings.config)?,
+            declarations: Declarations::of(&settings.config, &|select, schema| Ok(transform::read(select, schema)?))?,
         };
         let registry = Arc::new(Registry::new(
             store.clone(),

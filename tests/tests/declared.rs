@@ -1,7 +1,7 @@
 //! Tables that are declared: their columns from the first file on, and what they take.
 
 use lakeingest_tests::calls::{body, flush, health, ingest, post, stream, table_status, wait_for_reason};
-use lakeingest_tests::site::Site;
+use lakeingest_tests::site::{Site, wait_for_end};
 use serde_json::{Value, json};
 
 const TABLES: &str = "
@@ -216,4 +216,83 @@ fn decimals_uuids_bytes_and_maps_arrive_exactly() {
         row("1234567890123456789012345678.0123456789", json!("000102FF"), json!("{mon=0.10, tue=NULL}")),
     ];
     assert_eq!(found.rows, expected);
+}
+
+const TRANSFORMED: &str = "
+flush: {maxAge: 1h}
+tables:
+- name: orders
+  columns:
+  - {name: id, type: bigint, nullable: false}
+  - {name: price, type: 'decimal(9,2)'}
+  - {name: customer, type: 'struct(name varchar, email varchar)'}
+  - {name: count, type: varchar}
+  - {name: paid_at, type: timestamp}
+  partition: {by: paid_at}
+  orderBy: [id]
+  onUnknownColumn: quarantine
+  transform: >-
+    SELECT id, price * 2 AS twice, lower(customer.name) AS name, md5(customer.email) AS customer, count::INTEGER AS pieces,
+    price > 5 AS is_dear FROM batch
+";
+
+/// A table whose rows are computed: what is sent is judged by what is declared, the lake has the result, and what was accepted
+/// is computed by the statement of its time.
+#[test]
+fn rows_are_computed_from_what_is_sent_and_after_a_crash_by_the_statement_of_their_time() {
+    let site = Site::local().with_config(TRANSFORMED);
+    let sidecar = site.start();
+    let columns =
+        ["id bigint", "twice decimal(18,2)", "name varchar", "customer varchar", "pieces bigint", "is_dear boolean"];
+    assert_eq!(columns_of(&table_status(&sidecar, "orders")), columns);
+    let record = |id: i64, count: &str, day: u32| {
+        let customer = json!({"name": "ANN", "email": "ann@example.com"});
+        json!({"id": id, "price": 7.25, "customer": customer, "count": count, "paid_at": format!("2026-01-{day:02}T12:00:00Z")})
+    };
+    let records = [
+        record(3, "3", 8),
+        record(1, "one", 8),
+        record(2, "2", 9),
+        json!({"price": 1, "count": "1"}),
+        json!({"id": 4, "twice": 1}),
+        json!({"id": 5, "paid_at": "2026-01-08T00:00:00Z"}),
+    ];
+    let answer = post(&sidecar, "/ingest/stream", &json!({"table_name": "orders", "records": records}));
+    // That an expression fails on a record shows on its way to the lake.
+    assert_eq!((answer.status, &body(&answer)["quarantined"]), (202, &json!(2)), "{}", answer.text());
+    sidecar.kill().expect("it can be killed");
+
+    let other = TRANSFORMED.replace("price * 2", "price * 3").replace("price > 5", "price > 50");
+    let site = site.with_config(&other);
+    let sidecar = site.start();
+    ingest(&sidecar, "orders", &[record(6, "6", 8)]);
+    flush(&sidecar);
+    let mut rows = site.lake().table("orders");
+    rows.sort_by_key(|row| row["id"].as_i64());
+    let found: Vec<_> = rows
+        .iter()
+        .map(|row| ["id", "twice", "name", "pieces", "is_dear", "day"].map(|name| row[name].to_string()).join(" "))
+        .map(|row| row.replace('"', ""))
+        .collect();
+    let expected = ["2 14.50 ann 2 true 9", "3 14.50 ann 3 true 8", "5 null null null null 8", "6 21.75 ann 6 false 8"];
+    assert_eq!(found, expected);
+    assert_eq!(rows[0]["customer"].as_str().map(str::len), Some(32));
+    assert!(rows.iter().all(|row| row.get("price").is_none() && row.get("count").is_none()));
+    let mut aside = site.lake().quarantine("orders");
+    aside.sort_by_key(|row| row["record_index"].as_i64());
+    let found: Vec<_> = aside.iter().map(|row| (row["record_index"].clone(), row["code"].clone())).collect();
+    let expected =
+        [(json!(1), json!("transform")), (json!(3), json!("value-missing")), (json!(4), json!("column-unknown"))];
+    assert_eq!(found, expected);
+    assert_eq!(aside[0]["record"], json!(records[1].to_string()));
+}
+
+/// What is no transform ends the start, with where it stands and what is wrong.
+#[test]
+fn a_statement_that_is_no_transform_ends_the_start_with_words() {
+    let site = Site::local().with_config(&TRANSFORMED.replace("FROM batch", "FROM batch WHERE id > 1"));
+    let sidecar = site.spawn();
+    assert_ne!(wait_for_end(&sidecar).code(), Some(0));
+    let said = site.log();
+    assert!(said.contains("tables[orders].transform") && said.contains("it has WHERE"), "{said}");
 }

@@ -240,11 +240,14 @@ pub(crate) fn table(schema: &mut Schema) {
     // Their types are left to the operator: to look at them too would cost more than a rule may.
     let order = "!has(self.orderBy) || self.orderBy.all(name, has(self.columns) && \
                  self.columns.exists(column, column.name == name))";
+    let transform = "!has(self.transform) || (has(self.columns) && size(self.columns) > 0 && \
+                     self.onUnknownColumn != 'add')";
     add(
         schema,
         [
             rule_at(form, crate::tables::PARTITION_RULE, Some(".partition.by")),
             rule_at(order, crate::tables::ORDER_RULE, Some(".orderBy")),
+            rule_at(transform, crate::tables::TRANSFORM_RULE, Some(".transform")),
         ],
     );
 }
@@ -260,6 +263,12 @@ pub(crate) fn order_by(schema: &mut Schema) {
         "pattern": "^[A-Za-z_][A-Za-z0-9_]*$",
     });
     schema.insert("items".to_owned(), name);
+}
+
+/// `tables[].transform`: its length; the sidecar reads it.
+pub(crate) fn transform(schema: &mut Schema) {
+    schema.insert("minLength".to_owned(), 1.into());
+    schema.insert("maxLength".to_owned(), crate::tables::TRANSFORM_BYTES_MAX.into());
 }
 
 /// `tables[].columns`.

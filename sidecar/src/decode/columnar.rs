@@ -192,6 +192,30 @@ impl Source {
     }
 }
 
+/// The columns that a table has for those of a batch.
+///
+/// # Errors
+/// `Illegal` when no table can have one, `Malformed` when one is there twice.
+pub(crate) fn columns_of(schema: &ArrowSchema) -> Result<Vec<Column>, DecodeError> {
+    let columns = schema.fields().iter().zip(types_of(schema)?);
+    Ok(columns.map(|(field, of_type)| Column::new(field.name(), of_type.unwrap_or(ColumnType::Json))).collect())
+}
+
+impl Columnar {
+    /// The rows of a batch as a body of columns; there is at least one.
+    ///
+    /// # Errors
+    /// As [`columns_of`].
+    pub(crate) fn of(batch: &RecordBatch) -> Result<Self, DecodeError> {
+        columnar_of(batch, types_of(&batch.schema())?)
+    }
+
+    /// What a batch takes once each value stands for itself. Unit: bytes.
+    pub(crate) fn bytes_of(batch: &RecordBatch) -> usize {
+        batch.columns().iter().map(|column| measure::expanded_bytes(column)).fold(0, usize::saturating_add)
+    }
+}
+
 fn too_many_values(limits: &ScanLimits) -> DecodeError {
     let detail = format!("more than {} values in one body", limits.values_max);
     illegal(Violation::new("", "too-many-values", detail))

@@ -39,6 +39,12 @@ pub enum EncodeError {
         #[source]
         source: DecodeError,
     },
+    /// The columns that a batch's transform computes are none of a table.
+    #[error("batch {sequence} has a transform whose columns are none of a table")]
+    Transform {
+        /// The batch.
+        sequence: u64,
+    },
     /// The segment does not hold what it says.
     #[error("segment {segment} should hold {expected} rows and holds {found}")]
     RowCount {
@@ -96,6 +102,7 @@ impl EncodeError {
             | Self::Journal(_)
             | Self::UnknownSchema { .. }
             | Self::Decode { .. }
+            | Self::Transform { .. }
             | Self::RowCount { .. }
             | Self::Trial(_)
             | Self::File { .. } => false,
@@ -106,8 +113,13 @@ impl EncodeError {
 /// Whether the database lacks memory or disk. It says so in words alone.
 /// Source: `Exception::ExceptionTypeToString` of DuckDB 1.5.
 fn is_about_the_machine(error: &duckdb::Error) -> bool {
+    is_about_files(error) || error.to_string().contains("Out of Memory Error")
+}
+
+/// Whether the database cannot use its files.
+pub(super) fn is_about_files(error: &duckdb::Error) -> bool {
     let words = error.to_string();
-    ["IO Error", "Out of Memory Error", "Permission Error"].iter().any(|kind| words.contains(kind))
+    ["IO Error", "Permission Error"].iter().any(|kind| words.contains(kind))
 }
 
 #[cfg(test)]

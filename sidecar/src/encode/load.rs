@@ -19,13 +19,14 @@ use crate::encode::copy::{EncodedFile, FileWriter};
 use crate::encode::error::EncodeError;
 use crate::encode::session::{Scratch, quoted_name};
 use crate::encode::tables::{APPEND_ROWS, Rows, Tables, split_rows};
+use crate::encode::transform::{Evaluation, Piece};
 use crate::journal::batch::{Batch, days_since_1970};
 use crate::journal::control::{FileRole, PLAN_FIELD_BYTES_MAX, PLAN_QUARANTINED_ROWS_MAX, QuarantinedRow};
 use crate::journal::reader::SegmentReader;
 use crate::journal::segment::Contents;
 use crate::limits::RECORD_CELLS_MAX;
 use crate::schema::registry::RegisteredSchema;
-use crate::schema::{Column, ColumnType, Misfit, Rules, list_cells};
+use crate::schema::{Column, ColumnType, DayRule, Misfit, Rules, Schema, Transform, list_cells};
 use crate::seeded::{self, Bug};
 
 /// Name of the tables with the rows that fit, in front of their number. No user's table or column can be named so.
@@ -120,6 +121,9 @@ impl Selection {
     }
 }
 
+/// Code of a record on which its table's transform fails.
+const TRANSFORM_CODE: &str = "transform";
+
 /// Loads a segment, or some rows of it, and writes each table to files when it is full. A failure leaves tables behind.
 pub(super) fn load(
     connection: &Connection,
@@ -193,8 +197,8 @@ struct Lists<'r> {
 }
 
 impl<'r> Lists<'r> {
-    fn of(registered: &'r RegisteredSchema, places: &[usize]) -> Self {
-        let columns = places.iter().map(|place| &registered.schema.columns()[*place]);
+    fn of(schema: &'r Schema, places: &[usize]) -> Self {
+        let columns = places.iter().map(|place| &schema.columns()[*place]);
         let columns = columns.filter(|column| column.column_type.has_list());
         Self { columns: columns.map(|column| (column.name.as_str(), &column.column_type)).collect() }
     }
@@ -252,13 +256,13 @@ fn columns_with_values(contents: &Contents, registered: &RegisteredSchema) -> Ve
 /// A segment that is being loaded.
 struct Loading<'a> {
     job: &'a EncodeJob,
+    connection: &'a Connection,
     loaded: Loaded,
     /// Places in the registered schema of the columns that are loaded: those with a value in the segment. The others are
     /// null in every row.
     columns: Vec<usize>,
     /// Their field ids.
     field_ids: Vec<i32>,
-    lists: Lists<'a>,
     main: Tables<'a>,
     quarantine: Tables<'a>,
     writer: FileWriter<'a>,
@@ -276,9 +280,9 @@ impl<'a> Loading<'a> {
         let row_group_rows = split_rows(job);
         Ok(Self {
             job,
+            connection,
             loaded: Loaded::default(),
             field_ids: columns.iter().map(|place| registered.field_ids[*place].id).collect(),
-            lists: Lists::of(registered, &columns),
             main: Tables::create(connection, MAIN_TABLE, main, row_group_rows)?,
             quarantine: Tables::create(connection, QUARANTINE_TABLE, quarantine, row_group_rows)?,
             writer: FileWriter::new(connection, scratch, job, columns.clone()),
@@ -297,22 +301,75 @@ impl<'a> Loading<'a> {
         let mut present = batch.present.clone();
         present.resize(known.len(), false);
         let rules = Rules::new(known, batch.day_rule());
-        let wanted = self.columns.clone();
-        let target = Target { rules, present: &present, registered: &registered.schema, wanted: &wanted };
+        let transform = known.constraints().transform.as_deref();
+        // What is computed from records needs all that they may have, as they were accepted.
+        let (stored_as, wanted) = match transform {
+            Some(_) => (known, (0..known.len()).collect()),
+            None => (&registered.schema, self.columns.clone()),
+        };
+        let lists = Lists::of(stored_as, &wanted);
+        let target = Target { rules, present: &present, registered: stored_as, wanted: &wanted };
         let source = Source { batch, id: format!("{}-{sequence}", segment.journal), sequence };
         let mut first = 0;
         while first < records.record_count() {
-            let slice = slice_from(&records, first, &self.lists);
+            let slice = slice_from(&records, first, &lists);
             first = slice.end;
             let mut decoded = records.decode(&target, slice).map_err(decode_error)?;
             selection.apply(&mut decoded, sequence, start)?;
             if [Bug::PoisonRecord, Bug::DeadlyRecord, Bug::PanickingRecord].into_iter().any(seeded::is) {
                 fail_on_poison(&decoded, &records)?;
             }
-            self.quarantine(&records, &decoded.misfits, &source)?;
-            self.take(decoded, batch.partition_date)?;
+            if let Some(transform) = transform {
+                let misfits = self.transformed(known, transform, &mut decoded, &source)?;
+                self.quarantine(&records, &misfits, &source)?;
+            } else {
+                self.quarantine(&records, &decoded.misfits, &source)?;
+                self.take(decoded, batch.partition_date)?;
+            }
         }
         Ok(())
+    }
+
+    /// Computes rows from records and takes those that fit; the records that do not, ascending.
+    fn transformed(
+        &mut self,
+        known: &Schema,
+        transform: &Transform,
+        decoded: &mut DecodedRows,
+        source: &Source<'_>,
+    ) -> Result<Vec<Misfit>, EncodeError> {
+        let EncodeJob { contents, registered, .. } = self.job;
+        let decode_error =
+            |error| EncodeError::Decode { segment: contents.number, sequence: source.sequence, source: error };
+        let computed = Schema::new(transform.columns.clone());
+        let computed = computed.map_err(|_| EncodeError::Transform { sequence: source.sequence })?;
+        let date = source.batch.partition_date;
+        let (present, wanted) = (vec![true; computed.len()], self.columns.clone());
+        let rules = Rules::new(&computed, DayRule::Named(date));
+        let target = Target { rules, present: &present, registered: &registered.schema, wanted: &wanted };
+        let mut misfits = std::mem::take(&mut decoded.misfits);
+        let columns = std::mem::take(&mut decoded.columns);
+        let mut evaluation = Evaluation::new(self.connection, known, transform, &columns, decoded.kept.len());
+        while let Some(piece) = evaluation.next()? {
+            let (range, body) = match piece {
+                Piece::Rows(range, body) => (range, Records::Columns(body)),
+                Piece::Failed(place, reason) => {
+                    let detail = format!("the table's transform fails on this record: {reason}");
+                    let (column, code) = (String::new(), TRANSFORM_CODE);
+                    misfits.push(Misfit { row: decoded.kept[place], column, code, detail });
+                    continue;
+                }
+            };
+            let mut rows = body.decode(&target, 0..range.len()).map_err(decode_error)?;
+            let place = |row: u32| range.start + row as usize;
+            rows.days = decoded.days.as_ref().map(|days| rows.kept.iter().map(|row| days[place(*row)]).collect());
+            rows.kept.iter_mut().for_each(|row| *row = decoded.kept[place(*row)]);
+            rows.misfits.iter_mut().for_each(|misfit| misfit.row = decoded.kept[place(misfit.row)]);
+            misfits.append(&mut rows.misfits);
+            self.take(rows, date)?;
+        }
+        misfits.sort_by_key(|misfit| misfit.row);
+        Ok(misfits)
     }
 
     /// Appends rows to the tables; where each has a day of its own, those of one day after those of another.

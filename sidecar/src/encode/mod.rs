@@ -14,6 +14,7 @@ mod load;
 mod poison;
 pub mod session;
 mod tables;
+pub mod transform;
 pub mod trial;
 
 use std::collections::BTreeSet;

@@ -152,24 +152,46 @@ impl Session {
     fn with_memory(scratch: &Scratch, memory_bytes: u64) -> duckdb::Result<Self> {
         let connection = Connection::open_in_memory()?;
         let folder = |path: &Path| quoted(&path.to_string_lossy());
-        let settings = [
+        let files = [
             format!("SET temp_directory = {}", folder(&scratch.spill())),
             format!("SET max_temp_directory_size = '{}B'", scratch.spill_bytes),
-            format!("SET memory_limit = '{memory_bytes}B'"),
-            "SET threads = 1".to_owned(),
-            "SET preserve_insertion_order = true".to_owned(),
-            "SET TimeZone = 'UTC'".to_owned(),
-            "SET autoinstall_known_extensions = false".to_owned(),
-            "SET autoload_known_extensions = false".to_owned(),
             format!("SET allowed_directories = [{}, {}]", folder(&scratch.encoded()), folder(&scratch.look())),
-            "SET enable_external_access = false".to_owned(),
-            "SET lock_configuration = true".to_owned(),
         ];
-        for setting in settings {
-            connection.execute_batch(&setting)?;
-        }
+        set(&connection, files.into_iter().chain(settings(memory_bytes)))?;
         Ok(Self { connection, memory_bytes })
     }
+}
+
+/// A database in memory that reaches no file at all.
+///
+/// # Errors
+/// The library refuses a setting.
+pub fn without_files() -> duckdb::Result<Connection> {
+    let connection = Connection::open_in_memory()?;
+    let files = ["SET temp_directory = ''".to_owned()];
+    set(&connection, files.into_iter().chain(settings(ENCODE_MEMORY_BYTES)))?;
+    Ok(connection)
+}
+
+/// What every database has, and the end of all settings.
+fn settings(memory_bytes: u64) -> impl Iterator<Item = String> {
+    let memory = format!("SET memory_limit = '{memory_bytes}B'");
+    let others = [
+        "SET threads = 1",
+        "SET preserve_insertion_order = true",
+        "SET TimeZone = 'UTC'",
+        // What is computed comes back with the type that it has.
+        "SET arrow_lossless_conversion = true",
+        "SET autoinstall_known_extensions = false",
+        "SET autoload_known_extensions = false",
+        "SET enable_external_access = false",
+        "SET lock_configuration = true",
+    ];
+    std::iter::once(memory).chain(others.map(str::to_owned))
+}
+
+fn set(connection: &Connection, mut settings: impl Iterator<Item = String>) -> duckdb::Result<()> {
+    settings.try_for_each(|setting| connection.execute_batch(&setting))
 }
 
 /// Columns up to which tables share one database.

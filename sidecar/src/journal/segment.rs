@@ -110,6 +110,13 @@ impl Contents {
             None => drop(self.partitions.insert(batch.partition_date)),
         }
         self.schemas.entry(batch.schema).or_insert_with(|| schema.clone());
+        if let Some(transform) = &schema.constraints().transform {
+            // Its files have what is computed, whatever a record has a value in.
+            if self.observed_of.insert(batch.schema, Vec::new()).is_none() {
+                transform.columns.iter().for_each(|column| note(&mut self.observed, column));
+            }
+            return;
+        }
         let known = self.observed_of.entry(batch.schema).or_insert_with(|| vec![false; schema.len()]);
         for ((column, present), known) in schema.columns().iter().zip(&batch.present).zip(known) {
             if *present && !*known {

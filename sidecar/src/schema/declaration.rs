@@ -9,6 +9,7 @@ use std::sync::Arc;
 use lakeingest_crds::{OnUndeclaredTable, OnUnknownColumn, SidecarConfig, TableDeclaration};
 
 use super::schema::{Constraints, Error, Schema};
+use super::transform::Transform;
 use super::type_name::TypeNameError;
 use super::types::{Column, ColumnType};
 
@@ -26,6 +27,15 @@ pub enum DeclarationError {
         #[source]
         source: TypeNameError,
     },
+    /// The transform is none.
+    #[error("failed to use the transform of table {table}: tables[{table}].transform")]
+    Transform {
+        /// The table.
+        table: String,
+        /// Why.
+        #[source]
+        source: anyhow::Error,
+    },
     /// The columns cannot stand beside each other.
     #[error("failed to declare table {table}")]
     Columns {
@@ -36,6 +46,9 @@ pub enum DeclarationError {
         source: Error,
     },
 }
+
+/// Reads a transform over records of a schema: what it computes, or why it is none.
+pub(super) type ReadTransform<'a> = dyn Fn(&str, &Schema) -> anyhow::Result<Transform> + 'a;
 
 /// A table that is declared.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,8 +69,8 @@ pub struct Declarations {
 }
 
 impl Declaration {
-    fn of(declared: &TableDeclaration) -> Result<Self, DeclarationError> {
-        let TableDeclaration { name: table, columns, partition, order_by, on_unknown_column } = declared;
+    fn of(declared: &TableDeclaration, read_transform: &ReadTransform<'_>) -> Result<Self, DeclarationError> {
+        let TableDeclaration { name: table, columns, partition, order_by, transform, on_unknown_column } = declared;
         let mut constraints = Constraints {
             closed: *on_unknown_column != OnUnknownColumn::Add,
             partition_by: partition.as_ref().map(|partition| partition.by.clone()),
@@ -77,13 +90,31 @@ impl Declaration {
         }
         let schema = Schema::new(found);
         let schema = schema.map_err(|source| DeclarationError::Columns { table: table.clone(), source })?;
+        if let Some(select) = transform {
+            let transform = read_transform(select, &schema);
+            let transform = transform.map_err(|source| DeclarationError::Transform { table: table.clone(), source })?;
+            constraints.transform = Some(Arc::new(transform));
+        }
         let schema = schema.constrained(&constraints);
         Ok(Self { schema, on_unknown_column: *on_unknown_column, order_by: order_by.clone() })
     }
 
+    /// The columns that its table has by it: what is declared, or what is computed of that.
+    pub fn columns(&self) -> &[Column] {
+        match &self.schema.constraints().transform {
+            Some(transform) => &transform.columns,
+            None => self.schema.columns(),
+        }
+    }
+
+    /// Whether its table has other columns than its records.
+    pub fn is_transformed(&self) -> bool {
+        self.schema.constraints().transform.is_some()
+    }
+
     /// The declared columns that a table cannot have as declared: it has another type, a name in another case, or no room.
     pub fn conflicts(&self, table: &Schema) -> Vec<String> {
-        let grown = table.merged(self.schema.columns());
+        let grown = table.merged(self.columns());
         let conflict = |column: &Column| {
             let Column { name, column_type } = column;
             match grown.column_of_any_case(name) {
@@ -95,7 +126,7 @@ impl Declaration {
                 None => Some(format!("the table is full without {name}")),
             }
         };
-        self.schema.columns().iter().filter_map(conflict).collect()
+        self.columns().iter().filter_map(conflict).collect()
     }
 }
 
@@ -103,10 +134,10 @@ impl Declarations {
     /// What a configuration declares.
     ///
     /// # Errors
-    /// It has violations, and should not have come here.
-    pub fn of(config: &SidecarConfig) -> Result<Self, DeclarationError> {
+    /// It has violations, and should not have come here; or a transform is none.
+    pub fn of(config: &SidecarConfig, read_transform: &ReadTransform<'_>) -> Result<Self, DeclarationError> {
         let tables = config.tables.iter();
-        let tables = tables.map(|table| Ok((table.name.clone(), Arc::new(Declaration::of(table)?))));
+        let tables = tables.map(|table| Ok((table.name.clone(), Arc::new(Declaration::of(table, read_transform)?))));
         Ok(Self { tables: tables.collect::<Result<_, _>>()?, on_undeclared_table: config.on_undeclared_table })
     }
 
@@ -136,7 +167,7 @@ mod tests {
     fn declared(yaml: &str) -> Declarations {
         let config: SidecarConfig = serde_yaml::from_str(yaml).expect("the test's YAML is well-formed");
         assert_eq!(config.violations(), []);
-        Declarations::of(&config).expect("it has no violation")
+        Declarations::of(&config, &|_, _| anyhow::bail!("there is none")).expect("it has no violation")
     }
 
     const ORDERS: &str = "

@@ -14,6 +14,7 @@ pub mod registry;
 #[expect(clippy::module_inception, reason = "the folder is the subject, the file is its central value")]
 mod schema;
 mod shape;
+mod transform;
 mod type_name;
 mod types;
 mod verdict;
@@ -26,6 +27,7 @@ pub use observe::{Observation, observe, observe_columns};
 pub(crate) use observe::{places_of, with_columns_of};
 pub use partition::{DayRule, Days};
 pub use schema::{Constraints, Error, Fingerprint, Schema, leaf_count};
+pub use transform::Transform;
 pub use type_name::TypeNameError;
 pub use types::{Column, ColumnType};
 pub use verdict::{Misfit, Rules, Unknown, Unplaced};

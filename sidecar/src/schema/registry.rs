@@ -217,10 +217,10 @@ impl Registry {
         entry.remember(observed);
     }
 
-    /// The local schema and the registered version of each table, for `/tables`.
+    /// The columns and the registered version of each table, for `/tables`.
     pub fn known(&self) -> Vec<(String, Schema, u32)> {
         let tables = self.tables();
-        tables.iter().map(|(name, table)| (name.clone(), table.local.clone(), table.registered.version)).collect()
+        tables.iter().map(|(name, table)| (name.clone(), table.of_files(), table.registered.version)).collect()
     }
 
     /// Reads the newest version of every table that the lake has. A table whose object cannot be used is logged and left
@@ -302,7 +302,7 @@ impl Registry {
     /// What is observed of a table behind what is declared of it.
     fn with_declared<'o>(&self, table: &str, observed: &'o [Column]) -> Cow<'o, [Column]> {
         match self.declarations.of_table(table) {
-            Some(declared) => Cow::Owned([declared.schema.columns(), observed].concat()),
+            Some(declared) => Cow::Owned([declared.columns(), observed].concat()),
             None => Cow::Borrowed(observed),
         }
     }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::fields::{Fields, FieldsError};
+use super::transform::Transform;
 use super::types::{Column, ColumnType};
 use crate::limits::COLUMNS_MAX;
 
@@ -89,6 +90,10 @@ pub struct Constraints {
     /// The column whose value tells the day under which a record lies, where its request names none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partition_by: Option<String>,
+
+    /// What computes the rows of the table from what the columns hold; none: they are what the columns hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transform: Option<Arc<Transform>>,
 }
 
 /// The columns of a table, in the order of its files, and what it asks of its records. Cheap to clone.
@@ -316,7 +321,8 @@ pub fn leaf_count(columns: &[Column]) -> usize {
     columns.iter().map(|column| column.column_type.leaf_count()).sum()
 }
 
-fn canonical_json(columns: &[Column], Constraints { required, closed, partition_by }: &Constraints) -> Vec<u8> {
+fn canonical_json(columns: &[Column], constraints: &Constraints) -> Vec<u8> {
+    let Constraints { required, closed, partition_by, transform } = constraints;
     let mut bytes = Vec::with_capacity(16 + columns.len() * 24);
     bytes.extend_from_slice(b"{\"columns\":[");
     for (position, Column { name, column_type }) in columns.iter().enumerate() {
@@ -338,6 +344,10 @@ fn canonical_json(columns: &[Column], Constraints { required, closed, partition_
     }
     if let Some(name) = partition_by {
         bytes.extend_from_slice(format!(",\"partition_by\":\"{name}\"").as_bytes());
+    }
+    if let Some(transform) = transform {
+        bytes.extend_from_slice(b",\"transform\":");
+        serde_json::to_writer(&mut bytes, &**transform).expect("memory takes what is plain data");
     }
     bytes.push(b'}');
     bytes

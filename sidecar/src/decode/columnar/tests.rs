@@ -255,8 +255,12 @@ fn a_column_that_the_table_has_otherwise_is_judged_as_json_would_be() {
 
 #[test]
 fn what_a_table_asks_of_its_records_it_asks_of_columns_too() {
-    let constraints =
-        Constraints { required: ["id".to_owned()].into(), closed: true, partition_by: Some("at".to_owned()) };
+    let constraints = Constraints {
+        required: ["id".to_owned()].into(),
+        closed: true,
+        partition_by: Some("at".to_owned()),
+        transform: None,
+    };
     let table = known(&[("id", "bigint"), ("at", "timestamp"), ("o", "struct(a bigint)")]).constrained(&constraints);
     let ids = |ids: Vec<Option<i64>>| -> ArrayRef { Arc::new(Int64Array::from(ids)) };
     let at: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![Some(0), None, Some(86_400_000_000)]));

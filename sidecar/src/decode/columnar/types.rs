@@ -6,7 +6,7 @@
 //! |---|---|
 //! | Int, UInt of any width | bigint; of UInt64 what an Int64 holds |
 //! | Float of any width | double, where it is finite |
-//! | Boolean | boolean |
+//! | Boolean, Int8 named `arrow.bool8` | boolean |
 //! | Utf8, LargeUtf8, Utf8View | varchar, without NUL |
 //! | Date32, Date64 | date |
 //! | Timestamp of any unit | timestamp, what microseconds hold exactly; without a zone it is UTC |
@@ -35,14 +35,15 @@ pub(super) fn type_of(field: &Field, depth: usize) -> Result<Option<ColumnType>,
     if depth >= TYPE_DEPTH_MAX {
         return Err(format!("it is more than {TYPE_DEPTH_MAX} deep"));
     }
+    let is_named = |wanted: &str| field.metadata().get(EXTENSION_TYPE_NAME_KEY).is_some_and(|name| name == wanted);
     let inner = |field: &Field| Ok::<_, String>(Arc::new(type_of(field, depth + 1)?.unwrap_or(ColumnType::Json)));
+    if is_named("arrow.opaque") {
+        return Err("it is one that the sender alone knows".to_owned());
+    }
     let column_type = match field.data_type() {
         DataType::Null => return Ok(None),
-        DataType::FixedSizeBinary(16)
-            if field.metadata().get(EXTENSION_TYPE_NAME_KEY).is_some_and(|name| name == "arrow.uuid") =>
-        {
-            ColumnType::Uuid
-        }
+        DataType::FixedSizeBinary(16) if is_named("arrow.uuid") => ColumnType::Uuid,
+        DataType::Int8 if is_named("arrow.bool8") => ColumnType::Boolean,
         DataType::List(element) | DataType::LargeList(element) | DataType::FixedSizeList(element, _) => {
             ColumnType::List(inner(element)?)
         }

@@ -181,9 +181,24 @@ impl TableSchemas {
         };
     }
 
+    /// The columns that its files have: what this process knows of them.
+    pub(super) fn of_files(&self) -> Schema {
+        match self.declared() {
+            Some(declared) if declared.is_transformed() => self.registered.schema.merged(declared.columns()),
+            _ => self.local.clone(),
+        }
+    }
+
+    /// Whether what its files have says nothing of what its records have.
+    fn is_transformed(&self) -> bool {
+        self.declared().is_some_and(Declaration::is_transformed)
+    }
+
     /// Takes in columns of journaled requests.
     pub(super) fn remember(&mut self, observed: &[Column]) {
-        self.decided = self.decided.merged(observed);
+        if !self.is_transformed() {
+            self.decided = self.decided.merged(observed);
+        }
         self.records = Records::Taken;
         self.meet();
     }
@@ -191,8 +206,10 @@ impl TableSchemas {
     /// Takes in a registered version: its types win over what this process has seen and over what is declared, and its
     /// columns stay.
     pub(super) fn learn(&mut self, registered: Arc<RegisteredSchema>) {
-        let decided = registered.schema.merged(self.decided.columns());
-        self.decided = decided.constrained(self.decided.constraints());
+        if !self.is_transformed() {
+            let decided = registered.schema.merged(self.decided.columns());
+            self.decided = decided.constrained(self.decided.constraints());
+        }
         self.registered = registered;
         self.meet();
     }

@@ -15,7 +15,7 @@ fn registry(root: &std::path::Path, writer: &str) -> Registry {
 /// A registry of a sidecar with this configuration, and what it shows.
 fn registry_with(root: &std::path::Path, writer: &str, yaml: &str) -> (Registry, Arc<Status>) {
     let config: SidecarConfig = serde_yaml::from_str(yaml).expect("the test's YAML is well-formed");
-    let declarations = Declarations::of(&config).expect("it can be declared");
+    let declarations = Declarations::of(&config, &|_, _| anyhow::bail!("there is none")).expect("it can be declared");
     let store = Store::Directory(DirectoryStore::new(root, "data/_lakeingest/unfinished".to_owned(), "writer"));
     let prefix = Prefix::new("data").expect("the default prefix is one");
     let clock = SystemClock::shared();
