@@ -18,7 +18,7 @@ use serde::Deserialize;
 use connection::Connection;
 
 use crate::interrupt;
-use crate::numbers::{Latencies, counted, grouped, per_second};
+use crate::numbers::{Latencies, counted, float, grouped, per_second};
 use crate::servers::{Response, Sidecar};
 use crate::stopwatch::Stopwatch;
 use crate::wait::Look;
@@ -37,6 +37,22 @@ pub(crate) struct Sending<'a> {
     pub(crate) status: u16,
     /// What the bodies are.
     pub(crate) content_type: &'a str,
+    /// Requests a second, sent by the clock, whatever the answers take; each is timed from when it was due. None: as soon as a
+    /// connection is free. For as many connections as there are threads.
+    pub(crate) per_second: Option<f64>,
+}
+
+impl<'a> Sending<'a> {
+    /// JSON, as fast as it is taken.
+    pub(crate) fn new(path: &'a str, connections: usize, limit: Limit, status: u16) -> Self {
+        Self { path, connections, limit, status, content_type: JSON, per_second: None }
+    }
+
+    /// When a request is due, from the start on.
+    fn due_at(&self, index: usize) -> Option<Duration> {
+        let requests = u64::try_from(index).ok()?;
+        Some(Duration::from_secs_f64(float(requests) / self.per_second?))
+    }
 }
 
 /// The content type of most of what is sent.
@@ -82,6 +98,14 @@ struct Acknowledgement {
     quarantined: u64,
 }
 
+/// Lets time pass until a request is due.
+#[expect(clippy::disallowed_methods, reason = "what is sent by the clock waits for the clock")]
+fn pause(time: Duration) {
+    if !time.is_zero() {
+        std::thread::sleep(time);
+    }
+}
+
 /// Sends to a port of this machine until the limit is reached; `body` makes each request's body from its number, counted from 0.
 ///
 /// # Errors
@@ -114,16 +138,17 @@ pub(crate) fn send<'a>(
                     break;
                 }
                 let Body { rows, bytes } = body(index)?;
-                let request = Stopwatch::start();
+                let due = sending.due_at(index).unwrap_or_else(|| stopwatch.elapsed());
+                pause(due.saturating_sub(stopwatch.elapsed()));
                 connection.send(&bytes)?;
-                under_way.push((rows, request));
+                under_way.push((rows, due));
             }
             if under_way.is_empty() {
                 return Ok((acknowledged_rows, latencies));
             }
-            for (connection, (rows, request)) in connections.iter_mut().zip(under_way) {
+            for (connection, (rows, due)) in connections.iter_mut().zip(under_way) {
                 let answer = connection.receive()?;
-                latencies.push(request.elapsed());
+                latencies.push(stopwatch.elapsed().saturating_sub(due));
                 ensure_acknowledged(&answer, sending.status, rows)?;
                 acknowledged_rows += rows;
                 progress.add(rows);

@@ -37,7 +37,7 @@ enum Verb {
     /// Start or stop a Kubernetes of one node on this machine, for work by hand
     Cluster(cluster::ClusterOptions),
     /// Measure the sidecar on this machine, each figure against one of the machine's own, in some minutes
-    Bench,
+    Bench(bench::BenchOptions),
 }
 
 fn main() -> ExitCode {
@@ -57,7 +57,7 @@ fn main() -> ExitCode {
         Verb::Crdgen => crdgen::run(),
         Verb::Image(options) => image::run(&options),
         Verb::Cluster(options) => cluster::run(&options),
-        Verb::Bench => bench::run(),
+        Verb::Bench(options) => bench::run(&options),
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -72,7 +72,7 @@ fn place(number: u64, count: usize) -> usize {
 }
 
 /// The body of a request with `count` events from `first` on, which are of one day.
-fn body_of(table_name: &str, first: u64, count: u64) -> Vec<u8> {
+pub(super) fn body_of(table_name: &str, first: u64, count: u64) -> Vec<u8> {
     let date = DAYS[day_of(first)];
     let mut text = format!(r#"{{"table_name":"{table_name}","partition_date":"{date}","records":["#);
     for number in first..first + count {
@@ -115,12 +115,10 @@ impl Bench<'_> {
         ensure!(written.streams * ROWS == EVENTS, "{} streams were written", written.streams);
         table::section(&format!(" {} events a request as an Arrow stream, 8 connections", grouped(ROWS)));
         let sidecar = self.sidecar_on(weed, "columns")?;
+        let limit = Limit::Requests(usize::try_from(written.streams).context("a machine's word counts them")?);
         let sending = Sending {
-            path: "/ingest/stream?table_name=columns",
-            connections: 8,
-            limit: Limit::Requests(usize::try_from(written.streams).context("a machine's word counts them")?),
-            status: 202,
             content_type: "application/vnd.apache.arrow.stream",
+            ..Sending::new("/ingest/stream?table_name=columns", 8, limit, 202)
         };
         let body = |index: usize| {
             let path = streams.join(index.to_string());
@@ -206,7 +204,7 @@ fn send(
 ) -> Result<Measured> {
     let requests = usize::try_from(total / rows).context("a machine's word counts the requests")?;
     let limit = Limit::Requests(requests);
-    let sending = Sending { path: "/ingest/stream", connections, limit, status: 202, content_type: load::JSON };
+    let sending = Sending::new("/ingest/stream", connections, limit, 202);
     let body = |index: usize| {
         let first = u64::try_from(index).unwrap_or_default() * rows;
         Ok(Body { rows, bytes: body_of(table_name, first, rows).into() })

@@ -6,6 +6,7 @@
 
 mod events;
 mod machine;
+mod replay;
 mod sketch;
 mod table;
 
@@ -13,6 +14,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use clap::{Args, ValueEnum};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -58,11 +60,32 @@ const CONNECTIONS: usize = 8;
 /// Requests of the backfill under way at once.
 const BACKFILL_CONNECTIONS: usize = 4;
 
+/// What is measured.
+#[derive(Debug, Args)]
+pub struct BenchOptions {
+    /// Measure this part alone
+    #[arg(long, value_name = "PART")]
+    only: Option<Part>,
+}
+
+/// A part of what is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Starts with an empty journal
+    Start,
+    /// Real flights, one and many in a request
+    Flights,
+    /// Made events, in requests of each size and format
+    Events,
+    /// A start with a full journal
+    Replay,
+}
+
 /// Runs the bench.
 ///
 /// # Errors
 /// When something cannot be set up or built, a request is not acknowledged, or the lake does not hold what was sent.
-pub fn run() -> Result<()> {
+pub fn run(options: &BenchOptions) -> Result<()> {
     tools::libduckdb()?;
     tools::readers()?;
     tools::sketch()?;
@@ -78,10 +101,20 @@ pub fn run() -> Result<()> {
     println!("{machine}\n");
     table::header();
     let bench = Bench::prepare(folder.path(), &flights)?;
-    bench.starts()?;
-    let directory = bench.directory()?;
-    bench.s3(&directory)?;
-    bench.events()?;
+    let is_wanted = |part: Part| options.only.is_none_or(|only| only == part);
+    if is_wanted(Part::Start) {
+        bench.starts()?;
+    }
+    if is_wanted(Part::Flights) {
+        let directory = bench.directory()?;
+        bench.s3(&directory)?;
+    }
+    if is_wanted(Part::Events) {
+        bench.events()?;
+    }
+    if is_wanted(Part::Replay) {
+        bench.replay()?;
+    }
     bench.disturbance()?;
     println!("\nEvery acknowledged row was counted in the lake.");
     Ok(())
@@ -238,29 +271,25 @@ impl<'a> Bench<'a> {
     }
 
     fn singles(&self, sidecar: &Sidecar, connections: usize) -> Result<u64> {
-        let sending = Sending {
-            path: "/ingest/stream",
-            connections,
-            limit: Limit::Time(SINGLE_TIME),
-            status: 202,
-            content_type: load::JSON,
-        };
+        let sending = Sending::new("/ingest/stream", connections, Limit::Time(SINGLE_TIME), 202);
         let load = self.send_singles(sidecar, sending)?;
         let name = if connections == 1 { "1 connection".to_owned() } else { format!("{connections} connections") };
         table::figure(&name, &format!("{} records/s", load.rows_per_second()));
         let ratio = load.latencies.ms(50) / self.small_append.ms(50);
         table::compared("  time of a request", &table::latencies(&load.latencies), ratio, "sync");
-        Ok(load.rows)
+        if connections == 1 {
+            return Ok(load.rows);
+        }
+        let peak = float(load.rows) / load.seconds;
+        let half = self.send_singles(sidecar, Sending { per_second: Some(peak / 2.0), ..sending })?;
+        let ratio = half.latencies.ms(99) / self.small_append.ms(99);
+        let name = format!("  at {} records/s, by the clock", half.rows_per_second());
+        table::compared(&name, &table::latencies(&half.latencies), ratio, "sync's p99");
+        Ok(load.rows + half.rows)
     }
 
     fn single_to_the_lake(&self, sidecar: &Sidecar) -> Result<u64> {
-        let sending = Sending {
-            path: "/ingest",
-            connections: 1,
-            limit: Limit::Requests(DIFFERENT_BODIES),
-            status: 200,
-            content_type: load::JSON,
-        };
+        let sending = Sending::new("/ingest", 1, Limit::Requests(DIFFERENT_BODIES), 200);
         let load = self.send_singles(sidecar, sending)?;
         let ratio = load.latencies.ms(50) / self.small_append.ms(50);
         table::compared("1 connection, time of a request", &table::latencies(&load.latencies), ratio, "sync");
@@ -276,8 +305,7 @@ impl<'a> Bench<'a> {
     fn batches(&self, sidecar: &Sidecar, lake: &str, directory: Option<&Batches>) -> Result<Batches> {
         table::section(&format!("{BATCH_ROWS} records a request to /ingest/stream, {CONNECTIONS} connections, {lake}"));
         let limit = Limit::Requests(BATCHES);
-        let sending =
-            Sending { path: "/ingest/stream", connections: CONNECTIONS, limit, status: 202, content_type: load::JSON };
+        let sending = Sending::new("/ingest/stream", CONNECTIONS, limit, 202);
         let (cpu_seconds_before, stopwatch) = (sidecar.server().cpu_seconds()?, Stopwatch::start());
         let load = load::send(sidecar.port(), sending, &Progress::hidden(), |index| {
             let body = &self.batch_bodies[index % self.batch_bodies.len()];
@@ -308,13 +336,7 @@ impl<'a> Bench<'a> {
     fn backfill(&self, sidecar: &Sidecar) -> Result<()> {
         table::section(&format!("backfill to /ingest, a day a request, {BACKFILL_CONNECTIONS} connections"));
         let limit = Limit::Requests(YEAR_DAYS);
-        let sending = Sending {
-            path: "/ingest",
-            connections: BACKFILL_CONNECTIONS,
-            limit,
-            status: 200,
-            content_type: load::JSON,
-        };
+        let sending = Sending::new("/ingest", BACKFILL_CONNECTIONS, limit, 200);
         let cpu_seconds_before = sidecar.server().cpu_seconds()?;
         let load = load::send(sidecar.port(), sending, &Progress::hidden(), |index| {
             let day = &self.flights.days[index];
@@ -332,6 +354,11 @@ impl<'a> Bench<'a> {
         let ratio = cpu_seconds_per_million / self.alone.cpu_seconds_per_million();
         let figure = format!("{cpu_seconds_per_million:.2} s per million rows");
         table::compared("processor time of the sidecar", &figure, ratio, "DuckDB");
+    }
+
+    /// What DuckDB alone takes for so many rows.
+    fn alone_seconds(&self, rows: u64) -> f64 {
+        self.alone.wall_seconds / float(self.alone.rows) * float(rows)
     }
 
     /// A sidecar with a journal and a lake of its own.

@@ -234,13 +234,7 @@ fn backfill(stage: &Stage, flights: &Flights) -> Result<()> {
         flights.days.len()
     );
     let cpu_seconds_before = stage.sidecar.server().cpu_seconds()?;
-    let sending = Sending {
-        path: "/ingest",
-        connections: CONNECTIONS,
-        limit: Limit::Requests(YEAR_DAYS),
-        status: 200,
-        content_type: load::JSON,
-    };
+    let sending = Sending::new("/ingest", CONNECTIONS, Limit::Requests(YEAR_DAYS), 200);
     let load = load::send(stage.sidecar.port(), sending, &Progress::start(YEAR_ROWS), |index| {
         let day = &flights.days[index];
         Ok(Body { rows: day.rows.len() as u64, bytes: flights.backfill_body(day)?.into() })
@@ -263,8 +257,7 @@ fn backfill(stage: &Stage, flights: &Flights) -> Result<()> {
 fn stream(stage: &Stage, flights: &Flights) -> Result<()> {
     let bodies = flights.departure_bodies(STREAMED_RECORDS);
     let limit = Limit::Requests(bodies.len());
-    let sending =
-        Sending { path: "/ingest/stream", connections: CONNECTIONS, limit, status: 202, content_type: load::JSON };
+    let sending = Sending::new("/ingest/stream", CONNECTIONS, limit, 202);
     let load = load::send(stage.sidecar.port(), sending, &Progress::start(bodies.len() as u64), |index| {
         Ok(Body { rows: 1, bytes: bodies[index].as_slice().into() })
     })?;
