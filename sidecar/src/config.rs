@@ -318,6 +318,8 @@ pub struct Settings {
     pub health_port: u16,
     /// On which addresses they are served.
     pub health_address: HealthAddress,
+    /// The configuration file, if there is one.
+    pub file: Option<PathBuf>,
     /// The configuration file's content.
     pub config: SidecarConfig,
     /// Fields of the file that this version does not know.
@@ -420,6 +422,7 @@ impl Settings {
             health_address: arguments.health_address.unwrap_or(default_address),
             config,
             unknown_fields,
+            file: path.clone(),
             permission: path.filter(|_| is_in_pod).map_or_else(Permission::default, |path| Permission::of(&path)),
             pod: Pod::of_environment(),
             pod_grace: seconds_of(std::env::var(in_pod::GRACE_VARIABLE).ok().as_deref()),

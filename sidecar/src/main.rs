@@ -16,6 +16,7 @@ use lakeingest_sidecar::{REVISION, TARGET, error_chain, run};
 use tracing::{Level, error, warn};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// JSON on localhost becomes Parquet in the lake, exactly once.
@@ -46,9 +47,12 @@ fn version() -> &'static str {
     VERSION.get_or_init(|| format!("{} (revision {REVISION}, {TARGET})", env!("CARGO_PKG_VERSION")))
 }
 
+/// Makes the log say as much as a level does.
+type SetLogLevel = Box<dyn Fn(LogLevel) + Send + Sync>;
+
 /// Logs to standard error, as much as `LAKEINGEST_LOG` says (a level, or `module=level` pairs with commas between), else
 /// as much as the configuration does.
-fn start_logging(level: LogLevel) {
+fn start_logging(level: LogLevel) -> SetLogLevel {
     let wanted = std::env::var("LAKEINGEST_LOG").ok();
     let parsed = wanted.as_deref().map(str::parse::<Targets>);
     let filter = match &parsed {
@@ -57,10 +61,20 @@ fn start_logging(level: LogLevel) {
     };
     let to_terminal = std::io::stderr().is_terminal();
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(to_terminal);
+    let (filter, handle) = reload::Layer::new(filter);
     tracing_subscriber::registry().with(lines).with(filter).init();
-    if let Some(Err(error)) = parsed {
-        warn!(error = %error, "LAKEINGEST_LOG cannot be used; logging as the configuration says");
+    match parsed {
+        // What the environment says wins, and does not change.
+        Some(Ok(_)) => return Box::new(|_| {}),
+        Some(Err(error)) => {
+            warn!(error = %error, "LAKEINGEST_LOG cannot be used; logging as the configuration says");
+        }
+        None => {}
     }
+    Box::new(move |level| {
+        // It fails only when there is no log any more.
+        let _ = handle.reload(Targets::new().with_default(level_of(level)));
+    })
 }
 
 fn level_of(level: LogLevel) -> Level {
@@ -75,10 +89,13 @@ fn level_of(level: LogLevel) -> Level {
 
 pub(crate) fn main() -> ExitCode {
     match Arguments::parse().verb {
-        Verb::Serve(arguments) => work(&arguments, async |settings| run::serve(settings).await),
+        Verb::Serve(arguments) => work(&arguments, async |settings, set_log_level| {
+            let told = run::Told { arguments: arguments.clone(), set_log_level };
+            run::serve(settings, told).await
+        }),
         Verb::Rescue(arguments) => {
             let patience = arguments.patience.map_or(RESCUE_PATIENCE, |patience| patience.duration());
-            work(&arguments.into(), async |settings| replay::rescue(&settings, patience).await)
+            work(&arguments.into(), async |settings, _| replay::rescue(&settings, patience).await)
         }
         Verb::Started(arguments) => {
             let answer = arguments.ports().map(|ports| probe::started(ports.health_port));
@@ -102,16 +119,19 @@ fn said(answer: Result<Result<(), ProbeError>, ConfigError>, otherwise: ExitCode
 }
 
 /// Runs a verb that moves data; the settings, the log and the runtime are made here.
-fn work(arguments: &ServeArguments, verb: impl AsyncFnOnce(Settings) -> anyhow::Result<ExitCode>) -> ExitCode {
+fn work(
+    arguments: &ServeArguments,
+    verb: impl AsyncFnOnce(Settings, SetLogLevel) -> anyhow::Result<ExitCode>,
+) -> ExitCode {
     let settings = match Settings::load(arguments) {
         Ok(settings) => settings,
         Err(error) => {
-            start_logging(LogLevel::default());
+            drop(start_logging(LogLevel::default()));
             error!(error = %error_chain(&error), "failed to start");
             return ExitCode::from(2);
         }
     };
-    start_logging(settings.config.log_level);
+    let set_log_level = start_logging(settings.config.log_level);
     rustls::crypto::ring::default_provider()
         .install_default()
         .expect("nothing has chosen a provider before the first line of the program");
@@ -122,7 +142,7 @@ fn work(arguments: &ServeArguments, verb: impl AsyncFnOnce(Settings) -> anyhow::
             return ExitCode::FAILURE;
         }
     };
-    let code = runtime.block_on(verb(settings)).unwrap_or_else(|error| {
+    let code = runtime.block_on(verb(settings, set_log_level)).unwrap_or_else(|error| {
         let error: &(dyn std::error::Error + 'static) = error.as_ref();
         error!(error = %error_chain(error), "failed to start or to go on");
         ExitCode::FAILURE

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{LakeLocation, Settings};
@@ -72,10 +72,7 @@ impl Parts {
         let store = store_of(settings, &writer)?;
         let location = store.location();
         let (prefix, owner) = (settings.prefix.clone(), settings.owner.clone());
-        let options = SchemaOptions {
-            inference: settings.config.inference.clone(),
-            declarations: Declarations::of(&settings.config, &|select, schema| Ok(transform::read(select, schema)?))?,
-        };
+        let options = schema_options(settings)?;
         let registry = Arc::new(Registry::new(
             store.clone(),
             prefix.clone(),
@@ -128,11 +125,7 @@ impl Parts {
             metrics,
             clock,
             leaving: Leaving::default(),
-            identity: Arc::new(Identity {
-                owner: settings.owner.to_string(),
-                generation: settings.config.generation,
-                pod: settings.pod.clone(),
-            }),
+            identity: watch::Sender::new(Arc::new(Identity::of(settings))),
             in_flight: InFlight::default(),
             store,
             prefix,
@@ -178,10 +171,13 @@ fn report_damage(settings: &Settings, status: &Status, damaged: u64, lacking_row
     }
 }
 
-fn report_unknown_fields(settings: &Settings, status: &Status, metrics: &Metrics) {
+/// Shows the fields of a configuration that are not known, or that there are none.
+pub(crate) fn report_unknown_fields(settings: &Settings, status: &Status, metrics: &Metrics) {
     let count = settings.unknown_fields.len();
     metrics.unknown_configuration_fields.set(i64::try_from(count).unwrap_or(i64::MAX));
-    if count > 0 {
+    if count == 0 {
+        status.clear(&[reasons::UNKNOWN_CONFIGURATION]);
+    } else {
         let fields = settings.unknown_fields.join(", ");
         status
             .set(reasons::UNKNOWN_CONFIGURATION, format!("the configuration has fields that are not known: {fields}"));
@@ -197,6 +193,16 @@ pub(crate) fn store_of(settings: &Settings, journal: &str) -> anyhow::Result<Sto
         }
         LakeLocation::Bucket(options) => Store::S3(S3Store::new(options)?),
     })
+}
+
+/// What the configuration says of the types of tables.
+///
+/// # Errors
+/// A declaration cannot be used.
+pub(crate) fn schema_options(settings: &Settings) -> anyhow::Result<SchemaOptions> {
+    let config = &settings.config;
+    let declarations = Declarations::of(config, &|select, schema| Ok(transform::read(select, schema)?))?;
+    Ok(SchemaOptions { inference: config.inference.clone(), declarations })
 }
 
 /// What the pod and the configuration say of the end.

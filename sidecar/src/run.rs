@@ -7,6 +7,7 @@
 
 mod disk;
 mod end;
+mod reload;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -30,6 +31,8 @@ use crate::limits::CONNECTION_DRAIN_WAIT;
 use crate::parts::{Parts, grace_of, policy_of};
 use crate::status::Status;
 pub(crate) use end::EXIT_UNFLUSHED;
+use reload::Reload;
+pub use reload::Told;
 
 /// How long the answers of those who still wait when the process ends may take to go out.
 const LAST_ANSWERS_WAIT: Duration = Duration::from_secs(1);
@@ -38,7 +41,7 @@ const LAST_ANSWERS_WAIT: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// It could not be started.
-pub async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
+pub async fn serve(settings: Settings, told: Told) -> anyhow::Result<ExitCode> {
     if settings.pod.is_some() {
         hide_from_the_pod();
     }
@@ -61,7 +64,7 @@ pub async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
         target = crate::TARGET,
         "serving"
     );
-    let mut running = Running::start(parts, application, health, &settings);
+    let mut running = Running::start(parts, application, health, &settings, told);
     let has_failed = tokio::select! {
         () = signals.next() => false,
         () = running.failure() => true,
@@ -101,7 +104,7 @@ struct Running {
     status: Arc<Status>,
     clock: SharedClock,
     leaving: Leaving,
-    grace: Grace,
+    grace: watch::Receiver<Grace>,
     /// Becomes true when no records are taken any more.
     drain: watch::Sender<bool>,
     /// Becomes true when no request is under way any more.
@@ -113,23 +116,32 @@ struct Running {
     worker: JoinHandle<WorkerEnd>,
     contact: JoinHandle<()>,
     disk: JoinHandle<()>,
+    reload: JoinHandle<()>,
     journal_failed: watch::Receiver<bool>,
 }
 
 impl Running {
-    fn start(parts: Parts, application: Vec<TcpListener>, health: Vec<TcpListener>, settings: &Settings) -> Self {
+    fn start(
+        parts: Parts,
+        application: Vec<TcpListener>,
+        health: Vec<TcpListener>,
+        settings: &Settings,
+        told: Told,
+    ) -> Self {
         let Parts { state, context, requests, recovered, .. } = parts;
         let (drain, draining) = watch::channel(false);
         let (close, closed) = watch::channel(false);
         let (finish, finished) = watch::channel(false);
         let (journal, status) = (state.journal.clone(), Arc::clone(&state.status));
-        let (clock, leaving, grace) = (Arc::clone(&state.clock), state.leaving.clone(), grace_of(settings));
+        let (clock, leaving) = (Arc::clone(&state.clock), state.leaving.clone());
+        let (policy, policies) = watch::channel(policy_of(settings));
+        let (grace, graces) = watch::channel(grace_of(settings));
+        let reload = Reload::new(told, settings, Arc::clone(&state), policy, grace);
         let front = application_front(state.clone());
         let application = server::serve(application, front, draining.clone(), CONNECTION_DRAIN_WAIT);
         let health = server::serve(health, health_front(state), finished, CONNECTION_DRAIN_WAIT);
-        let hurry = (leaving.clone(), grace.believed());
-        let policy = policy_of(settings);
-        let worker = FlushWorker::new(Arc::clone(&context), policy, requests, hurry, draining, closed, recovered);
+        let hurry = (leaving.clone(), graces.borrow().believed());
+        let worker = FlushWorker::new(Arc::clone(&context), policies, requests, hurry, draining, closed, recovered);
         Self {
             journal_failed: journal.failed(),
             context: Arc::clone(&context),
@@ -137,13 +149,18 @@ impl Running {
             status,
             clock,
             leaving,
-            grace,
+            grace: graces,
             drain,
             close,
             finish,
             application: tokio::spawn(application.instrument(info_span!("application"))),
             health: tokio::spawn(health.instrument(info_span!("health"))),
             worker: tokio::spawn(worker.run()),
+            reload: tokio::spawn(async move {
+                if let Some(reload) = reload {
+                    reload.watch().await;
+                }
+            }),
             disk: tokio::spawn({
                 let context = Arc::clone(&context);
                 async move { disk::watch(&context).await }

@@ -37,9 +37,13 @@ pub mod reasons {
     pub const POD_ENDING: &str = "PodEnding";
     /// A field of the configuration is not known to this version.
     pub const UNKNOWN_CONFIGURATION: &str = "UnknownConfiguration";
+    /// The configuration has changed and cannot be used; the one of before holds.
+    pub const CONFIGURATION_INVALID: &str = "ConfigurationInvalid";
+    /// The configuration has changed in what takes effect at a start alone.
+    pub const RESTART_NEEDED: &str = "RestartNeeded";
 
     /// Those that keep no record from the lake.
-    pub(super) const NOT_OF_THE_LAKE: [&str; 7] = [
+    pub(super) const NOT_OF_THE_LAKE: [&str; 9] = [
         CONDITIONAL_PUT_UNSUPPORTED,
         SCHEMA_CONFLICT,
         JOURNAL_DAMAGED,
@@ -47,6 +51,8 @@ pub mod reasons {
         JOURNAL_STALLED,
         POD_ENDING,
         UNKNOWN_CONFIGURATION,
+        CONFIGURATION_INVALID,
+        RESTART_NEEDED,
     ];
 }
 

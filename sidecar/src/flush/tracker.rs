@@ -61,6 +61,8 @@ pub enum FlushEvent<'a> {
     Hurry(bool),
     /// The process ends: what is open, and what will be, is sealed.
     Draining,
+    /// Segments are sealed by this policy from now on, those that are open too.
+    Policy(FlushPolicy),
 }
 
 /// What is to be done.
@@ -122,6 +124,7 @@ impl FlushTracker {
                 open.for_each(|tracked| tracked.requested = Some(now.monotonic));
             }
             FlushEvent::Draining => self.draining = true,
+            FlushEvent::Policy(policy) => self.policy = policy,
         }
         self.due(now)
     }

@@ -57,6 +57,7 @@ pub struct FlushWorker {
     closed: watch::Receiver<bool>,
     waiting: VecDeque<Waiting>,
     under_way: JoinSet<Attempt>,
+    policies: watch::Receiver<FlushPolicy>,
     /// Tables of the deliveries under way.
     busy_tables: Vec<String>,
     /// Until when nothing is tried, because everything would fail.
@@ -112,7 +113,7 @@ impl FlushWorker {
     /// A worker that begins with what an earlier process left.
     pub fn new(
         context: Arc<DeliveryContext>,
-        policy: FlushPolicy,
+        policies: watch::Receiver<FlushPolicy>,
         requests: mpsc::Receiver<FlushRequest>,
         leaving: (Leaving, Duration),
         draining: watch::Receiver<bool>,
@@ -120,9 +121,11 @@ impl FlushWorker {
         recovered: Vec<Delivery>,
     ) -> Self {
         let (leaving, believed) = leaving;
+        let tracker = FlushTracker::new(*policies.borrow());
         Self {
             context,
-            tracker: FlushTracker::new(policy),
+            tracker,
+            policies,
             requests,
             leaving,
             believed,
@@ -182,6 +185,13 @@ impl FlushWorker {
                     Err(_) => return WorkerEnd::Fatal,
                 },
                 _ = leaving.changed() => {}
+                // Whoever could change it may be gone.
+                Ok(()) = self.policies.changed() => {
+                    let policy = *self.policies.borrow_and_update();
+                    if self.act(FlushEvent::Policy(policy)).await.is_err() {
+                        return WorkerEnd::Fatal;
+                    }
+                }
                 _ = self.draining.changed(), if !is_draining => {}
                 _ = self.closed.changed(), if !is_closed => {}
                 () = tokio::time::sleep(wake) => {}

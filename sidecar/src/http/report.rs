@@ -95,7 +95,7 @@ pub(super) fn health_of(state: &AppState) -> Health {
     };
     Health {
         status,
-        identity: (*state.identity).clone(),
+        identity: Identity::clone(&state.identity.borrow()),
         reasons,
         backlog: backlog(state, &view),
         journal: JournalSize { id: state.journal.id(), bytes: view.size_bytes, cap_bytes: view.cap_bytes },

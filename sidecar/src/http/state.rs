@@ -5,11 +5,11 @@
 use std::sync::Arc;
 
 use serde::Serialize;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use utoipa::ToSchema;
 
 use crate::clock::SharedClock;
-use crate::config::Pod;
+use crate::config::{Pod, Settings};
 use crate::flush::outcomes::Outcomes;
 use crate::flush::pace::Pace;
 use crate::flush::worker::FlushRequest;
@@ -34,6 +34,14 @@ pub struct Identity {
     /// The pod.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod: Option<Pod>,
+}
+
+impl Identity {
+    /// By what the process is told.
+    pub fn of(settings: &Settings) -> Self {
+        let Settings { owner, config, pod, .. } = settings;
+        Self { owner: owner.to_string(), generation: config.generation, pod: pod.clone() }
+    }
 }
 
 /// What the endpoints share, by one handle: each request has several of them, and a copy of all that is in here would take
@@ -64,7 +72,7 @@ pub struct AppState {
     /// Whether the pod is about to end.
     pub leaving: Leaving,
     /// Who this is.
-    pub identity: Arc<Identity>,
+    pub identity: watch::Sender<Arc<Identity>>,
     /// Bodies in flight.
     pub in_flight: InFlight,
     /// The lake, for receipts.

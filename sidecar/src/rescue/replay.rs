@@ -262,7 +262,8 @@ async fn deliver_all(parts: Parts, settings: &Settings, patience: Duration) -> O
     let (_close, closed) = watch::channel(true);
     let (journal, mut changes) = (context.journal.clone(), context.journal.watch());
     let encoder = context.encoder.clone();
-    let worker = FlushWorker::new(context, policy_of(settings), requests, hurry, draining, closed, recovered).run();
+    let (_policy, policies) = watch::channel(policy_of(settings));
+    let worker = FlushWorker::new(context, policies, requests, hurry, draining, closed, recovered).run();
     tokio::pin!(worker);
     let undelivered = || journal.view().unretired_rows(None);
     loop {

@@ -158,7 +158,8 @@ impl Running {
     /// before. A second SIGTERM says nothing new.
     pub(super) async fn drain(self, signals: &mut Signals) -> Ending {
         let Self { context, status, grace, mut application, mut worker, close, mut journal_failed, .. } = self;
-        let announced = self.leaving.announced();
+        self.reload.abort();
+        let (announced, grace) = (self.leaving.announced(), *grace.borrow());
         let wait = grace.drain_wait(self.clock.monotonic(), announced);
         info!(seconds = wait.as_secs(), "draining");
         status.set_draining();
@@ -222,7 +223,8 @@ impl Running {
         self.drain.send_replace(true);
         self.worker.abort();
         answer_the_last(&status, self.application).await;
-        let (progress, announced) = (Progress::default(), self.leaving.announced());
+        self.reload.abort();
+        let (progress, announced, grace) = (Progress::default(), self.leaving.announced(), *grace.borrow());
         let goes_with_pod = grace.pod.is_some() && announced.is_some();
         if goes_with_pod {
             let wait = grace.drain_wait(self.clock.monotonic(), announced);

@@ -106,8 +106,8 @@ pub struct Registry {
     clock: SharedClock,
     /// Named in the versions that this process makes.
     writer: String,
-    inference: Inference,
-    declarations: Declarations,
+    /// Changed under the lock of the tables, and looked at without it.
+    options: Mutex<Arc<SchemaOptions>>,
     status: Arc<Status>,
     tables: Mutex<HashMap<String, TableSchemas>>,
 }
@@ -134,12 +134,44 @@ impl Registry {
         options: SchemaOptions,
         status: Arc<Status>,
     ) -> Self {
-        let SchemaOptions { inference, declarations } = options;
+        let declarations = &options.declarations;
         let tables = declarations
             .tables()
             .map(|table| (table.to_owned(), TableSchemas::new(declarations.of_table(table).cloned())));
         let tables = Mutex::new(tables.collect());
-        Self { store, prefix, clock, writer, inference, declarations, status, tables }
+        Self { store, prefix, clock, writer, options: Mutex::new(Arc::new(options)), status, tables }
+    }
+
+    /// Takes in other declarations. What was accepted by those of before stays what it was accepted as.
+    pub fn redeclare(&self, options: SchemaOptions) {
+        let mut tables = self.tables();
+        let declarations = &options.declarations;
+        for table in declarations.tables() {
+            tables.entry(table.to_owned()).or_insert_with(|| TableSchemas::new(None));
+        }
+        for (name, table) in &mut *tables {
+            let declared = declarations.of_table(name);
+            if table.declared() != declared.map(Arc::as_ref) {
+                table.redeclare(declared.cloned());
+                self.show_conflicts(name, table);
+            }
+        }
+        tables.retain(|_, table| !table.is_unused());
+        *self.options.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(options);
+    }
+
+    fn options(&self) -> Arc<SchemaOptions> {
+        Arc::clone(&self.options.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Shows which declared columns the lake has otherwise.
+    fn show_conflicts(&self, name: &str, table: &TableSchemas) {
+        let registered = &table.registered.schema;
+        let conflicts = table.declared().map(|declared| declared.conflicts(registered)).unwrap_or_default();
+        match conflicts.is_empty() {
+            true => self.status.clear_for(&[reasons::SCHEMA_CONFLICT], name),
+            false => self.status.set_for(reasons::SCHEMA_CONFLICT, name, schema_conflict(&conflicts)),
+        }
     }
 
     /// Checks a request against its table and takes in the columns that are new. Never waits for the lake.
@@ -155,20 +187,21 @@ impl Registry {
         days: impl Into<DayRule>,
         on_invalid: OnInvalid,
     ) -> Result<Admitted, DecodeError> {
-        if !self.declarations.takes(table) {
-            return Err(undeclared_table());
-        }
         let days = days.into();
         loop {
+            let options = self.options();
+            if !options.declarations.takes(table) {
+                return Err(undeclared_table());
+            }
             let known = self.tables().get(table).map_or_else(Schema::empty, |table| table.local.clone());
             let observation = match records {
-                Records::Text(scanned) => observe(scanned, &known, days, &self.inference)?,
-                Records::Columns(columns) => observe_columns(columns, &known, days, &self.inference)?,
+                Records::Text(scanned) => observe(scanned, &known, days, &options.inference)?,
+                Records::Columns(columns) => observe_columns(columns, &known, days, &options.inference)?,
             };
             if on_invalid == OnInvalid::Reject && !observation.misfits.is_empty() {
                 return Err(DecodeError::Illegal(observation.misfits));
             }
-            let declared = self.declarations.of_table(table);
+            let declared = options.declarations.of_table(table);
             let is_reject = declared.is_some_and(|table| table.on_unknown_column == OnUnknownColumn::Reject);
             if is_reject && !observation.strangers.is_empty() {
                 return Err(DecodeError::Illegal(observation.strangers));
@@ -191,7 +224,7 @@ impl Registry {
 
     /// The columns by which a table's files are ordered.
     pub fn order_of(&self, table: &str) -> Vec<String> {
-        self.declarations.of_table(table).map_or_else(Vec::new, |declared| declared.order_by.clone())
+        self.options().declarations.of_table(table).map_or_else(Vec::new, |declared| declared.order_by.clone())
     }
 
     /// Settles what a request has brought: it was journaled.
@@ -301,7 +334,7 @@ impl Registry {
 
     /// What is observed of a table behind what is declared of it.
     fn with_declared<'o>(&self, table: &str, observed: &'o [Column]) -> Cow<'o, [Column]> {
-        match self.declarations.of_table(table) {
+        match self.options().declarations.of_table(table) {
             Some(declared) => Cow::Owned([declared.columns(), observed].concat()),
             None => Cow::Borrowed(observed),
         }
@@ -341,11 +374,7 @@ impl Registry {
         let entry = tables.entry(table.to_owned()).or_insert_with(|| TableSchemas::new(None));
         if registered.version >= entry.registered.version {
             entry.learn(Arc::clone(&registered));
-            let conflicts = entry.declared().map(|declared| declared.conflicts(&registered.schema)).unwrap_or_default();
-            match conflicts.is_empty() {
-                true => self.status.clear_for(&[reasons::SCHEMA_CONFLICT], table),
-                false => self.status.set_for(reasons::SCHEMA_CONFLICT, table, schema_conflict(&conflicts)),
-            }
+            self.show_conflicts(table, entry);
         }
         registered
     }

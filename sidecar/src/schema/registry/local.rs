@@ -161,7 +161,9 @@ impl TableSchemas {
 
     pub(super) fn keep(&mut self, claim: Claim) {
         if let Some(columns) = claim.number.and_then(|number| self.open.remove(&number)) {
-            self.decided = self.decided.merged(&columns);
+            if !self.is_transformed() {
+                self.decided = self.decided.merged(&columns);
+            }
             // Where nothing is open, both are one again, in one order.
             if self.open.is_empty() {
                 self.meet();
@@ -179,6 +181,21 @@ impl TableSchemas {
             Records::Undecided(requests) if claim.table => Records::Undecided(requests - 1),
             records => records,
         };
+    }
+
+    /// Takes in another declaration. Requests that are looked at meanwhile are looked at again.
+    pub(super) fn redeclare(&mut self, declared: Option<Arc<Declaration>>) {
+        let was_transformed = self.is_transformed();
+        self.declared = declared;
+        let known = self.declared().map_or_else(Schema::empty, |declared| declared.schema.clone());
+        self.decided = match (self.is_transformed(), was_transformed) {
+            (true, _) => known.clone(),
+            // What was decided was of its records, and not of its files.
+            (false, true) => self.registered.schema.merged(known.columns()),
+            (false, false) => self.registered.schema.merged(&[known.columns(), self.decided.columns()].concat()),
+        };
+        self.decided = self.decided.constrained(known.constraints());
+        self.meet();
     }
 
     /// The columns that its files have: what this process knows of them.
