@@ -220,7 +220,8 @@ pub const ENCODE_MEMORY_BYTES: u64 = 100 << 20;
 
 /// Memory of the encoder's database for each column of a table. Unit: bytes. The database holds a block of 256 KiB
 /// for each column while rows are appended and another when they are read, and its Parquet writer a page and a
-/// dictionary: a table of 1,000 columns was seen to fail at half of this.
+/// dictionary, which is short where there are many (`encode::copy`): a table of 1,000 columns was seen to fail at half of this,
+/// and with dictionaries of their own length at all of it.
 pub const ENCODE_COLUMN_BYTES: u64 = 768 << 10;
 
 /// Failures of the encoder on one segment after which single records are suspected.

@@ -22,7 +22,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch};
-use arrow_schema::{Field, Schema as ArrowSchema};
+use arrow_schema::{ArrowError, Field, Schema as ArrowSchema};
 use arrow_select::concat::concat_batches;
 
 use super::error::{DecodeError, Violation, pointer_segment};
@@ -31,6 +31,7 @@ use crate::limits::COLUMNS_MAX;
 use crate::schema::{Column, ColumnType, leaf_count};
 use normal::Normal;
 use quiet::without_panic;
+use render::Text;
 
 /// A body of columns, of which every byte has been checked; it has at least one record.
 #[derive(Debug)]
@@ -94,23 +95,33 @@ impl Columnar {
 
     /// The record at `index` as a JSON object; what is null is not there.
     pub fn record_text(&self, index: usize) -> Cow<'_, str> {
-        let mut text = String::new();
-        self.render(index, &mut text);
-        Cow::Owned(text)
+        Cow::Owned(self.render(index, usize::MAX).unwrap_or_default())
     }
 
     /// The first records in `range` as lines of JSON: at least one, and no more once these have `bytes_max`.
-    pub fn lines(&self, range: Range<usize>, bytes_max: usize) -> (String, Range<usize>) {
-        let (mut text, mut end) = (String::new(), range.start);
-        while end < range.end && text.len() < bytes_max {
-            self.render(end, &mut text);
-            text.push('\n');
-            end += 1;
+    ///
+    /// # Errors
+    /// A record has more than `record_bytes_max`: its index.
+    pub fn lines(&self, range: Range<usize>, bytes_max: usize, record_bytes_max: usize) -> Result<Lines, usize> {
+        let mut lines = Lines { text: String::new(), range: range.start..range.start, strays: Vec::new() };
+        for index in range {
+            if lines.text.len() >= bytes_max {
+                break;
+            }
+            lines.text.push_str(&self.render(index, record_bytes_max).ok_or(index)?);
+            lines.text.push('\n');
+            let mut columns = self.columns.iter().zip(&self.values);
+            if let Some((column, _)) = columns.find(|(_, values)| values.is_stray(index)) {
+                lines.strays.push((lines.range.len(), column.name.clone()));
+            }
+            lines.range.end = index + 1;
         }
-        (text, range.start..end)
+        Ok(lines)
     }
 
-    fn render(&self, index: usize, text: &mut String) {
+    /// None if it has more than `bytes_max`.
+    fn render(&self, index: usize, bytes_max: usize) -> Option<String> {
+        let mut text = Text::new(bytes_max);
         text.push('{');
         let mut is_first = true;
         for (column, values) in self.columns.iter().zip(&self.values) {
@@ -118,12 +129,25 @@ impl Columnar {
                 if !std::mem::take(&mut is_first) {
                     text.push(',');
                 }
-                render::name(&column.name, text);
-                values.render(&column.column_type, index, text);
+                render::name(&column.name, &mut text);
+                values.render(&column.column_type, index, &mut text);
             }
         }
         text.push('}');
+        text.finish()
     }
+}
+
+/// Records of a body of columns as lines of JSON.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Lines {
+    /// The lines.
+    pub text: String,
+    /// Which records they are.
+    pub range: Range<usize>,
+    /// Those, counted from the first line, with a value that is none of its column's type, which is shown as a text: and the
+    /// column. Another column could take the text.
+    pub strays: Vec<(usize, String)>,
 }
 
 /// What a body of columns is written as.
@@ -177,7 +201,7 @@ impl Source {
         }
         let batch = match batches.as_slice() {
             [batch] => batch.clone(),
-            batches => concat_batches(&first.schema(), batches).map_err(|error| self.malformed(&words_of(&error)))?,
+            batches => concat_batches(&first.schema(), batches).map_err(|error| self.malformed(words_of(&error)))?,
         };
         Ok((batch, types))
     }
@@ -289,14 +313,15 @@ fn cells_of(columns: &[Column], values: &[Normal], rows: Range<usize>) -> usize 
     lists.map(|(column, values)| measure::list_cells(&column.column_type, &values.array, rows.clone())).sum()
 }
 
-/// The beginning of what a reader says.
-fn words_of(error: &impl ToString) -> String {
-    const WORDS_BYTES_MAX: usize = 200;
-    let mut words = error.to_string();
-    if let Some((end, _)) = words.char_indices().find(|(at, _)| *at >= WORDS_BYTES_MAX) {
-        words.truncate(end);
+/// What kind of fault a reader has found. What it says of it can hold names, keys and values of what was sent.
+fn words_of(error: &ArrowError) -> &'static str {
+    match error {
+        ArrowError::ParseError(_) | ArrowError::IpcError(_) | ArrowError::IoError(_, _) => {
+            "a message of it is none, or is not whole"
+        }
+        ArrowError::SchemaError(_) => "its schema is none",
+        _ => "its values or buffers are not what its schema says",
     }
-    words
 }
 
 fn illegal(violation: Violation) -> DecodeError {

@@ -149,7 +149,11 @@ pub fn decode_rows(
     let (mut misfits, mut flags) = (Vec::new(), vec![true; range.len()]);
     let first = range.start;
     for index in range {
-        match decoder.record(index - first, scanned.record(index)) {
+        let judged = match scanned.stray(index) {
+            Some(name) => Err(Unfit::Flaw(Flaw::of(name, Fault::NoValue))),
+            None => decoder.record(index - first, scanned.record(index)),
+        };
+        match judged {
             Ok(()) => {
                 if let Some(days) = &mut days {
                     days.push(decoder.rules.date());

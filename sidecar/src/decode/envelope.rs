@@ -69,9 +69,26 @@ pub struct Scanned<'a> {
     single_record: bool,
     table_name: Option<String>,
     partition_date: Option<NaiveDate>,
+    /// Records that do not fit whatever their table is, ascending, and the field at fault.
+    strays: Vec<(usize, String)>,
 }
 
 impl Scanned<'_> {
+    /// The same records, of which some do not fit whatever their table is: their numbers, ascending, and the field at fault.
+    pub(crate) fn with_strays(self, strays: Vec<(usize, String)>) -> Self {
+        Self { strays, ..self }
+    }
+
+    /// The field of record `index` whose value is none that a column could have.
+    #[inline]
+    pub(crate) fn stray(&self, index: usize) -> Option<&str> {
+        if self.strays.is_empty() {
+            return None;
+        }
+        let place = self.strays.binary_search_by_key(&index, |(record, _)| *record).ok()?;
+        Some(&self.strays[place].1)
+    }
+
     /// How the body is written.
     pub fn format(&self) -> Format {
         self.format
@@ -190,6 +207,7 @@ fn scan_records<'a>(
         single_record: false,
         table_name: None,
         partition_date: None,
+        strays: Vec::new(),
     })
 }
 
@@ -213,6 +231,7 @@ fn scan_json<'a>(text: &'a str, limits: &ScanLimits) -> Result<Scanned<'a>, Deco
         nodes,
         table_name,
         partition_date,
+        strays: Vec::new(),
     })
 }
 

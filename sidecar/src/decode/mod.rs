@@ -27,7 +27,7 @@ mod tape;
 
 pub use coding::{Body, ContentCoding, decoded};
 pub use columnar::Columnar;
-pub(crate) use columnar::columns_of;
+pub(crate) use columnar::{Lines, columns_of};
 pub use columns::{DecodedRows, Target, decode_rows};
 pub(crate) use columns::{arrow_field, days_of_column};
 pub use envelope::{Format, Scanned, check_table_name, parse_partition_date, scan};

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use chrono::NaiveDate;
 
-use super::columnar::{Columnar, Source};
+use super::columnar::{Columnar, Lines, Source};
 use super::columns::{DecodedRows, Target, decode_rows, rows_as_they_are};
 use super::envelope::{Format, Scanned, scan};
 use super::error::DecodeError;
@@ -96,8 +96,9 @@ impl<'a> Records<'a> {
         let target = Target { rules: Rules::new(&known, target.rules.day_rule()), present: &present, ..*target };
         let (mut parts, mut first) = (Vec::new(), range.start);
         while first < range.end {
-            let (text, part) = columns.lines(first..range.end, TEXT_BYTES);
-            let scanned = scan(Format::Ndjson, text.as_bytes(), &ScanLimits::ACCEPTED)?;
+            let lines = columns.lines(first..range.end, TEXT_BYTES, usize::MAX);
+            let Lines { text, range: part, strays } = lines.expect("there is no bound that a record could be beyond");
+            let scanned = scan(Format::Ndjson, text.as_bytes(), &ScanLimits::ACCEPTED)?.with_strays(strays);
             let mut rows = decode_rows(&scanned, &target, 0..part.len())?;
             rows.move_to(part.start);
             parts.push(rows);

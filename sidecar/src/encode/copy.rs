@@ -306,7 +306,7 @@ fn copy_statement(path: &Path, job: &EncodeJob, spec: &FileSpec, order: Option<&
     let words = file_words(&job.segment.to_string(), spec.part, spec.rows, &spec.row_digest);
     let words = words.iter().map(|(key, value)| format!("{}: {}", quoted(key), quoted(value)));
     format!(
-        "COPY (SELECT {} FROM {}{}) TO {} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {}, FIELD_IDS {{{}}}, KV_METADATA {{{}}}, RETURN_STATS)",
+        "COPY (SELECT {} FROM {}{}) TO {} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {}, FIELD_IDS {{{}}}, KV_METADATA {{{}}}{}, RETURN_STATS)",
         joined(select.collect()),
         spec.from,
         order.map_or_else(String::new, |order| format!(" ORDER BY {order}")),
@@ -314,8 +314,21 @@ fn copy_statement(path: &Path, job: &EncodeJob, spec: &FileSpec, order: Option<&
         row_group_rows(job),
         joined(field_ids.collect()),
         joined(words.collect()),
+        dictionaries(job),
     )
 }
+
+/// What the writer may hold of each column's texts: it keeps a dictionary of them for each, of a mebibyte, until a row group is
+/// written. Of many columns these would be more memory than the database has.
+fn dictionaries(job: &EncodeJob) -> &'static str {
+    match job.registered.schema.leaf_count() > WIDE_COLUMNS {
+        true => ", STRING_DICTIONARY_PAGE_SIZE_LIMIT 65536",
+        false => "",
+    }
+}
+
+/// Columns above which dictionaries are short.
+const WIDE_COLUMNS: usize = 64;
 
 /// What a file says of itself, in its footer.
 fn file_words(segment: &str, part: u32, rows: u64, row_digest: &str) -> [(&'static str, String); 4] {

@@ -38,7 +38,7 @@ use crate::schema::registry::RegisteredSchema;
 use error::EncodeError;
 use load::Selection;
 use poison::NotFound;
-use session::{Scratch, Session};
+use session::{Need, Scratch, Session};
 use trial::Note;
 pub use trial::Trials;
 
@@ -191,11 +191,11 @@ fn encode_or_suspect(
     let Workplace { scratch, trials, tries } = workplace;
     let is_tried = is_deadly || *trials == Trials::Always;
     let mut attempt = |selection: &Selection| {
-        let columns = job.registered.schema.leaf_count();
-        let encoded = session.prepare(scratch, columns, *has_failed).map_err(EncodeError::Open);
+        let need = Need { columns: job.registered.schema.leaf_count(), is_suspect: job.is_suspect };
+        let encoded = session.prepare(scratch, need, *has_failed).map_err(EncodeError::Open);
         let encoded = encoded.and_then(|()| encode(&session.connection, scratch, job, selection));
         *has_failed = encoded.is_err();
-        if *has_failed && let Err(error) = session.prepare(scratch, 0, true) {
+        if *has_failed && let Err(error) = session.prepare(scratch, Need { columns: 0, is_suspect: false }, true) {
             // What it holds is given up before the next attempt, at the latest.
             warn!(error = %error, "failed to open the database anew");
         }

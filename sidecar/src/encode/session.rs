@@ -125,6 +125,15 @@ fn memory_for(columns: usize) -> u64 {
     ENCODE_MEMORY_BYTES + ENCODE_COLUMN_BYTES * columns as u64
 }
 
+/// What a database is needed for.
+#[derive(Clone, Copy, Debug)]
+pub struct Need {
+    /// Columns of the table, with the fields inside.
+    pub columns: usize,
+    /// Whether the segment has failed again and again: it is better to take more memory than to keep it for ever.
+    pub is_suspect: bool,
+}
+
 impl Session {
     /// Opens the database for tables of a few columns.
     ///
@@ -134,14 +143,14 @@ impl Session {
         Self::with_memory(scratch, memory_for(NARROW_COLUMNS))
     }
 
-    /// Makes the database fit for a table: a wide one needs more memory, and a failure may have left it unusable. Its
-    /// settings are locked, so another is opened then.
+    /// Makes the database fit for a table: a wide one needs more memory, one whose segment has failed again and again gets twice
+    /// as much, and a failure may have left it unusable. Its settings are locked, so another is opened then.
     ///
     /// # Errors
     /// The library refuses a setting.
-    pub fn prepare(&mut self, scratch: &Scratch, columns: usize, has_failed: bool) -> duckdb::Result<()> {
-        let needed = memory_for(columns.max(NARROW_COLUMNS));
-        if has_failed || needed > self.memory_bytes || needed * 2 < self.memory_bytes {
+    pub fn prepare(&mut self, scratch: &Scratch, need: Need, has_failed: bool) -> duckdb::Result<()> {
+        let needed = memory_for(need.columns.max(NARROW_COLUMNS)) * if need.is_suspect { 2 } else { 1 };
+        if has_failed || needed > self.memory_bytes || needed * 2 <= self.memory_bytes {
             *self = Self::with_memory(scratch, needed)?;
         }
         Ok(())

@@ -289,6 +289,33 @@ async fn a_segment_at_its_bounds_is_encoded_narrow_and_wide() {
     }
 }
 
+/// The writer keeps a dictionary of the texts of each column, which repeated texts fill.
+#[tokio::test]
+async fn many_columns_of_texts_that_repeat_are_encoded() {
+    let scalar: ColumnType = ColumnType::Varchar;
+    let nested = |text: &str| text.parse::<ColumnType>().expect("the test's types are some");
+    let fields: Vec<String> = (0..990).map(|place| format!("f{place} varchar")).collect();
+    let of_fields: Vec<String> = (0..990).map(|place| format!("\"f{place}\":\"x\"")).collect();
+    let one_list = format!("list(struct({}))", fields.join(", "));
+    let cases: [(usize, ColumnType, String); 4] = [
+        (1_000, scalar, "\"x\"".to_owned()),
+        (1_000, nested("list(varchar)"), "[\"x\",\"y\"]".to_owned()),
+        (500, nested("map(varchar, varchar)"), "{\"k\":\"x\"}".to_owned()),
+        (1, nested(&one_list), format!("[{{{}}}]", of_fields.join(","))),
+    ];
+    for (columns, column_type, value) in cases {
+        let fixture = Fixture::new();
+        let names: Vec<String> = (0..columns).map(|place| format!("c{place}")).collect();
+        let table: Vec<_> = names.iter().map(|name| (name.as_str(), column_type.clone())).collect();
+        let fields: Vec<String> = names.iter().map(|name| format!("\"{name}\":{value}")).collect();
+        let body = format!("{{{}}}\n", fields.join(",")).repeat(8);
+        let sealed = fixture.sealed(&[("2025-01-01", &body)], &schema(&table)).await;
+        let encoded = fixture.encoder.encode(fixture.job(&sealed, registered(&table))).await;
+        let encoded = encoded.unwrap_or_else(|error| panic!("{column_type}: {}", crate::error_chain(&error)));
+        assert_eq!(encoded.plan.files[0].rows, 8);
+    }
+}
+
 /// A few short records in a table of many columns must not be paid for by every column.
 #[tokio::test]
 async fn columns_without_a_value_are_null_and_cost_no_memory() {

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::EncodeError;
 use super::load::Selection;
-use super::session::{Scratch, Session};
+use super::session::{Need, Scratch, Session};
 use super::{EncodeJob, encode};
 use crate::journal::control::Seal;
 use crate::journal::segment::Contents;
@@ -160,7 +160,9 @@ fn trial() -> Result<(), EncodeError> {
     let prefix = Prefix::new(&prefix).ok_or_else(|| EncodeError::Trial(io::ErrorKind::InvalidData.into()))?;
     let scratch = scratch.for_trial().map_err(EncodeError::Trial)?;
     let mut session = Session::open(&scratch).map_err(EncodeError::Open)?;
-    session.prepare(&scratch, registered.schema.leaf_count(), false).map_err(EncodeError::Open)?;
+    session
+        .prepare(&scratch, Need { columns: registered.schema.leaf_count(), is_suspect: true }, false)
+        .map_err(EncodeError::Open)?;
     let job = EncodeJob {
         contents: Arc::new(contents),
         seal,

@@ -22,6 +22,8 @@ pub enum Fault {
         /// The value's.
         value: NodeKind,
     },
+    /// The value is none that a column could have, whatever its type.
+    NoValue,
     /// The name is not `[A-Za-z_][A-Za-z0-9_]{0,127}`, or is taken.
     Name {
         /// Its length.
@@ -64,7 +66,7 @@ impl Fault {
     /// Stable kebab-case code; clients may match on it.
     pub const fn code(&self) -> &'static str {
         match self {
-            Self::Type { .. } | Self::Registered { .. } => "type-mismatch",
+            Self::Type { .. } | Self::Registered { .. } | Self::NoValue => "type-mismatch",
             Self::Name { .. } => "column-name",
             Self::Case { .. } => "column-case",
             Self::Partition { .. } => "partition-column-mismatch",
@@ -123,6 +125,11 @@ impl fmt::Display for Fault {
                 let (table, accepted) = (table.family(), accepted.family());
                 write!(formatter, "the table's column is {table}, the value was accepted as {accepted}")
             }
+            Self::NoValue => write!(
+                formatter,
+                "the value is none that a column holds: no finite number, out of range, finer than microseconds, or a text \
+                 with a NUL"
+            ),
             Self::NotRegistered => write!(formatter, "the table has no such column"),
             Self::Closed => write!(formatter, "the table takes no columns and no fields but those that it has"),
             Self::InList => {

@@ -71,7 +71,11 @@ pub fn observe(
     let (mut misfits, mut strangers, mut aside_bytes) = (Violations::default(), Violations::default(), 0);
     for index in 0..scanned.record_count() {
         observer.begin_record(scanned.record(index));
-        if let Err(Flaw { field, fault }) = observer.record(scanned.record(index)) {
+        let judged = match scanned.stray(index) {
+            Some(name) => Err(Flaw::of(name, Fault::NoValue)),
+            None => observer.record(scanned.record(index)),
+        };
+        if let Err(Flaw { field, fault }) = judged {
             observer.undo();
             aside_bytes += scanned.text_added(index);
             if aside_bytes > ASIDE_BYTES_MAX {

@@ -16,14 +16,17 @@ use arrow_array::{
 };
 use arrow_buffer::{BooleanBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_cast::cast;
-use arrow_cast::display::array_value_to_string;
+use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use arrow_schema::{ArrowError, DataType, Field, TimeUnit};
 use arrow_select::nullif::nullif;
 use arrow_select::take::take;
 
-use super::render;
+use super::render::{self, Text};
 use crate::decode::{arrow_field, date_of_days, is_timestamp};
 use crate::schema::{ColumnType, Fields};
+
+/// A day. Unit: milliseconds.
+const DAY_MILLIS: i64 = 24 * 60 * 60 * 1_000;
 
 /// The elements that a list's offsets speak of.
 pub(super) fn window<O: arrow_array::OffsetSizeTrait>(elements: &ArrayRef, offsets: &OffsetBuffer<O>) -> ArrayRef {
@@ -61,7 +64,8 @@ impl Normal {
         self.stray.is_none()
     }
 
-    fn is_stray(&self, index: usize) -> bool {
+    /// Whether the value at `index` is none of its type.
+    pub(super) fn is_stray(&self, index: usize) -> bool {
         self.stray.as_ref().is_some_and(|(stray, _)| stray.value(index))
     }
 
@@ -81,7 +85,7 @@ impl Normal {
     }
 
     /// Writes the value at `index`, which there is, as JSON.
-    pub(super) fn render(&self, own_type: &ColumnType, index: usize, text: &mut String) {
+    pub(super) fn render(&self, own_type: &ColumnType, index: usize, text: &mut Text) {
         match &self.stray {
             Some((stray, array)) if stray.value(index) => {
                 render::string(&words_of(array, index), text);
@@ -100,7 +104,15 @@ fn words_of(array: &ArrayRef, index: usize) -> String {
             .unwrap_or_else(|_| Arc::clone(array)),
         _ => Arc::clone(array),
     };
-    array_value_to_string(&array, index).unwrap_or_else(|_| "a value that cannot be shown".to_owned())
+    // What cannot be shown as what it is shown as its number.
+    let shown = |array: &ArrayRef| {
+        let options = FormatOptions::default().with_display_error(false);
+        let formatter = ArrayFormatter::try_new(array, &options).ok()?;
+        formatter.value(index).try_to_string().ok()
+    };
+    let number = || cast(&array, &DataType::Int64).ok().filter(|number| number.is_valid(index));
+    let shown = shown(&array).or_else(|| shown(&number()?));
+    shown.unwrap_or_else(|| "a value that cannot be shown".to_owned())
 }
 
 /// An array in the form of its type, and which of its rows hold a value that is none of it.
@@ -155,7 +167,8 @@ fn scalar(array: &ArrayRef, own_type: &ColumnType) -> Result<Normalised, ArrowEr
             let days = cast.as_primitive::<Date32Type>().values();
             strays.note(|row| date_of_days(days[row]).is_none(), false);
             if let Some(millis) = array.as_primitive_opt::<Date64Type>() {
-                strays.note(|row| millis.value(row) % (24 * 60 * 60 * 1_000) != 0, false);
+                // The cast takes the lowest 32 bits of the days.
+                strays.note(|row| i64::from(days[row]).checked_mul(DAY_MILLIS) != Some(millis.value(row)), false);
             }
         }
         ColumnType::Decimal { precision, .. } => {

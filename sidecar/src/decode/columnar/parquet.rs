@@ -26,7 +26,7 @@ use parquet::column::page::{PageIterator, PageReader};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 
-use super::{Source, words_of};
+use super::Source;
 use crate::decode::error::DecodeError;
 use crate::decode::scan::ScanLimits;
 use pages::Pages;
@@ -48,7 +48,7 @@ pub(super) fn read_batches(body: &[u8], limits: &ScanLimits) -> Result<Vec<Recor
     }
     let mut batches = Vec::new();
     for batch in reader {
-        let batch = batch.map_err(|error| Source::Parquet.malformed(&words_of(&error)))?;
+        let batch = batch.map_err(|error| Source::Parquet.malformed(own_words(&error)))?;
         if batch.num_rows() > 0 {
             batches.push(batch);
         }
@@ -74,7 +74,14 @@ fn as_views(field: &FieldRef) -> FieldRef {
 }
 
 fn of_reader(error: &ParquetError) -> DecodeError {
-    Source::Parquet.malformed(&words_of(error))
+    Source::Parquet.malformed(own_words(error))
+}
+
+/// What is wrong with a file, in words of ours: those of the library can hold what is in the file.
+fn own_words(error: &impl ToString) -> &'static str {
+    let said = error.to_string();
+    let own = pages::FAULTS.iter().find(|fault| said.contains(**fault));
+    own.copied().unwrap_or("its schema, or the values of a page, are not what its footer says")
 }
 
 /// A file in memory, whose pages are read by `pages`.

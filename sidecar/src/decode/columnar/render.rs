@@ -14,19 +14,58 @@ use chrono::DateTime;
 use crate::decode::date_of_days;
 use crate::schema::ColumnType;
 
+/// A text that ends where it may not be longer.
+#[derive(Debug)]
+pub(super) struct Text {
+    text: String,
+    length_max: usize,
+    is_over: bool,
+}
+
+impl Text {
+    /// An empty one of at most so many bytes.
+    pub(super) fn new(length_max: usize) -> Self {
+        Self { text: String::new(), length_max, is_over: false }
+    }
+
+    /// What was written; none if that was too long.
+    pub(super) fn finish(self) -> Option<String> {
+        (!self.is_over).then_some(self.text)
+    }
+
+    fn has_room(&mut self, bytes: usize) -> bool {
+        self.is_over |= self.length_max - self.text.len() < bytes;
+        !self.is_over
+    }
+
+    pub(super) fn push(&mut self, character: char) {
+        if self.has_room(character.len_utf8()) {
+            self.text.push(character);
+        }
+    }
+
+    pub(super) fn push_str(&mut self, part: &str) {
+        if self.has_room(part.len()) {
+            self.text.push_str(part);
+        }
+    }
+}
+
 /// Writes a member's name and its colon.
-pub(super) fn name(name: &str, text: &mut String) {
+pub(super) fn name(name: &str, text: &mut Text) {
     string(name, text);
     text.push(':');
 }
 
 /// Writes a string.
-pub(super) fn string(value: &str, text: &mut String) {
-    text.push_str(&serde_json::Value::from(value).to_string());
+pub(super) fn string(value: &str, text: &mut Text) {
+    if text.has_room(value.len()) {
+        text.push_str(&serde_json::Value::from(value).to_string());
+    }
 }
 
 /// Writes the value of `row`, or null.
-pub(super) fn value(column_type: &ColumnType, array: &ArrayRef, row: usize, text: &mut String) {
+pub(super) fn value(column_type: &ColumnType, array: &ArrayRef, row: usize, text: &mut Text) {
     if array.is_null(row) {
         text.push_str("null");
         return;
@@ -58,6 +97,9 @@ pub(super) fn value(column_type: &ColumnType, array: &ArrayRef, row: usize, text
             for place in 0..elements.len() {
                 comma(place, text);
                 value(element, &elements, place, text);
+                if text.is_over {
+                    return;
+                }
             }
             text.push(']');
         }
@@ -68,6 +110,9 @@ pub(super) fn value(column_type: &ColumnType, array: &ArrayRef, row: usize, text
                 comma(place, text);
                 name(entries.column(0).as_string::<i32>().value(place), text);
                 value(inner, entries.column(1), place, text);
+                if text.is_over {
+                    return;
+                }
             }
             text.push('}');
         }
@@ -77,13 +122,16 @@ pub(super) fn value(column_type: &ColumnType, array: &ArrayRef, row: usize, text
                 comma(place, text);
                 name(&field.name, text);
                 value(&field.column_type, column, row, text);
+                if text.is_over {
+                    return;
+                }
             }
             text.push('}');
         }
     }
 }
 
-fn comma(place: usize, text: &mut String) {
+fn comma(place: usize, text: &mut Text) {
     if place > 0 {
         text.push(',');
     }

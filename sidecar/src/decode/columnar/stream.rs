@@ -7,6 +7,7 @@
 use arrow_array::RecordBatch;
 use arrow_buffer::Buffer;
 use arrow_ipc::reader::StreamDecoder;
+use arrow_ipc::{Endianness, Message, root_as_message};
 use arrow_schema::ArrowError;
 
 use super::{Source, illegal, words_of};
@@ -15,6 +16,7 @@ use crate::decode::scan::{ScanLimits, too_many_records};
 
 /// The batches of a stream that have a row.
 pub(super) fn read_batches(body: &[u8], limits: &ScanLimits) -> Result<Vec<RecordBatch>, DecodeError> {
+    check_messages(body)?;
     let mut decoder = StreamDecoder::new();
     let mut rest = Buffer::from(body);
     let mut batches: Vec<RecordBatch> = Vec::new();
@@ -40,13 +42,58 @@ pub(super) fn read_batches(body: &[u8], limits: &ScanLimits) -> Result<Vec<Recor
     Ok(batches)
 }
 
+/// What stands before the length of a message.
+const CONTINUATION: [u8; 4] = [0xff; 4];
+
+/// Checks what the messages of a stream say of their buffers. The reader copies a buffer that is not aligned, however often it is
+/// named, and dictionaries that are added to, each time as a whole.
+fn check_messages(body: &[u8]) -> Result<(), DecodeError> {
+    const TORN: &str = "a message of it is not whole";
+    let malformed = |fault: &str| Source::Stream.malformed(fault);
+    let mut rest = body;
+    while let Some((length, behind)) = rest.split_first_chunk::<4>() {
+        let (length, behind) = match *length {
+            // Streams of before have no such mark.
+            CONTINUATION => behind.split_first_chunk::<4>().ok_or_else(|| malformed(TORN))?,
+            _ => (length, behind),
+        };
+        let length = usize::try_from(i32::from_le_bytes(*length)).map_err(|_| malformed(TORN))?;
+        if length == 0 {
+            return Ok(());
+        }
+        let (head, behind) = behind.split_at_checked(length).ok_or_else(|| malformed(TORN))?;
+        let message = root_as_message(head).map_err(|_| malformed("a message of it is none"))?;
+        let content = usize::try_from(message.bodyLength()).ok().and_then(|length| behind.split_at_checked(length));
+        let (content, behind) = content.ok_or_else(|| malformed(TORN))?;
+        check_message(&message, content.len())?;
+        rest = behind;
+    }
+    Ok(())
+}
+
+fn check_message(message: &Message<'_>, content_bytes: usize) -> Result<(), DecodeError> {
+    let malformed = |fault: &str| Source::Stream.malformed(fault);
+    if message.header_as_schema().is_some_and(|schema| schema.endianness() != Endianness::Little) {
+        return Err(malformed("its numbers are not little-endian"));
+    }
+    let dictionary = message.header_as_dictionary_batch();
+    if dictionary.is_some_and(|dictionary| dictionary.isDelta()) {
+        let detail = "the stream adds to its dictionaries; write them whole, or without dictionaries";
+        return Err(illegal(Violation::new("", "delta-dictionaries", detail)));
+    }
+    let batch = dictionary.and_then(|dictionary| dictionary.data()).or_else(|| message.header_as_record_batch());
+    let buffers = batch.and_then(|batch| batch.buffers()).into_iter().flatten();
+    let length = |length: i64| usize::try_from(length).unwrap_or(usize::MAX);
+    let all = buffers.map(|buffer| length(buffer.length())).fold(0, usize::saturating_add);
+    if all > content_bytes { Err(malformed("its buffers lie at the same place")) } else { Ok(()) }
+}
+
 fn of_reader(error: &ArrowError) -> DecodeError {
-    let words = words_of(error);
     // It is built without them: how far a buffer expands shows only when it is there.
-    if words.contains("IPC decompression") {
+    if error.to_string().contains("IPC decompression") {
         let detail =
             "the stream's buffers are compressed; send them as they are and compress the body (Content-Encoding)";
         return illegal(Violation::new("", "compressed-buffers", detail));
     }
-    Source::Stream.malformed(&words)
+    Source::Stream.malformed(words_of(error))
 }

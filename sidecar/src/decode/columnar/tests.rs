@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow_array::types::{Float32Type, Int8Type, Int32Type};
+use arrow_array::types::{Float32Type, Float64Type, Int8Type, Int32Type};
 use arrow_array::{Array, ArrayRef};
 use arrow_array::{
     BinaryArray, BooleanArray, Date32Array, Date64Array, Decimal128Array, DictionaryArray, DurationSecondArray,
@@ -47,6 +47,10 @@ fn read(body: &[u8]) -> Result<Columnar, DecodeError> {
 
 pub(super) fn columnar(columns: Vec<(&str, ArrayRef)>) -> Columnar {
     read(&stream(columns)).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn lines_of(body: &Columnar, rows: usize) -> String {
+    body.lines(0..rows, usize::MAX, usize::MAX).expect("there is no bound").text
 }
 
 pub(super) fn day() -> NaiveDate {
@@ -139,7 +143,7 @@ pub(super) fn nested() -> Vec<(&'static str, ArrayRef)> {
 fn columns_go_to_their_table_as_they_are_and_as_their_json_would() {
     let columns: Vec<_> = scalars().into_iter().chain(nested()).collect();
     let body = columnar(columns);
-    let lines = body.lines(0..3, usize::MAX).0;
+    let lines = lines_of(&body, 3);
     let (observation, rows) = stored(body, &Schema::empty());
     let types: Vec<String> =
         observation.schema.columns().iter().map(|column| format!("{} {}", column.name, column.column_type)).collect();
@@ -199,7 +203,7 @@ fn every_form_of_a_type_becomes_the_one_that_its_column_has() {
         ("lists", Arc::new(large)),
         ("nothing", Arc::new(NullArray::new(3))),
     ]);
-    let lines = body.lines(0..3, usize::MAX).0;
+    let lines = lines_of(&body, 3);
     let first = "{\"dict\":\"x\",\"large\":\"a\",\"view\":\"a\",\"i8\":-128,\"u64\":0,\"f32\":0.5,\"ms\":\"1970-01-01\",\
                  \"sec\":\"1970-01-01T00:00:01.000000Z\",\"ns\":\"1970-01-01T00:00:00.000001Z\",\"fixed\":[1,null],\
                  \"lists\":[0.5]}";
@@ -233,6 +237,144 @@ fn a_value_that_is_none_of_its_type_sets_its_record_aside_with_its_text() {
     ]);
     let (observation, rows) = stored(only, &Schema::empty());
     assert_eq!((observation.schema.len(), rows.kept, rows.misfits.len()), (1, vec![0], 1));
+}
+
+/// A value that is none of its type is shown as a text, which a column of texts, or one of anything, would take.
+#[test]
+fn a_value_that_no_column_has_comes_to_none_whatever_its_type() {
+    let of_type = |text: &str| {
+        let table = known(&[("x", text), ("on", text), ("list", text)]);
+        let lists = ListArray::from_iter_primitive::<Float64Type, _, _>([
+            Some(vec![Some(1.0)]),
+            Some(vec![Some(1.0), Some(f64::NAN)]),
+            None,
+        ]);
+        let body = columnar(vec![
+            ("x", Arc::new(Float64Array::from(vec![None, None, Some(f64::INFINITY)]))),
+            ("on", Arc::new(Date32Array::from(vec![Some(i32::MAX), None, None]))),
+            ("list", Arc::new(lists)),
+        ]);
+        let texts: Vec<String> = (0..3).map(|row| body.record_text(row).into_owned()).collect();
+        assert!(texts[0].contains(&format!("\"on\":\"{}\"", i32::MAX)), "{texts:?}");
+        let (observation, rows) = stored(body, &table);
+        let found: Vec<_> =
+            rows.misfits.iter().map(|misfit| (misfit.row, misfit.column.clone(), misfit.code)).collect();
+        assert_eq!((observation.misfits.total(), found.len()), (3, 3), "{text}");
+        found
+    };
+    let columns = ["on", "list", "x"];
+    let expected: Vec<_> = (0..3).map(|row| (row, columns[row as usize].to_owned(), "type-mismatch")).collect();
+    assert_eq!(of_type("json"), expected);
+    let of_varchar = of_type("varchar");
+    assert_eq!((of_varchar[0].1.as_str(), of_varchar[2].1.as_str()), ("on", "x"));
+}
+
+#[test]
+fn a_day_that_no_date_has_is_no_other_day() {
+    let far = ((1_i64 << 32) + 20_000) * 86_400_000;
+    let days = vec![20_000 * 86_400_000, far, -((1_i64 << 32) - 5) * 86_400_000, 1];
+    let (_, rows) = stored(columnar(vec![("on", Arc::new(Date64Array::from(days)))]), &Schema::empty());
+    assert_eq!((rows.kept, rows.misfits.len()), (vec![0], 3));
+}
+
+/// Invariant I12: the reader copies what is named often, and dictionaries that grow; both are seen before.
+#[test]
+fn i12_a_stream_that_names_its_bytes_often_is_refused() {
+    let one: ArrayRef = Arc::new(Int64Array::from(vec![7]));
+    let whole = stream(vec![("a", Arc::clone(&one)), ("b", one)]);
+    // Both columns' values are named at the second's place, and then as long as all there is.
+    let buffers: Vec<usize> =
+        (0..whole.len() - 16).filter(|at| whole[at + 8..at + 16] == 8_i64.to_le_bytes()).collect();
+    let longer = |length: i64| {
+        let mut changed = whole.clone();
+        buffers.iter().for_each(|at| changed[at + 8..at + 16].copy_from_slice(&length.to_le_bytes()));
+        changed
+    };
+    assert!(buffers.len() >= 2, "{buffers:?}");
+    assert!(read(&longer(8)).is_ok());
+    assert_eq!(refusal(&longer(1_000)), "arrow-stream");
+
+    let texts =
+        |texts: &[&str]| -> ArrayRef { Arc::new(texts.iter().copied().collect::<DictionaryArray<Int32Type>>()) };
+    let batches = [&["x"][..], &["x", "y"]].map(|values| batch_of(vec![("a", texts(values))]));
+    let options = arrow_ipc::writer::IpcWriteOptions::default()
+        .with_dictionary_handling(arrow_ipc::writer::DictionaryHandling::Delta);
+    let mut writer = StreamWriter::try_new_with_options(Vec::new(), &batches[0].schema(), options).expect("it can");
+    batches.iter().for_each(|batch| writer.write(batch).expect("the batch can be written"));
+    assert_eq!(refusal(&writer.into_inner().expect("the end can be written")), "delta-dictionaries");
+}
+
+#[test]
+fn a_stream_of_the_other_endianness_is_refused() {
+    let whole = stream(vec![("a", Arc::new(Int64Array::from(vec![1])))]);
+    let head = 8..8 + i32::from_le_bytes(whole[4..8].try_into().expect("four bytes")).unsigned_abs() as usize;
+    // The endianness is a field of the schema that writers leave out where it is the first of two: so it is put in by the
+    // crate's own builder.
+    let mut builder = flatbuffers::FlatBufferBuilder::new();
+    let fields = builder.create_vector::<flatbuffers::WIPOffset<arrow_ipc::Field<'_>>>(&[]);
+    let schema = arrow_ipc::Schema::create(
+        &mut builder,
+        &arrow_ipc::SchemaArgs {
+            endianness: arrow_ipc::Endianness::Big,
+            fields: Some(fields),
+            custom_metadata: None,
+            features: None,
+        },
+    );
+    let message = arrow_ipc::Message::create(
+        &mut builder,
+        &arrow_ipc::MessageArgs {
+            version: arrow_ipc::MetadataVersion::V5,
+            header_type: arrow_ipc::MessageHeader::Schema,
+            header: Some(schema.as_union_value()),
+            bodyLength: 0,
+            custom_metadata: None,
+        },
+    );
+    builder.finish(message, None);
+    let mut big = builder.finished_data().to_vec();
+    big.resize(big.len().next_multiple_of(8), 0);
+    let length = i32::try_from(big.len()).expect("it is short").to_le_bytes();
+    let body = [&[0xff; 4][..], &length, &big, &whole[head.end..]].concat();
+    let error = read(&body).expect_err("it is refused");
+    assert!(error.violations()[0].detail.contains("little-endian"), "{error}");
+}
+
+/// Invariant I12: a record is made a text no further than a record may be long.
+#[test]
+fn i12_a_record_that_is_too_long_as_json_is_refused_before_it_is_made() {
+    let name = "n".repeat(120);
+    let fields: Vec<Field> = (0..900).map(|place| Field::new(format!("{name}{place}"), DataType::Null, true)).collect();
+    let nulls = fields.iter().map(|_| Arc::new(NullArray::new(5_000)) as ArrayRef).collect();
+    let structs = StructArray::new(fields.into(), nulls, None);
+    let element = Arc::new(Field::new("item", structs.data_type().clone(), true));
+    let lists = ListArray::new(element, OffsetBuffer::from_lengths([5_000]), Arc::new(structs), None);
+    let body = columnar(vec![("a", Arc::new(lists))]);
+    assert_eq!(body.lines(0..1, usize::MAX, 1 << 20), Err(0));
+    let refused = observe_columns(&body, &Schema::empty(), DayRule::ByColumn(day()), &Inference::default());
+    assert_eq!(refused.expect_err("it is too long").violations()[0].code, "record-too-large");
+}
+
+/// Invariant I13: what is wrong with a body is said without what is in it.
+#[test]
+fn i13_a_refusal_has_no_name_no_key_and_no_value_of_the_body() {
+    let secret = "hunter2";
+    let field =
+        Field::new(secret, DataType::Int64, true).with_metadata([(secret.to_owned(), secret.to_owned())].into());
+    let batch = RecordBatch::try_new(
+        Arc::new(ArrowSchema::new(vec![field])),
+        vec![Arc::new(Int64Array::from(vec![1])) as ArrayRef],
+    );
+    let whole = stream_of(&[batch.expect("a batch")]);
+    for at in 0..whole.len() {
+        for flip in [1, 0x40, 0xff] {
+            let mut damaged = whole.clone();
+            damaged[at] ^= flip;
+            let Err(error) = read(&damaged) else { continue };
+            let said: String = error.violations().iter().map(|violation| violation.detail.clone()).collect();
+            assert!(!said.contains(secret), "{said}");
+        }
+    }
 }
 
 #[test]
@@ -311,9 +453,9 @@ fn i12_a_body_that_is_judged_by_its_texts_is_so_in_parts() {
         (0_u32..).take(rows).map(|row| if row % 100 == 7 { f64::NAN } else { f64::from(row) }).collect();
     columns.push(("d", Arc::new(Float64Array::from(numbers))));
     let body = columnar(columns);
-    let (text, part) = body.lines(0..rows, 8 << 20);
+    let Lines { text, range: part, .. } = body.lines(0..rows, 8 << 20, usize::MAX).expect("there is no bound");
     assert!(part.len() < rows && text.len() < 9 << 20, "{part:?}");
-    let lines = body.lines(0..rows, usize::MAX).0;
+    let lines = lines_of(&body, rows);
     let (observation, found) = stored(body, &Schema::empty());
     let expected = stored_as_text(&lines, &observation);
     assert_eq!((found.kept, found.misfits.len()), (expected.kept, 25));
@@ -442,7 +584,7 @@ fn same_rows(
     }
     let table = known(&table);
     let (observation, found) = stored(columns(), &table);
-    let lines = columns().lines(0..rows, usize::MAX).0;
+    let lines = lines_of(&columns(), rows);
     let scanned = scan(Format::Ndjson, lines.as_bytes(), &ScanLimits::DEFAULT).expect("the lines are JSON");
     let as_text = observe(&scanned, &observation.schema, DayRule::ByColumn(day()), &Inference::default()).expect("few");
     prop_assert_eq!(as_text.misfits.total(), observation.misfits.total(), "{}", &lines);

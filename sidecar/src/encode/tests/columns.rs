@@ -150,7 +150,7 @@ async fn what_comes_as_columns_is_stored_as_the_same_records_in_json_are() {
         let Records::Columns(columns) = &records else { panic!("a stream has columns") };
         let schema = Schema::new(columns.columns().to_vec()).expect("the columns are legal");
         assert!((0..schema.len()).all(|position| columns.array(position).is_some()), "they go as they are");
-        let lines = columns.lines(0..part.num_rows(), usize::MAX).0;
+        let lines = columns.lines(0..part.num_rows(), usize::MAX, usize::MAX).expect("there is no bound").text;
         let rows = u32::try_from(part.num_rows()).expect("few");
         let as_columns = stored(Format::ArrowStream, body, rows, &schema).await;
         let as_lines = stored(Format::Ndjson, lines.into_bytes(), rows, &schema).await;

@@ -9,7 +9,7 @@ use lakeingest_crds::Inference;
 use lakeingest_crds::names::{PARTITION_COLUMNS, is_column_name};
 
 use super::{Observation, observe};
-use crate::decode::{Columnar, DecodeError, Format, ScanLimits, Violation, Violations, days_of_column, scan};
+use crate::decode::{Columnar, DecodeError, Format, Lines, ScanLimits, Violation, Violations, days_of_column, scan};
 use crate::limits::{BATCH_PARTITIONS_MAX, CELLS_MAX, DECODED_BYTES_MAX, RECORD_BYTES_MAX, RECORD_CELLS_MAX};
 use crate::schema::{Column, ColumnType, DayRule, Rules, Schema};
 
@@ -28,7 +28,8 @@ pub fn observe_columns(
     if let Some(observation) = as_they_are(body, &grown, days) {
         return Ok(observation);
     }
-    let (text, part) = body.lines(0..body.record_count(), DECODED_BYTES_MAX);
+    let lines = body.lines(0..body.record_count(), DECODED_BYTES_MAX, RECORD_BYTES_MAX);
+    let Lines { text, range: part, strays } = lines.map_err(record_too_large)?;
     if part.len() < body.record_count() {
         let detail = format!(
             "the records have more than {DECODED_BYTES_MAX} bytes as JSON, by which they are judged where a value or a column \
@@ -36,9 +37,14 @@ pub fn observe_columns(
         );
         return Err(DecodeError::TooLong(Violation::new("", "body-too-large", detail).into()));
     }
-    let scanned = scan(Format::Ndjson, text.as_bytes(), &ScanLimits::DEFAULT)?;
+    let scanned = scan(Format::Ndjson, text.as_bytes(), &ScanLimits::DEFAULT)?.with_strays(strays);
     let observation = observe(&scanned, &grown, days, inference)?;
     Ok(without_idle_growth(observation, known))
+}
+
+fn record_too_large(index: usize) -> DecodeError {
+    let detail = format!("a record has at most {RECORD_BYTES_MAX} bytes as JSON, this one has more");
+    DecodeError::Illegal(Violation::new("", "record-too-large", detail).of_record(index).into())
 }
 
 /// A schema grown by the columns of a body that can come to it, in the types that they have there.

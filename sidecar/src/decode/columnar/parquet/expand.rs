@@ -9,6 +9,9 @@ use parquet::basic::Compression;
 
 use crate::decode::coding::{ContentCoding, expanded_to};
 
+/// It becomes longer or shorter, or is not what its compression makes.
+pub(super) const OTHER_LENGTH: &str = "a page does not become as long as it says";
+
 /// A page's bytes behind the first `levels_bytes` of it, which are never compressed, expanded: `length` in all.
 pub(super) fn expanded(
     compression: Compression,
@@ -16,26 +19,25 @@ pub(super) fn expanded(
     levels_bytes: usize,
     length: usize,
 ) -> Result<Bytes, &'static str> {
-    const OTHER: &str = "a page does not become as long as it says";
     let (levels, values) = bytes.split_at(levels_bytes);
     let values_bytes = length - levels_bytes;
     let expanded = match compression {
-        Compression::UNCOMPRESSED => return if bytes.len() == length { Ok(bytes) } else { Err(OTHER) },
+        Compression::UNCOMPRESSED => return if bytes.len() == length { Ok(bytes) } else { Err(OTHER_LENGTH) },
         // A page of nulls alone: there is nothing to expand.
         _ if values_bytes == 0 => Vec::new(),
         Compression::SNAPPY => {
             if snap::raw::decompress_len(values).ok() != Some(values_bytes) {
-                return Err(OTHER);
+                return Err(OTHER_LENGTH);
             }
-            snap::raw::Decoder::new().decompress_vec(values).map_err(|_| OTHER)?
+            snap::raw::Decoder::new().decompress_vec(values).map_err(|_| OTHER_LENGTH)?
         }
-        Compression::GZIP(_) => expanded_to(ContentCoding::Gzip, values, values_bytes).ok_or(OTHER)?,
-        Compression::ZSTD(_) => expanded_to(ContentCoding::Zstd, values, values_bytes).ok_or(OTHER)?,
-        Compression::LZ4_RAW => lz4_flex::block::decompress(values, values_bytes).map_err(|_| OTHER)?,
-        Compression::LZ4 | Compression::LZO | Compression::BROTLI(_) => return Err(OTHER),
+        Compression::GZIP(_) => expanded_to(ContentCoding::Gzip, values, values_bytes).ok_or(OTHER_LENGTH)?,
+        Compression::ZSTD(_) => expanded_to(ContentCoding::Zstd, values, values_bytes).ok_or(OTHER_LENGTH)?,
+        Compression::LZ4_RAW => lz4_flex::block::decompress(values, values_bytes).map_err(|_| OTHER_LENGTH)?,
+        Compression::LZ4 | Compression::LZO | Compression::BROTLI(_) => return Err(OTHER_LENGTH),
     };
     if expanded.len() != values_bytes {
-        return Err(OTHER);
+        return Err(OTHER_LENGTH);
     }
     Ok(if levels.is_empty() { expanded.into() } else { [levels, &expanded].concat().into() })
 }

@@ -14,7 +14,7 @@ use parquet::column::page::{Page, PageMetadata, PageReader};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ColumnChunkMetaData;
 
-use super::expand::expanded;
+use super::expand::{OTHER_LENGTH, expanded};
 use super::thrift::{self, Structure};
 use super::{File, Source, of_reader};
 use crate::decode::columnar::{illegal, too_many_bytes, too_many_values};
@@ -129,6 +129,12 @@ fn check_support(chunk: &ColumnChunkMetaData) -> Result<(), Fault> {
     }
     Ok(())
 }
+
+/// What is found when a page is expanded.
+pub(super) const FAULTS: [&str; 4] = [OUTSIDE, OTHER_LENGTH, CHECKSUM, LEVELS];
+const OUTSIDE: &str = "a column lies outside of the file";
+const CHECKSUM: &str = "a page has not the checksum that it says";
+const LEVELS: &str = "a page's levels are longer than it";
 
 /// What is wrong with a page.
 #[derive(Debug)]
@@ -293,7 +299,7 @@ impl Pages {
         let range = usize::try_from(start).ok().zip(usize::try_from(chunk.compressed_size()).ok());
         let range = range.and_then(|(start, length)| Some(start..start.checked_add(length)?));
         let range = range.filter(|range| range.end <= file.len());
-        let range = range.ok_or_else(|| ParquetError::General("a column lies outside of the file".to_owned()))?;
+        let range = range.ok_or_else(|| ParquetError::General(OUTSIDE.to_owned()))?;
         Ok(Self { bytes: file.slice(range), compression: chunk.compression(), at: 0 })
     }
 
@@ -317,7 +323,7 @@ impl Pages {
     fn page(&self, header: Header) -> Result<Page, Fault> {
         let bytes = self.bytes.slice(header.range);
         if header.crc.is_some_and(|crc| crc != crc_of(&bytes)) {
-            return Err(Fault::Malformed("a page has not the checksum that it says"));
+            return Err(Fault::Malformed(CHECKSUM));
         }
         let (levels_bytes, is_compressed) = match header.kind {
             Kind::DataV2 { definition_bytes, repetition_bytes, is_compressed, .. } => {
@@ -327,7 +333,7 @@ impl Pages {
             _ => (0, true),
         };
         if levels_bytes > bytes.len() || levels_bytes > header.expanded_bytes {
-            return Err(Fault::Malformed("a page's levels are longer than it"));
+            return Err(Fault::Malformed(LEVELS));
         }
         let compression = if is_compressed { self.compression } else { Compression::UNCOMPRESSED };
         let buf = expanded(compression, bytes, levels_bytes, header.expanded_bytes)?;
