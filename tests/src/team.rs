@@ -80,13 +80,18 @@ impl Team {
 
     /// Applies an object in the namespace; gives whether it was taken, and kubectl's words.
     pub fn try_apply(&self, object: &Value) -> (bool, String, String) {
+        self.try_apply_with(object, &[])
+    }
+
+    /// As [`Self::try_apply`], with further options of kubectl's, such as another user or a trial.
+    pub fn try_apply_with(&self, object: &Value, options: &[&str]) -> (bool, String, String) {
         let mut object = object.clone();
         object["metadata"]["namespace"] = json!(self.namespace);
         let folder = temporary_folder();
         let path = folder.path().join("object.json");
         std::fs::write(&path, object.to_string()).expect("the object can be written");
-        let arguments = ["apply", "--filename", path.to_str().expect("a temporary path is text")];
-        self.cluster.try_run(arguments).expect("kubectl runs")
+        let apply = ["apply", "--filename", path.to_str().expect("a temporary path is text")];
+        self.cluster.try_run([apply.as_slice(), options].concat()).expect("kubectl runs")
     }
 
     /// Applies a LakeIngest of the team's bucket whose rows wait an hour, and waits until pods can be injected from it.

@@ -15,7 +15,7 @@ use crate::numbers::counted;
 use crate::{check, tools, workspace};
 
 /// The tests that need a cluster, by nextest's id of their program.
-const ON_CLUSTER: &str = "lakeingest-tests::cluster";
+const ON_CLUSTER: [&str; 2] = ["lakeingest-tests::cluster", "lakeingest-tests::policies"];
 
 /// The tests that need a cluster whose node is this machine.
 const ON_NODE: &str = "lakeingest-tests::node";
@@ -137,7 +137,7 @@ fn listed(names: &[&str]) -> String {
 
 /// A cluster with the operator, if one of the tests needs it.
 fn hold_cluster(options: &TestOptions, selected: &[(String, String)]) -> Result<Option<Held>> {
-    let needing = of_program(selected, ON_CLUSTER).len() + of_program(selected, ON_NODE).len();
+    let needing: usize = ON_CLUSTER.iter().chain([&ON_NODE]).map(|program| of_program(selected, program).len()).sum();
     if needing == 0 {
         return Ok(None);
     }

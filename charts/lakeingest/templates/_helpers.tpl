@@ -61,3 +61,43 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{ $image.repository }}:{{ default (index . 1) $image.tag }}
 {{- end -}}
 {{- end -}}
+
+{{/* The image of a sidecar whose LakeIngest names none. */}}
+{{- define "lakeingest.sidecarImage" -}}
+{{ include "lakeingest.image" (list .Values.sidecar.image .Chart.AppVersion) }}
+{{- end -}}
+
+{{/* Repositories from which a sidecar's image may be, as JSON. */}}
+{{- define "lakeingest.allowedImages" -}}
+{{ default (list .Values.sidecar.image.repository) .Values.sidecar.allowedImages | toJson }}
+{{- end -}}
+
+{{/* Namespaces in which no pod is ever injected, as JSON. */}}
+{{- define "lakeingest.excludedNamespaces" -}}
+{{ concat (list "kube-system" "kube-node-lease" .Release.Namespace) .Values.webhook.excludedNamespaces | uniq | toJson }}
+{{- end -}}
+
+{{/*
+CEL: whether a sidecar may have the image `image`, by the rule of the operator: it is the one of the chart, or of an allowed
+repository, which is its name without digest and tag; a colon before a slash is the registry's port.
+*/}}
+{{- define "lakeingest.celIsAllowedImage" -}}
+image == {{ include "lakeingest.sidecarImage" . | toJson }} ||
+[image.split('@')[0]].all(name,
+  (name.lastIndexOf(':') > name.lastIndexOf('/') ? name.substring(0, name.lastIndexOf(':')) : name)
+  in {{ include "lakeingest.allowedImages" . }})
+{{- end -}}
+
+{{/* The binding of the policy that has the same name. Takes a list: the top, the name, what is done with what breaks it. */}}
+{{- define "lakeingest.policyBinding" -}}
+{{- $top := index . 0 -}}
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata:
+  name: {{ index . 1 }}
+  labels:
+    {{- include "lakeingest.labels" $top | nindent 4 }}
+spec:
+  policyName: {{ index . 1 }}
+  validationActions: [{{ index . 2 }}]
+{{- end -}}

@@ -1,0 +1,197 @@
+//! What the API server refuses by itself, by the policies of the chart, on a real one: pods that lost their sidecar on the
+//! way, LakeIngests whose author would gain by them, and the annotation where it does nothing.
+
+use lakeingest_tests::team::{Team, pod_spec};
+use serde_json::{Value, json};
+use xtask::wait::{self, Look};
+
+/// Options of kubectl with which everything is looked at and nothing is made.
+const TRIAL: [&str; 2] = ["--dry-run=server", "--output=json"];
+
+/// The webhook configuration and the binding of the policy, as the chart that the tests install names them.
+const WEBHOOK: &str = "mutatingwebhookconfiguration/lakeingest";
+const BINDING: &str = "validatingadmissionpolicybinding/lakeingest-injected-pods";
+
+/// That something of the cluster leaves the team's namespace out, as if it were not there; it is as before at the end, also
+/// of a test that fails.
+struct LeftOut<'a> {
+    team: &'a Team,
+    what: &'static str,
+    undo: Value,
+}
+
+impl<'a> LeftOut<'a> {
+    /// The webhook is not called, as when its configuration was deleted.
+    fn webhook(team: &'a Team) -> Self {
+        let selector = "/webhooks/0/namespaceSelector/matchExpressions";
+        let but_this = but_this(team);
+        let apply = json!([{"op": "add", "path": format!("{selector}/-"), "value": but_this}]);
+        let undo = json!([{"op": "remove", "path": format!("{selector}/1")}]);
+        Self::begin(team, WEBHOOK, &apply, undo)
+    }
+
+    /// The policy of injected pods does not bind, as before it was installed.
+    fn policy(team: &'a Team) -> Self {
+        let selector = json!({"namespaceSelector": {"matchExpressions": [but_this(team)]}});
+        let apply = json!([{"op": "add", "path": "/spec/matchResources", "value": selector}]);
+        let undo = json!([{"op": "remove", "path": "/spec/matchResources"}]);
+        Self::begin(team, BINDING, &apply, undo)
+    }
+
+    fn begin(team: &'a Team, what: &'static str, apply: &Value, undo: Value) -> Self {
+        patch(team, what, apply).expect("it can be changed");
+        Self { team, what, undo }
+    }
+}
+
+impl Drop for LeftOut<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = patch(self.team, self.what, &self.undo) {
+            assert!(std::thread::panicking(), "{error:#}");
+        }
+    }
+}
+
+/// Every namespace but the team's.
+fn but_this(team: &Team) -> Value {
+    json!({"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": [team.namespace]})
+}
+
+fn patch(team: &Team, what: &str, patch: &Value) -> anyhow::Result<String> {
+    team.cluster.run(["patch", what, "--type=json", "--patch", &patch.to_string()])
+}
+
+/// A pod that asks, as its user writes it.
+fn asking(team: &Team) -> Value {
+    team.pod("shop", &json!({"lakeingest.io/inject": "events"}))
+}
+
+/// The API server's words for a pod; none if it would take it.
+fn refusal(team: &Team, pod: &Value) -> Option<String> {
+    let (done, _, words) = team.try_apply_with(pod, &TRIAL);
+    (!done).then_some(words)
+}
+
+/// Waits until a pod that asks is refused by the policy: the API server takes up a moment later what was changed.
+fn wait_for_the_policy(team: &Team) -> String {
+    wait::until("the policy to refuse a pod", || {
+        Ok(match refusal(team, &asking(team)) {
+            Some(words) if words.contains("ValidatingAdmissionPolicy") => Look::Ready(words),
+            other => Look::NotYet(other.unwrap_or_else(|| "the pod is taken".to_owned())),
+        })
+    })
+    .expect("it does")
+}
+
+/// The pod as the webhook leaves it.
+fn injected(team: &Team) -> Value {
+    let (done, output, words) = team.try_apply_with(&asking(team), &TRIAL);
+    assert!(done, "{words}");
+    let mut pod: Value = serde_json::from_str(&output).expect("kubectl writes JSON");
+    let metadata = ["name", "annotations", "labels"].map(|field| (field.to_owned(), pod["metadata"][field].take()));
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": Value::Object(metadata.into_iter().collect()), "spec": pod["spec"]})
+}
+
+#[test]
+fn i10_a_pod_that_asked_and_lost_its_sidecar_on_the_way_is_refused_with_words() {
+    let team = Team::new("stripped");
+    team.lake_ingest("events", &json!({}));
+    let whole = injected(&team);
+    assert_eq!(whole["spec"]["initContainers"][0]["name"], "lakeingest");
+    let _webhook = LeftOut::webhook(&team);
+    let words = wait_for_the_policy(&team);
+    assert!(words.contains("has none") && words.contains("MutatingWebhookConfiguration \"lakeingest\""), "{words}");
+
+    let stripped = |what: &dyn Fn(&mut Value)| {
+        let mut pod = whole.clone();
+        what(&mut pod);
+        refusal(&team, &pod).expect("the pod is refused")
+    };
+    let take = |pod: &mut Value, fields: &[&str]| {
+        let sidecar = pod["spec"]["initContainers"][0].as_object_mut().expect("the sidecar is an object");
+        sidecar.retain(|field, _| !fields.contains(&field.as_str()));
+    };
+    // The API server itself knows that only a sidecar has probes, and looks before any policy does.
+    let words = stripped(&|pod| take(pod, &["restartPolicy"]));
+    assert!(words.contains("restartPolicy"), "{words}");
+    let words = stripped(&|pod| take(pod, &["restartPolicy", "startupProbe", "lifecycle"]));
+    assert!(words.contains("lost its restartPolicy: Always") && words.contains("upgrade that webhook"), "{words}");
+    for image in ["evil/lakeingest/sidecar:0.1.0", "lakeingest/sidecar.evil", "lakeingest/sidecar:5000/other"] {
+        let words = stripped(&|pod| pod["spec"]["initContainers"][0]["image"] = json!(image));
+        assert!(words.contains(image) && words.contains("allows: lakeingest/sidecar;"), "{words}");
+    }
+    let words = stripped(&|pod| {
+        pod["metadata"]["annotations"].as_object_mut().expect("there are some").remove("lakeingest.io/status");
+    });
+    assert!(words.contains("lakeingest.io/status"), "{words}");
+    for name in ["lakeingest", "another"] {
+        let words = stripped(&|pod| {
+            pod["spec"]["containers"][0]["name"] = json!(name);
+            pod["spec"]["initContainers"] = json!([]);
+        });
+        assert!(words.contains("has none"), "an ordinary container is no sidecar: {words}");
+    }
+
+    // Whole as it was, and with other images of an allowed repository.
+    assert_eq!(refusal(&team, &whole), None);
+    for image in
+        ["lakeingest/sidecar", "lakeingest/sidecar:9", &format!("lakeingest/sidecar:9@sha256:{}", "0".repeat(64))]
+    {
+        let mut pod = whole.clone();
+        pod["spec"]["initContainers"][0]["image"] = json!(image);
+        assert_eq!(refusal(&team, &pod), None);
+    }
+    // What the operator would let pass: nothing asked, and the pod's own way out.
+    for annotations in [
+        json!(null),
+        json!({}),
+        json!({"other": ""}),
+        json!({"lakeingest.io/inject": "false"}),
+        json!({"lakeingest.io/inject": " false "}),
+        json!({"lakeingest.io/inject": "events", "lakeingest.io/on-error": "allow"}),
+    ] {
+        assert_eq!(refusal(&team, &team.pod("shop", &annotations)), None, "{annotations}");
+    }
+    for annotations in [
+        json!({"lakeingest.io/inject": ""}),
+        json!({"lakeingest.io/inject": null}),
+        json!({"lakeingest.io/inject": "events", "lakeingest.io/on-error": "refuse"}),
+    ] {
+        let words = refusal(&team, &team.pod("shop", &annotations)).expect("the pod is refused");
+        assert!(words.contains("has none"), "{annotations}: {words}");
+    }
+}
+
+/// The policy looks at no update: a pod without its sidecar that is older than it runs to its end, and the finalizer by which
+/// its Job counts it is taken from it.
+#[test]
+fn a_job_whose_pod_is_older_than_the_policy_ends_and_goes() {
+    let team = Team::new("older");
+    let _webhook = LeftOut::webhook(&team);
+    let policy = LeftOut::policy(&team);
+    wait::until(
+        "a time before the policy",
+        || Ok(refusal(&team, &asking(&team)).map_or(Look::Ready(()), Look::NotYet)),
+    )
+    .expect("it comes");
+    let mut spec = pod_spec("trap 'exit 0' TERM; while true; do sleep 1; done");
+    spec["restartPolicy"] = json!("Never");
+    let metadata = json!({"annotations": {"lakeingest.io/inject": "events"}});
+    team.apply(&json!({
+        "apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "import"},
+        "spec": {"backoffLimit": 0, "template": {"metadata": metadata, "spec": spec}},
+    }));
+    let ready = "--for=jsonpath={.status.ready}=1";
+    team.kubectl(&["wait", ready, "job/import", "--timeout=60s"]);
+    drop(policy);
+    wait_for_the_policy(&team);
+
+    team.kubectl(&["exec", "job/import", "--", "sh", "-c", "kill -TERM 1"]);
+    team.kubectl(&["wait", "--for=condition=Complete", "job/import", "--timeout=60s"]);
+    let pod = team.get("pods")["items"][0]["metadata"].clone();
+    assert_eq!(pod.get("finalizers"), None, "the Job has counted it");
+    let pod = format!("pod/{}", pod["name"].as_str().expect("a pod has a name"));
+    team.kubectl(&["label", &pod, "seen=yes"]);
+    team.kubectl(&["delete", "job/import", "--timeout=60s"]);
+    team.kubectl(&["wait", "--for=delete", &pod, "--timeout=60s"]);
+}
