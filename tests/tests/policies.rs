@@ -195,3 +195,80 @@ fn a_job_whose_pod_is_older_than_the_policy_ends_and_goes() {
     team.kubectl(&["delete", "job/import", "--timeout=60s"]);
     team.kubectl(&["wait", "--for=delete", &pod, "--timeout=60s"]);
 }
+
+/// Gives a service account of the team rights by a role of this name.
+fn grant(team: &Team, account: &str, role: &str, rules: &Value) {
+    let api = "rbac.authorization.k8s.io";
+    let version = format!("{api}/v1");
+    team.apply(&json!({"apiVersion": version, "kind": "Role", "metadata": {"name": role}, "rules": rules}));
+    team.apply(&json!({
+        "apiVersion": version, "kind": "RoleBinding", "metadata": {"name": role},
+        "roleRef": {"apiGroup": api, "kind": "Role", "name": role},
+        "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": team.namespace}],
+    }));
+}
+
+#[test]
+fn the_author_of_a_lake_ingest_may_get_the_secret_that_it_names() {
+    let team = Team::new("authors");
+    team.apply(&json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "author"}}));
+    let lake_ingests =
+        json!([{"apiGroups": ["lakeingest.io"], "resources": ["lakeingests"], "verbs": ["get", "create", "patch"]}]);
+    grant(&team, "author", "write", &lake_ingests);
+    let author = format!("--as=system:serviceaccount:{}:author", team.namespace);
+    let write = |name: &str, spec: &Value| {
+        let (done, _, words) = team.try_apply_with(&team.lake_ingest_object(name, spec), &[&author]);
+        if done { Ok(()) } else { Err(words) }
+    };
+    let keys_of = |secret: &str| json!({"storage": {"credentials": {"secretRef": {"name": secret}}}});
+    // The API server learns of rights a moment later.
+    let wait_for_refusal = || {
+        wait::until("a refusal by the policy", || {
+            let trial = team.lake_ingest_object("another", &keys_of("lake-s3"));
+            let (done, _, words) = team.try_apply_with(&trial, &[author.as_str(), TRIAL[0]]);
+            let is_refused = !done && words.contains("ValidatingAdmissionPolicy");
+            Ok(if is_refused { Look::Ready(words) } else { Look::NotYet(words) })
+        })
+        .expect("it comes")
+    };
+    let words = wait_for_refusal();
+    for part in ["spec.storage.credentials.secretRef.name", "\"lake-s3\"", ":author may not get", &team.namespace] {
+        assert!(words.contains(part), "{words}");
+    }
+    write("events", &json!({"storage": {"credentials": null}})).expect("no keys are nobody's");
+    let words = write("events", &keys_of("lake-s3")).expect_err("a change names them too");
+    assert!(words.contains("may not get"), "{words}");
+
+    let one = json!([{"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["lake-s3"], "verbs": ["get"]}]);
+    grant(&team, "author", "read", &one);
+    wait::until("the right to be known", || {
+        Ok(write("events", &keys_of("lake-s3")).map_or_else(Look::NotYet, Look::Ready))
+    })
+    .expect("it comes");
+    let words = write("events", &keys_of("others")).expect_err("they may get one Secret");
+    assert!(words.contains("\"others\""), "{words}");
+
+    // What was named before stays, whoever changes the rest; and the operator writes its status.
+    team.kubectl(&["delete", "rolebinding/read"]);
+    wait_for_refusal();
+    let mut changed = keys_of("lake-s3");
+    changed["flush"] = json!({"maxAge": "30m"});
+    write("events", &changed).expect("the Secret is the same");
+    team.kubectl(&["wait", "--for=condition=Ready", "lakeingest/events", "--timeout=60s"]);
+    // Who may get every Secret may name any, also one that is not there yet.
+    team.apply(&team.lake_ingest_object("events", &keys_of("others")));
+}
+
+#[test]
+fn a_lake_ingest_names_an_image_that_the_operator_allows() {
+    let team = Team::new("images");
+    let with_image = |image: Value| team.lake_ingest_object("events", &json!({"sidecar": {"image": image}}));
+    for image in ["evil/lakeingest/sidecar", "lakeingest/sidecar.evil:1", "lakeingest/sidecar:5000/other"] {
+        let (done, _, words) = team.try_apply(&with_image(json!(image)));
+        let said = "spec.sidecar.image: is not of a repository that the operator allows: lakeingest/sidecar";
+        assert!(!done && words.contains(said), "{image}: {words}");
+    }
+    for image in [json!(null), json!("lakeingest/sidecar"), json!("lakeingest/sidecar:2@sha256:ab")] {
+        team.apply(&with_image(image));
+    }
+}

@@ -46,6 +46,7 @@ fn check_refusals() -> Result<()> {
         "fullnameOverride=UPPER",
         "podAnnotations.lakeingest\\.io/inject=events",
         "podLabels.app\\.kubernetes\\.io/name=other",
+        "policies.authors=perhaps",
     ] {
         let output = helm(["template", "lakeingest"], &["--kube-version", KUBERNETES[0].version, "--set", wrong])?;
         ensure!(!output.status.success(), "the chart takes --set {wrong}");
