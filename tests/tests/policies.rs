@@ -272,3 +272,55 @@ fn a_lake_ingest_names_an_image_that_the_operator_allows() {
         team.apply(&with_image(image));
     }
 }
+
+#[test]
+fn the_annotation_on_what_makes_pods_is_warned_of_and_kept() {
+    let team = Team::new("misplaced");
+    let here = json!({"lakeingest.io/inject": "events"});
+    let template = |annotations: &Value, restart: &str| {
+        let mut spec = pod_spec("true");
+        spec["restartPolicy"] = json!(restart);
+        json!({"metadata": {"labels": {"app": "shop"}, "annotations": annotations}, "spec": spec})
+    };
+    let object = |version: &str, kind: &str, annotations: &Value, spec: Value| {
+        let metadata = json!({"name": "shop", "annotations": annotations});
+        json!({"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec})
+    };
+    let warning = |object: &Value| {
+        let (done, _, words) = team.try_apply_with(object, &TRIAL);
+        assert!(done, "{words}");
+        words.lines().find(|line| line.contains("does nothing")).map(str::to_owned)
+    };
+    let none = json!({});
+    for kind in ["Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job", "CronJob"] {
+        let (version, restart) = if kind.ends_with("Job") { ("batch/v1", "Never") } else { ("apps/v1", "Always") };
+        let made = |on_itself: &Value, on_its_pods: &Value| {
+            let of_pods = template(on_its_pods, restart);
+            let selector = json!({"matchLabels": {"app": "shop"}});
+            let spec = match kind {
+                "Job" => json!({"template": of_pods}),
+                "CronJob" => json!({"schedule": "0 0 1 1 *", "jobTemplate": {"spec": {"template": of_pods}}}),
+                "StatefulSet" => json!({"serviceName": "shop", "selector": selector, "template": of_pods}),
+                _ => json!({"selector": selector, "template": of_pods}),
+            };
+            object(version, kind, on_itself, spec)
+        };
+        let place = if kind == "CronJob" { "spec.jobTemplate.spec.template" } else { "spec.template" };
+        let words = warning(&made(&here, &none)).unwrap_or_else(|| panic!("nothing is said of a {kind}"));
+        assert!(words.starts_with("Warning: "), "{words}");
+        assert!(words.contains(&format!("on a {kind}: move it to {place}.metadata.annotations")), "{words}");
+        for (on_itself, on_its_pods) in [(&none, &none), (&none, &here), (&here, &here), (&json!(null), &json!(null))] {
+            assert_eq!(warning(&made(on_itself, on_its_pods)), None, "{kind}");
+        }
+    }
+    let of_its_jobs = json!({"metadata": {"annotations": here}, "spec": {"template": template(&none, "Never")}});
+    let cron_job = object("batch/v1", "CronJob", &none, json!({"schedule": "0 0 1 1 *", "jobTemplate": of_its_jobs}));
+    assert!(warning(&cron_job).is_some(), "the Jobs of a CronJob do not take it either");
+
+    // What a controller makes from it is not warned of again.
+    let mut made = object("apps/v1", "ReplicaSet", &here, json!({"selector": {"matchLabels": {"app": "shop"}}}));
+    made["spec"]["template"] = template(&none, "Always");
+    made["metadata"]["ownerReferences"] =
+        json!([{"apiVersion": "apps/v1", "kind": "Deployment", "name": "shop", "uid": "1", "controller": true}]);
+    assert_eq!(warning(&made), None);
+}
