@@ -1,7 +1,8 @@
 //! What becomes of a pod that is being created.
 //!
 //! Owns: which LakeIngest the pod asks for, waiting a moment for one that was created just before it, and the words for
-//! whoever gets no sidecar. Upholds I10: a pod that asked gets its sidecar or is refused.
+//! whoever gets no sidecar. Upholds I7: the webhook and the command line judge by [`Admission`], and I10: a pod that asked
+//! gets its sidecar or is refused.
 //! Does not own: the envelope (`webhook`), the patch (`inject`).
 
 use std::sync::Arc;
@@ -27,7 +28,7 @@ const LISTED_MAX: usize = 10;
 
 /// What a pod asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Asked {
+pub enum Asked {
     /// Nothing.
     Nothing,
     /// The LakeIngest of this name.
@@ -67,6 +68,27 @@ impl Unwired {
     }
 }
 
+/// What comes of a pod by what is known now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Judged {
+    /// It did not ask, and stays as it is.
+    NotAsked,
+    /// It gets the sidecar.
+    Injected {
+        /// The LakeIngest that it is wired from.
+        ingest: Box<ValidatedIngest>,
+        /// What is done to it.
+        injection: Box<Injection>,
+    },
+    /// It asked and gets none.
+    Refused {
+        /// Why, and what to do.
+        reason: String,
+        /// Whether it runs all the same, as it wants it.
+        is_let_pass: bool,
+    },
+}
+
 /// Decides over pods.
 #[derive(Clone, Debug)]
 pub struct Admission {
@@ -85,14 +107,16 @@ impl Admission {
         if asked == Asked::Nothing {
             return Decision::Unchanged { warnings: Vec::new() };
         }
-        let refusal = match self.wired(&review.namespace, &asked).await {
-            Ok(ingest) => match inject(&review.pod, &ingest) {
-                Ok(injection) => return injected(&review, &ingest, injection),
-                Err(refusal) => refusal.to_string(),
-            },
-            Err(unwired) => unwired.to_string(),
-        };
-        refused(&review, refusal)
+        let wired = self.wired(&review.namespace, &asked).await;
+        decided(&review, judged(&review.pod, wired))
+    }
+
+    /// What comes of a pod by what is known now: as [`Self::decide`], without waiting.
+    pub fn judge(&self, namespace: &str, pod: &Value) -> Judged {
+        match asked(pod) {
+            Asked::Nothing => Judged::NotAsked,
+            asked => judged(pod, self.look(namespace, &asked)),
+        }
     }
 
     /// Finds the LakeIngest, and waits for it for a moment if it is not there or not ready.
@@ -151,28 +175,47 @@ fn is_rendered_from(found: &ConfigMapMeta, ingest: &ValidatedIngest) -> bool {
     is_its && generation.is_some_and(|generation| *generation == ingest.generation.to_string())
 }
 
-fn injected(review: &PodReview, ingest: &ValidatedIngest, injection: Injection) -> Decision {
-    let (namespace, pod) = (&review.namespace, name_of(&review.pod));
-    let Injection { patch, warnings, .. } = injection;
-    if patch.is_empty() {
-        return Decision::Unchanged { warnings };
-    }
-    info!(%namespace, %pod, name = %ingest.name, dry_run = review.dry_run, "injected");
-    Decision::Patched { patch, warnings }
+fn judged(pod: &Value, wired: Result<ValidatedIngest, Unwired>) -> Judged {
+    let injection = wired.map_err(|unwired| unwired.to_string()).and_then(|ingest| {
+        let injection = inject(pod, &ingest).map_err(|refusal| refusal.to_string())?;
+        Ok(Judged::Injected { ingest: Box::new(ingest), injection: Box::new(injection) })
+    });
+    // The pod's own way out is its annotation; without it the pod is refused.
+    let is_let_pass = pod["metadata"]["annotations"][ON_ERROR] == "allow";
+    injection.unwrap_or_else(|reason| Judged::Refused { reason, is_let_pass })
 }
 
-/// The pod's own way out is its annotation; without it the pod is refused.
-fn refused(review: &PodReview, refusal: String) -> Decision {
+/// The answer to the API server, and what the log says of it.
+fn decided(review: &PodReview, judged: Judged) -> Decision {
     let (namespace, pod) = (&review.namespace, name_of(&review.pod));
-    if review.pod["metadata"]["annotations"][ON_ERROR] == "allow" {
-        warn!(%namespace, %pod, error = %refusal, "let a pod pass without its sidecar");
-        return Decision::LetPass { warning: format!("lakeingest: the pod runs without its sidecar: {refusal}") };
+    match judged {
+        Judged::NotAsked => Decision::Unchanged { warnings: Vec::new() },
+        Judged::Injected { ingest, injection } => {
+            let Injection { patch, warnings, .. } = *injection;
+            if patch.is_empty() {
+                return Decision::Unchanged { warnings };
+            }
+            info!(%namespace, %pod, name = %ingest.name, dry_run = review.dry_run, "injected");
+            Decision::Patched { patch, warnings }
+        }
+        Judged::Refused { reason, is_let_pass: true } => {
+            warn!(%namespace, %pod, error = %reason, "let a pod pass without its sidecar");
+            Decision::LetPass { warning: let_pass_warning(&reason) }
+        }
+        Judged::Refused { reason, is_let_pass: false } => {
+            info!(%namespace, %pod, error = %reason, "refused a pod");
+            Decision::Refused { message: format!("lakeingest: {reason}") }
+        }
     }
-    info!(%namespace, %pod, error = %refusal, "refused a pod");
-    Decision::Refused { message: format!("lakeingest: {refusal}") }
 }
 
-fn asked(pod: &Value) -> Asked {
+/// What is said of a pod that runs without the sidecar that it asked for.
+pub fn let_pass_warning(reason: &str) -> String {
+    format!("lakeingest: the pod runs without its sidecar: {reason}")
+}
+
+/// What a pod asks for.
+pub fn asked(pod: &Value) -> Asked {
     match &pod["metadata"]["annotations"][INJECT] {
         Value::Null => Asked::Nothing,
         Value::String(text) => match text.trim() {

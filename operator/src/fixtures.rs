@@ -1,5 +1,7 @@
 //! LakeIngests and pods for tests.
 
+pub(crate) mod pods;
+
 use lakeingest_crds::lakeingest::{ImagePolicy, LakeIngest};
 use serde_json::{Value, json};
 

@@ -5,6 +5,7 @@
 //!                                  │ index: what is known of the cluster
 //! pod with the annotation ───> webhook ──> admit: which LakeIngest ──> inject: pure ──> JSON Patch
 //! pod that ends ─────────────> left_behind: what its sidecar had not delivered ──> events
+//! a person's command line ───> cli: the same admit and inject, on files or on the cluster
 //! ```
 
 pub mod names;
@@ -22,6 +23,8 @@ pub mod inject;
 
 pub mod events;
 pub mod left_behind;
+
+pub mod cli;
 
 pub mod clock;
 pub mod health;
@@ -44,7 +47,8 @@ pub const TARGET: &str = env!("LAKEINGEST_TARGET");
 /// An error with all its causes on one line.
 pub fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = words(error);
-    let mut source = error.source();
+    // An answer of the API server has itself as its source.
+    let mut source = error.source().filter(|_| api_answer(error).is_none());
     while let Some(cause) = source {
         let cause_text = words(cause);
         // A transparent error repeats what it stands for.
@@ -84,7 +88,9 @@ mod tests {
     #[test]
     fn an_answer_of_the_api_server_is_said_once() {
         let answer = kube::core::Status::failure("configmaps \"events\" is forbidden", "Forbidden");
-        let error = Failed(Box::new(kube::Error::Api(answer.boxed())));
+        let error = kube::Error::Api(answer.boxed());
+        assert_eq!(error_chain(&error), "configmaps \"events\" is forbidden");
+        let error = Failed(Box::new(error));
         assert_eq!(error_chain(&error), "failed to apply ConfigMap events: configmaps \"events\" is forbidden");
     }
 }

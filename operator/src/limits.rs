@@ -39,3 +39,10 @@ pub const PODS_REMEMBERED_MAX: usize = 4_096;
 
 /// Warnings of a review. The API server cuts what is beyond 4,096 characters in all.
 pub const WARNINGS_MAX: usize = 16;
+
+/// Length of a file of manifests that the command line reads. Unit: bytes. Derivation: twenty objects of the greatest size
+/// that etcd takes; the rendered manifests of a large chart have a few.
+pub const MANIFEST_BYTES_MAX: u64 = 32 << 20;
+
+/// How long the command line waits for a connection to the API server, and for each part of an answer.
+pub const CLUSTER_WAIT: Duration = Duration::from_secs(15);

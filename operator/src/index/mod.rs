@@ -104,6 +104,14 @@ impl Index {
         (Self { lake_ingests, config_maps, pods, changes }, watches, left_behind)
     }
 
+    /// Stores of what was asked for once: nothing fills them further.
+    pub fn of(lake_ingests: Vec<Found>, config_maps: Vec<ConfigMapMeta>) -> Self {
+        let (lake_ingests, config_maps) = (filled(lake_ingests), filled(config_maps));
+        let (pods, _) = reflector::store();
+        let (_, changes) = watch::channel(Progress::default());
+        Self { lake_ingests, config_maps, pods, changes }
+    }
+
     /// Comes back when every store has been filled once.
     pub async fn synced(&self) {
         let is_filled = |progress: &Progress| {
@@ -247,6 +255,17 @@ where
     };
     let events = watched.default_backoff().modify(prune).reflect(writer);
     (store, Box::pin(events.inspect(tell).touched_objects()))
+}
+
+fn filled<K>(objects: Vec<K>) -> Store<K>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    let (store, mut writer) = reflector::store();
+    for object in objects {
+        writer.apply_watcher_event(&watcher::Event::Apply(object));
+    }
+    store
 }
 
 /// Keeps what is looked up of an object's metadata; others may have written any amount beside it.

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::controller::validate;
+use crate::fixtures::pods::pods;
 use crate::fixtures::{ingest, names, pod, validated};
 use crate::names::{CONFIG_PATH, CONFIG_VOLUME, CREDENTIALS_VOLUME, GRACE_VARIABLE};
 
@@ -312,59 +313,6 @@ fn a_udp_port_of_the_same_number_is_no_conflict() {
     let mut udp = pod();
     udp["spec"]["containers"][0]["ports"] = json!([{"containerPort": 8001, "protocol": "UDP"}]);
     injected(&udp);
-}
-
-/// Any JSON, as fields that this version does not know.
-fn anything() -> impl Strategy<Value = Value> {
-    let leaf = prop_oneof![
-        Just(Value::Null),
-        any::<bool>().prop_map(Value::from),
-        any::<i32>().prop_map(Value::from),
-        "[a-z/~. ]{0,8}".prop_map(Value::from),
-    ];
-    leaf.prop_recursive(3, 16, 4, |inner| {
-        prop_oneof![
-            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            prop::collection::hash_map("[a-zA-Z/~.]{1,8}", inner, 0..4).prop_map(Value::from_iter),
-        ]
-    })
-}
-
-/// Pods with containers, volumes, variables, ports, limits, marks of other injections and unknown fields of any kind.
-fn pods() -> impl Strategy<Value = Value> {
-    let names = || prop::collection::hash_set("[a-z]{1,6}|istio-proxy", 1..4);
-    let marks =
-        (prop::option::of("[a-z{}:\"]{0,9}"), any::<bool>(), prop::collection::vec("[A-Z]{1,4}|LAKE_INGEST_URL", 0..3));
-    (names(), names(), anything(), anything(), prop::option::of(0_u64..4_000), any::<bool>(), marks).prop_map(
-        |(containers, init, unknown, annotations, grace, has_lists, (mark, has_limit, variables))| {
-            let container = |name: &String| {
-                let mut container = json!({"name": name, "unknownField": unknown, "ports": [{"containerPort": 8080}]});
-                if has_limit {
-                    container["resources"] = json!({"limits": {"ephemeral-storage": "1Gi"}});
-                }
-                container["env"] = variables.iter().map(|name| json!({"name": name, "value": "x"})).collect();
-                container
-            };
-            let mut pod = pod();
-            pod["spec"]["containers"] = containers.iter().map(container).collect();
-            pod["spec"]["terminationGracePeriodSeconds"] = json!(grace);
-            pod["spec"]["someNewField"] = unknown.clone();
-            if has_lists {
-                pod["spec"]["initContainers"] = init.iter().map(container).collect();
-                pod["spec"]["volumes"] = init.iter().map(|name| json!({"name": name, "newKind": unknown})).collect();
-            }
-            if let Some(mark) = mark {
-                pod["metadata"]["annotations"][STATUS] = json!(mark);
-                pod["metadata"]["labels"] = json!({INJECTED_BY: mark});
-            }
-            if let Some(annotations) = annotations.as_object() {
-                for (name, value) in annotations {
-                    pod["metadata"]["annotations"][name] = json!(value.to_string());
-                }
-            }
-            pod
-        },
-    )
 }
 
 /// What of `before` is not in `after`: nothing may go, but the grace period, the autoscaler's list and our own marks may
