@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! inject -f FILE ──> documents ──> objects ──> Admission (the webhook's own) ──> YAML
+//! why POD ─────────> cluster ────> Admission ──> words
 //! ```
 //!
 //! Owns: the verbs and their exit codes. Upholds I7: a pod is judged by what the webhook judges by, a LakeIngest by
@@ -12,9 +13,11 @@ mod documents;
 mod inject;
 mod known;
 mod objects;
+mod why;
 mod yaml;
 
 pub use inject::InjectArguments;
+pub use why::WhyArguments;
 
 use std::process::ExitCode;
 
@@ -34,6 +37,9 @@ pub enum Verb {
     /// Print manifests with the sidecar in every pod that asks for it, as the webhook would add it
     #[command(after_help = inject::AFTER_HELP)]
     Inject(InjectArguments),
+    /// Say why a pod has a sidecar or has none, whether it would be the same today, and what to do
+    #[command(after_help = why::AFTER_HELP)]
+    Why(WhyArguments),
 }
 
 /// It could not be done.
@@ -53,6 +59,7 @@ enum CliError {
 pub async fn run(verb: Verb) -> ExitCode {
     let done = match verb {
         Verb::Inject(arguments) => inject::run(arguments).await,
+        Verb::Why(arguments) => why::run(arguments).await,
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {}", error_chain(&error));
