@@ -12,7 +12,9 @@
 mod authority;
 mod bundle;
 mod leaf;
+mod validity;
 
 pub use authority::{Authority, AuthorityError, SecretPlace};
 pub use bundle::{BundleKeeper, keep};
 pub use leaf::{Leaf, LeafError, LeafKeeper};
+pub use validity::not_after;

@@ -3,11 +3,13 @@
 //! ```text
 //! inject -f FILE ──> documents ──> objects ──> Admission (the webhook's own) ──> YAML
 //! why POD ─────────> cluster ────> Admission ──> words
+//! check ───────────> cluster ────> findings
 //! ```
 //!
 //! Owns: the verbs and their exit codes. Upholds I7: a pod is judged by what the webhook judges by, a LakeIngest by
 //! `validate_spec`. Does not own: the operator at work (`run`).
 
+mod check;
 mod cluster;
 mod documents;
 mod inject;
@@ -16,6 +18,7 @@ mod objects;
 mod why;
 mod yaml;
 
+pub use check::CheckArguments;
 pub use inject::InjectArguments;
 pub use why::WhyArguments;
 
@@ -40,6 +43,9 @@ pub enum Verb {
     /// Say why a pod has a sidecar or has none, whether it would be the same today, and what to do
     #[command(after_help = why::AFTER_HELP)]
     Why(WhyArguments),
+    /// Say whether the cluster is ready for pods that ask, or whether LakeIngests in files are right
+    #[command(after_help = check::AFTER_HELP)]
+    Check(CheckArguments),
 }
 
 /// It could not be done.
@@ -60,6 +66,7 @@ pub async fn run(verb: Verb) -> ExitCode {
     let done = match verb {
         Verb::Inject(arguments) => inject::run(arguments).await,
         Verb::Why(arguments) => why::run(arguments).await,
+        Verb::Check(arguments) => check::run(arguments).await,
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {}", error_chain(&error));

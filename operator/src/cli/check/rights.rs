@@ -1,0 +1,157 @@
+//! Whether the operator may do what it has to.
+//!
+//! Owns: the list of what it needs, as charts/lakeingest/templates/rbac.yaml grants it.
+//! Does not own: the rights of whoever asks.
+
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
+use kube::api::{Api, PostParams};
+
+use super::super::cluster::{Cluster, Installation};
+use super::finding::Finding;
+
+const CHECK: &str = "rights";
+
+/// What a right is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scope {
+    /// Objects of the whole cluster.
+    Cluster,
+    /// The webhook configuration.
+    WebhookConfiguration,
+    /// Secrets of the operator's namespace.
+    Own,
+    /// The Secret of the authority.
+    Authority,
+    /// The namespace `kube-system`.
+    KubeSystem,
+}
+
+/// Group, resource, verbs, what of them.
+const NEEDED: [(&str, &str, &[&str], Scope); 9] = [
+    ("lakeingest.io", "lakeingests", &["list", "watch"], Scope::Cluster),
+    ("lakeingest.io", "lakeingests/status", &["patch"], Scope::Cluster),
+    ("", "configmaps", &["get", "list", "watch", "create", "patch"], Scope::Cluster),
+    ("", "pods", &["list", "watch"], Scope::Cluster),
+    ("events.k8s.io", "events", &["create"], Scope::Cluster),
+    ("", "namespaces", &["get"], Scope::KubeSystem),
+    (
+        "admissionregistration.k8s.io",
+        "mutatingwebhookconfigurations",
+        &["list", "watch", "patch"],
+        Scope::WebhookConfiguration,
+    ),
+    ("", "secrets", &["create"], Scope::Own),
+    ("", "secrets", &["get"], Scope::Authority),
+];
+
+/// Asks for each right of the operator's service account.
+pub(super) async fn check(cluster: &Cluster, installation: &Installation) -> Finding {
+    let Installation { namespace: Some(namespace), deployment: Some(deployment), .. } = installation else {
+        return Finding::fail(CHECK, "there is no operator that could have any", "see the check \"operator\"");
+    };
+    let pod = deployment.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
+    let account = pod.and_then(|pod| pod.service_account_name.clone()).unwrap_or_else(|| "default".to_owned());
+    let user = format!("system:serviceaccount:{namespace}:{account}");
+    let reviews: Api<SubjectAccessReview> = Api::all(cluster.client.clone());
+    let mut missing = Vec::new();
+    for (group, resource, verbs, scope) in NEEDED {
+        for verb in verbs {
+            let review = review(&user, attributes(installation, namespace, group, resource, verb, scope));
+            match reviews.create(&PostParams::default(), &review).await {
+                Ok(answer) if answer.status.as_ref().is_some_and(|status| status.allowed) => {}
+                Ok(_) => missing.push(format!("{verb} {resource}")),
+                Err(error) => {
+                    let detail = format!("what {user} may do cannot be asked: {}", crate::error_chain(&error));
+                    return Finding::warn(CHECK, detail, "ask with the rights of an administrator");
+                }
+            }
+        }
+    }
+    finding(&user, &missing)
+}
+
+fn finding(user: &str, missing: &[String]) -> Finding {
+    match missing {
+        [] => Finding::ok(CHECK, format!("{user} may do what it has to")),
+        missing => Finding::fail(
+            CHECK,
+            format!("{user} may not {}", missing.join(", ")),
+            "restore the ClusterRole and the Role of the chart: helm upgrade",
+        ),
+    }
+}
+
+fn attributes(
+    installation: &Installation,
+    namespace: &str,
+    group: &str,
+    resource: &str,
+    verb: &str,
+    scope: Scope,
+) -> ResourceAttributes {
+    let (resource, subresource) =
+        resource.split_once('/').map_or((resource, None), |(resource, sub)| (resource, Some(sub)));
+    let arguments = installation.arguments.as_ref();
+    let name = match scope {
+        Scope::Cluster | Scope::Own => None,
+        Scope::WebhookConfiguration => {
+            Some(arguments.map_or("lakeingest", |arguments| &arguments.webhook_configuration).to_owned())
+        }
+        Scope::Authority => {
+            Some(arguments.map_or("lakeingest-webhook-ca", |arguments| &arguments.ca_secret).to_owned())
+        }
+        Scope::KubeSystem => Some("kube-system".to_owned()),
+    };
+    let namespace = matches!(scope, Scope::Own | Scope::Authority).then(|| namespace.to_owned());
+    ResourceAttributes {
+        group: Some(group.to_owned()),
+        resource: Some(resource.to_owned()),
+        subresource: subresource.map(str::to_owned),
+        verb: Some(verb.to_owned()),
+        name,
+        namespace,
+        ..ResourceAttributes::default()
+    }
+}
+
+fn review(user: &str, attributes: ResourceAttributes) -> SubjectAccessReview {
+    let spec = SubjectAccessReviewSpec {
+        user: Some(user.to_owned()),
+        resource_attributes: Some(attributes),
+        ..SubjectAccessReviewSpec::default()
+    };
+    SubjectAccessReview { spec, ..SubjectAccessReview::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: the list is that of the chart. Method: every rule of the template must be in the list, word for word.
+    #[test]
+    fn the_list_has_every_rule_of_the_chart() {
+        let template = include_str!("../../../../charts/lakeingest/templates/rbac.yaml");
+        let after = |name: &'static str| {
+            move |line: &'static str| {
+                let rest = line.trim_start().trim_start_matches("- ").strip_prefix(name)?;
+                Some(
+                    rest.trim()
+                        .trim_matches(['[', ']'])
+                        .split(", ")
+                        .map(|one| one.trim_matches('"'))
+                        .collect::<Vec<_>>(),
+                )
+            }
+        };
+        let lists = |name| template.lines().filter_map(after(name)).collect::<Vec<_>>();
+        let rules: Vec<_> = lists("resources:").into_iter().zip(lists("verbs:")).collect();
+        let needed: Vec<_> = NEEDED.iter().map(|(_, resource, verbs, _)| (vec![*resource], verbs.to_vec())).collect();
+        assert_eq!(rules, needed);
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let lines = super::super::finding::lines(&[finding("system:x", &["patch pods".to_owned()])]);
+        assert!(lines.starts_with("FAIL") && lines.contains("may not patch pods"), "{lines}");
+    }
+}
