@@ -1,6 +1,9 @@
 //! The pod's path on a real node of Kubernetes: one object, one annotation, and the same curl; and what a user meets when
 //! something is wrong.
 
+#[path = "cluster/command_line.rs"]
+mod command_line;
+
 use lakeingest_tests::team::{Team, pod_spec};
 use serde_json::{Value, json};
 use xtask::cluster::NAMESPACE;
