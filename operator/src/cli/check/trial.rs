@@ -89,16 +89,21 @@ fn has_sidecar(pod: &Value) -> bool {
     sidecar.is_some_and(|sidecar| sidecar["restartPolicy"] == "Always")
 }
 
-/// Whether it is the webhook that refuses.
+/// Whether it is the webhook that refuses, or the policy that looks at the pod after it.
+/// Source: k8s.io/apiserver, webhook/errors and policy/validating.
 fn is_ours(words: &str) -> bool {
-    words.contains("denied the request: lakeingest:")
+    words.contains("denied the request: lakeingest:") || words.contains("denied request: lakeingest:")
 }
 
 /// Why the pod was not taken. The words are those of the API server (k8s.io/apiserver, webhook/errors) and of Go's net and
 /// crypto/x509 in it.
 fn refused(words: &str, namespace: &str) -> Finding {
     if is_ours(words) {
-        return Finding::fail(CHECK, words, "do what the message says; it is the webhook's own");
+        return Finding::fail(
+            CHECK,
+            words,
+            "do what the message says; it is of LakeIngest's webhook, or of its policy",
+        );
     }
     if words.contains("cannot create resource \"pods\"") {
         return Finding::warn(CHECK, words, "ask with the rights of somebody who may create pods there");
@@ -177,6 +182,11 @@ mod tests {
         ] {
             let said = says(Some("events"), Err(&call(words)));
             assert!(said.starts_with("FAIL") && said.contains(next), "{said}");
+        }
+        let policy = "pods \"x\" is forbidden: ValidatingAdmissionPolicy 'lakeingest-injected-pods' with binding \
+                      'lakeingest-injected-pods' denied request: lakeingest: the pod asks for a sidecar and has none";
+        for lake_ingest in [Some("events"), None] {
+            assert!(says(lake_ingest, Err(policy)).starts_with("FAIL"));
         }
         let said = says(Some("events"), Err("pods \"x\" is forbidden: exceeded quota: small"));
         assert!(said.starts_with("warn") && said.contains("exceeded quota"), "{said}");
