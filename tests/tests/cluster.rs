@@ -366,6 +366,43 @@ fn declared_tables_reach_the_pods_and_a_columns_type_cannot_change() {
 }
 
 #[test]
+fn a_changed_lake_ingest_reaches_pods_that_run_and_its_rows_are_computed_from_then_on() {
+    let team = Team::new("changed");
+    let columns = json!([{"name": "id", "type": "bigint"}, {"name": "who", "type": "varchar"}]);
+    let orders = |select: Option<&str>| {
+        let mut table = json!({"name": "orders", "columns": columns, "onUnknownColumn": "quarantine"});
+        if let Some(select) = select {
+            table["transform"] = json!(select);
+        }
+        json!({"flush": {"maxAge": "1h"}, "tables": [table]})
+    };
+    team.lake_ingest("events", &orders(None));
+    team.start_pod("shop", "events");
+    let send = |id: u64| {
+        let body = format!(r#"{{"table_name": "orders", "record": {{"id": {id}, "who": "Ann"}}}}"#);
+        let (status, answer) = team.curl("pod/shop", "/ingest/stream", &body);
+        assert_eq!(status, 202, "{answer}");
+    };
+    send(1);
+    let before = team.health("shop")["generation"].clone();
+    team.lake_ingest("events", &orders(Some("SELECT id, upper(who) AS who, id * 2 AS twice FROM batch")));
+    // The kubelet brings the new file to the pod when it looks at it again.
+    wait::until("the pod to take in the change", || {
+        let health = team.health("shop");
+        let is_new = health["generation"].as_i64() > before.as_i64();
+        Ok(if is_new { Look::Ready(()) } else { Look::NotYet(health.to_string()) })
+    })
+    .expect("it does");
+    send(2);
+    team.flush("shop");
+    let mut rows = team.lake().table("orders");
+    rows.sort_by_key(|row| row["id"].as_i64());
+    let rows: Vec<_> = rows.iter().map(|row| ["id", "who", "twice"].map(|name| row[name].clone())).collect();
+    assert_eq!(rows, [[json!(1), json!("Ann"), json!(null)], [json!(2), json!("ANN"), json!(4)]]);
+    assert_eq!(team.container_status("shop", "lakeingest")["restartCount"], 0);
+}
+
+#[test]
 fn i11_the_operator_may_read_no_secret_but_its_own() {
     let team = Team::new("rights");
     let operator = format!("--as=system:serviceaccount:{NAMESPACE}:lakeingest-operator");

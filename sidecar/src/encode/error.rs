@@ -110,16 +110,17 @@ impl EncodeError {
     }
 }
 
-/// Whether the database lacks memory or disk. It says so in words alone.
+/// Whether the database lacks memory or disk. It says so in words alone, the first of a message; behind them can be a record's
+/// own, which may be the same.
 /// Source: `Exception::ExceptionTypeToString` of DuckDB 1.5.
 fn is_about_the_machine(error: &duckdb::Error) -> bool {
-    is_about_files(error) || error.to_string().contains("Out of Memory Error")
+    is_about_files(error) || error.to_string().starts_with("Out of Memory Error")
 }
 
 /// Whether the database cannot use its files.
 pub(super) fn is_about_files(error: &duckdb::Error) -> bool {
     let words = error.to_string();
-    ["IO Error", "Permission Error"].iter().any(|kind| words.contains(kind))
+    ["IO Error", "Permission Error"].iter().any(|kind| words.starts_with(kind))
 }
 
 #[cfg(test)]

@@ -124,6 +124,9 @@ fn check_tree(connection: &Connection, select: &str, records: &Schema) -> Result
     if node["type"] != "SELECT_NODE" {
         return Err(clause("a UNION or the like"));
     }
+    if node["cte_map"]["map"].as_array().is_none_or(|tables| !tables.is_empty()) {
+        return Err(clause("WITH"));
+    }
     let is_there = |part: &Value| match part {
         Value::Null => false,
         Value::Array(items) => !items.is_empty(),
@@ -165,12 +168,57 @@ const BARE_FUNCTIONS: [&str; 11] = [
     "user",
 ];
 
-/// The functions that the database does not answer for to tell the same each time, and those made of them.
+/// Functions that tell something else each time, or with each build, though the database answers for them. `age` counts to today
+/// where it is given one date; two dates have a difference without it.
+const ANSWERED_FOR: [&str; 7] =
+    ["age", "current_localtime", "current_localtimestamp", "current_setting", "getvariable", "vector_type", "version"];
+
+/// The functions that tell something else each time: those that the database does not answer for, a few that it does, and the
+/// macros that are made of them.
 fn unsteady_functions(connection: &Connection) -> duckdb::Result<HashSet<String>> {
     let question = "SELECT DISTINCT function_name FROM duckdb_functions() WHERE stability <> 'CONSISTENT'";
     let mut statement = connection.prepare(question)?;
-    let names = statement.query_map([], |row| row.get::<_, String>(0))?.collect::<duckdb::Result<HashSet<_>>>()?;
-    Ok(names.into_iter().chain(["pg_sleep", "getvariable", "current_setting"].map(str::to_owned)).collect())
+    let names = statement.query_map([], |row| row.get::<_, String>(0))?.collect::<duckdb::Result<Vec<_>>>()?;
+    let mut names: HashSet<String> = names.into_iter().chain(ANSWERED_FOR.map(str::to_owned)).collect();
+    let question = "SELECT function_name, macro_definition FROM duckdb_functions() WHERE macro_definition IS NOT NULL";
+    let mut statement = connection.prepare(question)?;
+    let macros = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+    let macros = macros.collect::<duckdb::Result<Vec<_>>>()?;
+    let calls = |definition: &str, name: &str| {
+        definition.contains(&format!("{name}(")) || definition.contains(&format!("\"{name}\"("))
+    };
+    // A macro can be made of others.
+    loop {
+        let is_unsteady = |definition: &str| {
+            let definition = definition.to_ascii_lowercase();
+            BARE_FUNCTIONS.iter().any(|name| name.contains('_') && definition.contains(name))
+                || names.iter().any(|name| calls(&definition, name))
+        };
+        let found = macros.iter().filter(|(name, definition)| !names.contains(name) && is_unsteady(definition));
+        let found: Vec<String> = found.map(|(name, _)| name.clone()).collect();
+        if found.is_empty() {
+            return Ok(names);
+        }
+        names.extend(found);
+    }
+}
+
+/// Functions whose result is as long as a value says. What an expression makes on its way is in no bound of the database's.
+const AS_LONG_AS_SAID: [&str; 10] =
+    ["array_resize", "bar", "format", "generate_series", "list_resize", "lpad", "printf", "range", "repeat", "rpad"];
+
+/// Whether how long a function's result becomes stands in the statement.
+fn is_bounded(name: &str, arguments: &[Value]) -> bool {
+    let is_constant = |argument: &Value| argument["class"] == "CONSTANT";
+    match name {
+        // The width of what is put into a text can be another argument.
+        "format" | "printf" => arguments.first().is_some_and(|format| {
+            let text = format["value"]["value"].as_str().unwrap_or("*");
+            is_constant(format) && !text.contains('*') && !text.contains(":{")
+        }),
+        "range" | "generate_series" => arguments.iter().all(is_constant),
+        _ => arguments.iter().skip(1).all(is_constant),
+    }
 }
 
 fn check_expressions(tree: &Value, unsteady: &HashSet<String>, records: &Schema) -> Result<(), TransformError> {
@@ -183,17 +231,25 @@ fn check_expressions(tree: &Value, unsteady: &HashSet<String>, records: &Schema)
                 Some("PARAMETER") => return Err(clause("a parameter")),
                 Some("FUNCTION") => {
                     let name = fields["function_name"].as_str().unwrap_or_default();
-                    // With one date it counts to today, whatever the database says of it.
-                    let is_to_today = name == "age" && fields["children"].as_array().is_some_and(|of| of.len() == 1);
-                    (unsteady.contains(name) || is_to_today).then_some(name)
+                    let arguments = fields["children"].as_array().map_or(&[][..], Vec::as_slice);
+                    if AS_LONG_AS_SAID.contains(&name) && !is_bounded(name, arguments) {
+                        return Err(clause(&format!("{name} with a length that a record says")));
+                    }
+                    // A sample.
+                    let is_sampled =
+                        arguments.iter().any(|argument| argument["value"]["value"] == "reservoir_quantile");
+                    (unsteady.contains(name) || is_sampled).then_some(name)
                 }
                 Some("COLUMN_REF") => {
                     let names = fields["column_names"].as_array().map_or(&[][..], Vec::as_slice);
-                    let name = names.last().and_then(Value::as_str).unwrap_or_default();
-                    let lower = name.to_ascii_lowercase();
-                    let is_bare = BARE_FUNCTIONS.contains(&lower.as_str()) || unsteady.contains(&lower);
-                    let is_column = records.column_of_any_case(name).is_some();
-                    (!is_column && (is_bare || lower == "rowid")).then_some(name)
+                    let name = |part: Option<&'_ Value>| part.and_then(Value::as_str).unwrap_or_default().to_owned();
+                    let (first, last) = (name(names.first()), name(names.last()).to_ascii_lowercase());
+                    let is_bare = BARE_FUNCTIONS.contains(&last.as_str()) || unsteady.contains(&last);
+                    let is_column = records.column_of_any_case(&first).is_some();
+                    match !is_column && (is_bare || last == "rowid") {
+                        true => return Err(TransformError::Unsteady { name: last }),
+                        false => None,
+                    }
                 }
                 _ => None,
             };
@@ -270,6 +326,10 @@ impl<'a> Evaluation<'a> {
     pub(super) fn next(&mut self) -> Result<Option<Piece>, EncodeError> {
         while let Some(range) = self.rest.pop() {
             let fault = match self.evaluate(&range) {
+                // The database makes texts of any bytes.
+                Ok(batch) if batch.columns().iter().any(|column| column.to_data().validate_full().is_err()) => {
+                    "it makes a text that is no UTF-8".into()
+                }
                 Ok(batch) if Columnar::bytes_of(&batch) > PIECE_BYTES_MAX => {
                     "the row that it becomes is too long".into()
                 }

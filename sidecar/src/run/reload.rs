@@ -104,9 +104,14 @@ impl Reload {
                     error_chain(error.as_ref())
                 );
                 status.set(reasons::CONFIGURATION_INVALID, message);
+                // What is wrong may be elsewhere, and pass: it is read again at the next look.
+                self.text = None;
                 return;
             }
-            Err(_) => return,
+            Err(_) => {
+                self.text = None;
+                return;
+            }
         };
         status.clear(&[reasons::CONFIGURATION_INVALID]);
         if settings.config == self.taken.config && settings.unknown_fields == self.taken.unknown_fields {

@@ -88,7 +88,8 @@ impl Normal {
     pub(super) fn render(&self, own_type: &ColumnType, index: usize, text: &mut Text) {
         match &self.stray {
             Some((stray, array)) if stray.value(index) => {
-                render::string(&words_of(array, index), text);
+                // No JSON of ours has a NUL.
+                render::string(&words_of(array, index).replace('\0', "\u{fffd}"), text);
             }
             _ => render::value(own_type, &self.array, index, text),
         }

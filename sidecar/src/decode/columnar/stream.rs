@@ -7,8 +7,9 @@
 use arrow_array::RecordBatch;
 use arrow_buffer::Buffer;
 use arrow_ipc::reader::StreamDecoder;
-use arrow_ipc::{Endianness, Message, root_as_message};
+use arrow_ipc::{Endianness, Message, root_as_message_with_opts};
 use arrow_schema::ArrowError;
+use flatbuffers::VerifierOptions;
 
 use super::{Source, illegal, words_of};
 use crate::decode::error::{DecodeError, Violation};
@@ -45,6 +46,9 @@ pub(super) fn read_batches(body: &[u8], limits: &ScanLimits) -> Result<Vec<Recor
 /// What stands before the length of a message.
 const CONTINUATION: [u8; 4] = [0xff; 4];
 
+/// How often the bytes of a message's head may be named, on average: writers name each once, and a few twice.
+const NAMED_MAX: usize = 4;
+
 /// Checks what the messages of a stream say of their buffers. The reader copies a buffer that is not aligned, however often it is
 /// named, and dictionaries that are added to, each time as a whole.
 fn check_messages(body: &[u8]) -> Result<(), DecodeError> {
@@ -62,7 +66,10 @@ fn check_messages(body: &[u8]) -> Result<(), DecodeError> {
             return Ok(());
         }
         let (head, behind) = behind.split_at_checked(length).ok_or_else(|| malformed(TORN))?;
-        let message = root_as_message(head).map_err(|_| malformed("a message of it is none"))?;
+        // The reader makes each field, name and value of metadata as often as it is named.
+        let options =
+            VerifierOptions { max_apparent_size: head.len().saturating_mul(NAMED_MAX), ..VerifierOptions::default() };
+        let message = root_as_message_with_opts(&options, head).map_err(|_| malformed("a message of it is none"))?;
         let content = usize::try_from(message.bodyLength()).ok().and_then(|length| behind.split_at_checked(length));
         let (content, behind) = content.ok_or_else(|| malformed(TORN))?;
         check_message(&message, content.len())?;

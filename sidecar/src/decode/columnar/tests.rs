@@ -269,6 +269,65 @@ fn a_value_that_no_column_has_comes_to_none_whatever_its_type() {
     assert_eq!((of_varchar[0].1.as_str(), of_varchar[2].1.as_str()), ("on", "x"));
 }
 
+/// A NUL is in no JSON of ours: a text with one sets its record aside, and no other.
+#[test]
+fn a_text_with_a_nul_sets_its_record_aside_alone() {
+    let texts = || strings(vec![Some("a\0b"), Some("c"), None]);
+    let lists = ListArray::new(
+        Arc::new(Field::new("item", DataType::Utf8, true)),
+        OffsetBuffer::from_lengths([1, 1, 1]),
+        texts(),
+        None,
+    );
+    for column in [texts(), Arc::new(lists) as ArrayRef] {
+        let body = columnar(vec![("id", Arc::new(Int64Array::from(vec![1, 2, 3]))), ("s", column)]);
+        let (observation, rows) = stored(body, &Schema::empty());
+        assert_eq!((observation.misfits.total(), rows.kept, rows.misfits.len()), (1, vec![1, 2], 1));
+    }
+}
+
+/// Invariant I12: a field that is named often is made as often.
+#[test]
+fn i12_a_schema_that_names_one_field_often_is_refused() {
+    let message = |times: usize| {
+        let mut builder = flatbuffers::FlatBufferBuilder::new();
+        let name = builder.create_string(&"n".repeat(10_000));
+        let integer = arrow_ipc::Int::create(&mut builder, &arrow_ipc::IntArgs { bitWidth: 64, is_signed: true });
+        let children = builder.create_vector::<flatbuffers::WIPOffset<arrow_ipc::Field<'_>>>(&[]);
+        let field = arrow_ipc::Field::create(
+            &mut builder,
+            &arrow_ipc::FieldArgs {
+                name: Some(name),
+                nullable: true,
+                type_type: arrow_ipc::Type::Int,
+                type_: Some(integer.as_union_value()),
+                children: Some(children),
+                ..arrow_ipc::FieldArgs::default()
+            },
+        );
+        let fields = builder.create_vector(&vec![field; times]);
+        let arguments = arrow_ipc::SchemaArgs { fields: Some(fields), ..arrow_ipc::SchemaArgs::default() };
+        let schema = arrow_ipc::Schema::create(&mut builder, &arguments);
+        let message = arrow_ipc::Message::create(
+            &mut builder,
+            &arrow_ipc::MessageArgs {
+                version: arrow_ipc::MetadataVersion::V5,
+                header_type: arrow_ipc::MessageHeader::Schema,
+                header: Some(schema.as_union_value()),
+                bodyLength: 0,
+                custom_metadata: None,
+            },
+        );
+        builder.finish(message, None);
+        let mut head = builder.finished_data().to_vec();
+        head.resize(head.len().next_multiple_of(8), 0);
+        let length = i32::try_from(head.len()).expect("it is short").to_le_bytes();
+        [&[0xff; 4][..], &length, &head, &[0xff; 4], &[0; 4]].concat()
+    };
+    assert_eq!(refusal(&message(1)), "no-records");
+    assert_eq!(refusal(&message(100)), "arrow-stream");
+}
+
 #[test]
 fn a_day_that_no_date_has_is_no_other_day() {
     let far = ((1_i64 << 32) + 20_000) * 86_400_000;

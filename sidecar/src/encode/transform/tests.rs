@@ -55,7 +55,8 @@ fn expressions_have_the_types_of_their_results() {
             "select id + 1 AS id, amount * 1.5 AS gross, seen::DATE AS on_day, props.seats > 3 AS big, \"user\", \
              list_transform(tags, t -> upper(t)) AS tags, CASE WHEN id = 1 THEN 'a' ELSE name END AS name, \
              {'a': id, 'b': [name IS NULL]} AS both, coalesce(id, 0)::DOUBLE AS x, \
-             regexp_extract(name, 'a+') AS r, extra->>'$.a' AS a FROM batch AS b"
+             regexp_extract(name, 'a+') AS r, extra->>'$.a' AS a, nullif(props.plan, '') AS p, \
+             lpad(name, 3, '0') AS l FROM batch AS b"
         ),
         [
             "id bigint",
@@ -69,6 +70,8 @@ fn expressions_have_the_types_of_their_results() {
             "x double",
             "r varchar",
             "a varchar",
+            "p varchar",
+            "l varchar",
         ]
     );
 }
@@ -109,6 +112,20 @@ fn what_is_more_than_expressions_is_no_transform() {
         ("SELECT age(seen) AS n FROM batch", "it calls age"),
         ("SELECT rowid AS n FROM batch", "it calls rowid"),
         ("SELECT nextval('s') AS n FROM batch", "it calls nextval"),
+        ("WITH batch AS (SELECT random() AS id FROM batch) SELECT id FROM batch", "WITH"),
+        ("WITH x AS (SELECT 1) SELECT id FROM batch", "WITH"),
+        ("SELECT ago(INTERVAL 1 DAY) AS n FROM batch", "it calls ago"),
+        ("SELECT pg_postmaster_start_time() AS n FROM batch", "it calls pg_postmaster_start_time"),
+        ("SELECT current_localtimestamp() AS n FROM batch", "it calls current_localtimestamp"),
+        ("SELECT version() AS n FROM batch", "it calls version"),
+        ("SELECT seen.age() AS n FROM batch", "it calls age"),
+        ("SELECT batch.rowid AS n FROM batch", "it calls rowid"),
+        ("SELECT list_aggregate([id], 'reservoir_quantile', 0.5) AS n FROM batch", "it calls list_aggregate"),
+        ("SELECT repeat(name, id) AS n FROM batch", "repeat with a length that a record says"),
+        ("SELECT length(lpad(name, id::INTEGER, 'x')) AS n FROM batch", "lpad with a length that a record says"),
+        ("SELECT range(id) AS n FROM batch", "range with a length that a record says"),
+        ("SELECT printf('%*d', id::INTEGER, 1) AS n FROM batch", "printf with a length that a record says"),
+        ("SELECT format('{:{}}', id, id) AS n FROM batch", "format with a length that a record says"),
         ("SELECT id + 1 FROM batch", "column 1 of its result"),
         ("SELECT id, name AS year FROM batch", "column 2 of its result"),
         ("SELECT id, id AS ID FROM batch", "the columns of its result"),
@@ -169,6 +186,11 @@ fn a_record_on_which_it_fails_is_found_and_its_neighbours_become_rows() {
     assert_eq!(rows, numbers.map(|n| format!(r#"{{"id":1,"n":{n}}}"#)));
     assert_eq!(failed.iter().map(|(place, _)| *place).collect::<Vec<_>>(), [2, 4]);
     assert!(failed[0].1.contains("three"), "{}", failed[0].1);
+    // What the database says holds the record's own words.
+    let (rows, failed) = pieces("SELECT name::BIGINT AS n FROM batch", &[Some(1); 3], &["1", "IO Error", "3"]);
+    assert_eq!((rows.len(), failed.len(), failed[0].0), (2, 1, 1), "{failed:?}");
+    let (rows, failed) = pieces("SELECT regexp_extract(name, '\\C') AS n FROM batch", &[Some(1); 2], &["\u{e9}", "e"]);
+    assert_eq!((rows.len(), failed.len(), failed[0].0), (1, 1, 0), "{failed:?}");
     let (rows, failed) = pieces("SELECT id + 1 AS n FROM batch", &[Some(i64::MAX), Some(1)], &["", ""]);
     assert_eq!((rows.len(), failed.len()), (1, 1), "{failed:?}");
 }
@@ -176,13 +198,12 @@ fn a_record_on_which_it_fails_is_found_and_its_neighbours_become_rows() {
 /// Invariant I12: what a record is computed to is bounded, whatever it is computed from.
 #[test]
 fn i12_rows_that_become_too_long_are_set_aside_and_long_ones_come_in_pieces() {
-    let many = [Some(1); 64];
-    let (rows, failed) = pieces("SELECT repeat('x', 1000000) AS t FROM batch", &many, &["a"; 64]);
+    let million = "replace(replace(name, 'l', repeat('x', 1000)), 'x', repeat('y', 1000))";
+    let (rows, failed) = pieces(&format!("SELECT {million} AS t FROM batch"), &[Some(1); 64], &["l"; 64]);
     assert_eq!((rows.len(), failed.len()), (64, 0));
-    let select = "SELECT repeat('x', CASE WHEN name = 'long' THEN 20000000 ELSE 1 END) AS t FROM batch";
-    let (rows, failed) = pieces(select, &[Some(1); 3], &["a", "long", "b"]);
-    assert_eq!((rows.len(), failed.len(), failed[0].0), (2, 1, 1));
-    let select = "SELECT repeat('x', CASE WHEN name = 'long' THEN 2000000000 ELSE 1 END) AS t FROM batch";
-    let (rows, failed) = pieces(select, &[Some(1); 3], &["a", "long", "b"]);
-    assert_eq!((rows.len(), failed.len(), failed[0].0), (2, 1, 1), "{failed:?}");
+    for times in [20, 2_000] {
+        let select = format!("SELECT replace({million}, 'y', repeat('z', {times})) AS t FROM batch");
+        let (rows, failed) = pieces(&select, &[Some(1); 3], &["a", "l", "b"]);
+        assert_eq!((rows.len(), failed.len(), failed[0].0), (2, 1, 1), "{failed:?}");
+    }
 }

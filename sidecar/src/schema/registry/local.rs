@@ -231,8 +231,13 @@ impl TableSchemas {
         self.meet();
     }
 
-    /// What is decided with what is open, the earlier first.
+    /// What is decided with what is open, the earlier first. What is open was of another declaration where what is computed of
+    /// records has nothing to do with it.
     fn meet(&mut self) {
+        if self.is_transformed() {
+            self.local = self.decided.clone();
+            return;
+        }
         self.local = self.open.values().fold(self.decided.clone(), |schema, columns| schema.merged(columns));
     }
 }
