@@ -204,20 +204,37 @@ fn unsteady_functions(connection: &Connection) -> duckdb::Result<HashSet<String>
 }
 
 /// Functions whose result is as long as a value says. What an expression makes on its way is in no bound of the database's.
-const AS_LONG_AS_SAID: [&str; 10] =
-    ["array_resize", "bar", "format", "generate_series", "list_resize", "lpad", "printf", "range", "repeat", "rpad"];
+const AS_LONG_AS_SAID: [&str; 12] = [
+    "array_resize",
+    "bar",
+    "bitstring",
+    "format",
+    "generate_series",
+    "list_resize",
+    "lpad",
+    "printf",
+    "range",
+    "repeat",
+    "rpad",
+    "to_base",
+];
+
+/// Functions whose time, or memory, is the product of the lengths of two texts: a record of the longest would hold up all others.
+const AS_LONG_AS_A_PRODUCT: [&str; 3] = ["damerau_levenshtein", "editdist3", "levenshtein"];
 
 /// Whether how long a function's result becomes stands in the statement.
-fn is_bounded(name: &str, arguments: &[Value]) -> bool {
+fn is_bounded(name: &str, arguments: &[Value], is_method: bool) -> bool {
     let is_constant = |argument: &Value| argument["class"] == "CONSTANT";
     match name {
         // The width of what is put into a text can be another argument.
+        "format" | "printf" if is_method => false,
         "format" | "printf" => arguments.first().is_some_and(|format| {
             let text = format["value"]["value"].as_str().unwrap_or("*");
             is_constant(format) && !text.contains('*') && !text.contains(":{")
         }),
         "range" | "generate_series" => arguments.iter().all(is_constant),
-        _ => arguments.iter().skip(1).all(is_constant),
+        // `name.repeat(3)` has `name` elsewhere in the tree.
+        _ => arguments.iter().skip(usize::from(!is_method)).all(is_constant),
     }
 }
 
@@ -232,8 +249,12 @@ fn check_expressions(tree: &Value, unsteady: &HashSet<String>, records: &Schema)
                 Some("FUNCTION") => {
                     let name = fields["function_name"].as_str().unwrap_or_default();
                     let arguments = fields["children"].as_array().map_or(&[][..], Vec::as_slice);
-                    if AS_LONG_AS_SAID.contains(&name) && !is_bounded(name, arguments) {
+                    let is_method = fields["schema"].as_str().is_some_and(|schema| !schema.is_empty());
+                    if AS_LONG_AS_SAID.contains(&name) && !is_bounded(name, arguments, is_method) {
                         return Err(clause(&format!("{name} with a length that a record says")));
+                    }
+                    if AS_LONG_AS_A_PRODUCT.contains(&name) {
+                        return Err(clause(&format!("{name}, which takes as long as one text times the other")));
                     }
                     // A sample.
                     let is_sampled =

@@ -56,7 +56,7 @@ fn expressions_have_the_types_of_their_results() {
              list_transform(tags, t -> upper(t)) AS tags, CASE WHEN id = 1 THEN 'a' ELSE name END AS name, \
              {'a': id, 'b': [name IS NULL]} AS both, coalesce(id, 0)::DOUBLE AS x, \
              regexp_extract(name, 'a+') AS r, extra->>'$.a' AS a, nullif(props.plan, '') AS p, \
-             lpad(name, 3, '0') AS l FROM batch AS b"
+             name.lpad(3, '0') AS l FROM batch AS b"
         ),
         [
             "id bigint",
@@ -123,6 +123,12 @@ fn what_is_more_than_expressions_is_no_transform() {
         ("SELECT list_aggregate([id], 'reservoir_quantile', 0.5) AS n FROM batch", "it calls list_aggregate"),
         ("SELECT repeat(name, id) AS n FROM batch", "repeat with a length that a record says"),
         ("SELECT length(lpad(name, id::INTEGER, 'x')) AS n FROM batch", "lpad with a length that a record says"),
+        ("SELECT name.repeat(id) AS n FROM batch", "repeat with a length that a record says"),
+        ("SELECT name.lower().REPEAT(id) AS n FROM batch", "repeat with a length that a record says"),
+        ("SELECT name.printf(id) AS n FROM batch", "printf with a length that a record says"),
+        ("SELECT bitstring('1', id::INTEGER)::VARCHAR AS n FROM batch", "bitstring with a length that a record says"),
+        ("SELECT levenshtein(name, name) AS n FROM batch", "one text times the other"),
+        ("SELECT NOW() AS n FROM batch", "it calls now"),
         ("SELECT range(id) AS n FROM batch", "range with a length that a record says"),
         ("SELECT printf('%*d', id::INTEGER, 1) AS n FROM batch", "printf with a length that a record says"),
         ("SELECT format('{:{}}', id, id) AS n FROM batch", "format with a length that a record says"),
