@@ -194,15 +194,7 @@ impl<'a> Bench<'a> {
             let options = self.options(&format!("start-{index}"))?;
             let stopwatch = Stopwatch::start();
             let sidecar = Sidecar::spawn(options)?;
-            wait::until("the first acknowledgement", || {
-                sidecar.server().ensure_running()?;
-                let answer = sidecar.post("/ingest/stream", Some("application/json"), &self.single_bodies[0]);
-                Ok(match answer {
-                    Ok(answer) if answer.status == 202 => Look::Ready(()),
-                    Ok(answer) => Look::NotYet(answer.text()),
-                    Err(error) => Look::NotYet(format!("{error:#}")),
-                })
-            })?;
+            self.first_acknowledgement(&sidecar)?;
             let elapsed = stopwatch.elapsed();
             sidecar.kill()?;
             Ok(elapsed)
@@ -211,6 +203,19 @@ impl<'a> Bench<'a> {
         let figure = format!("p50 {:.0} ms", starts.ms(50));
         table::compared("until the first record is acknowledged", &figure, starts.ms(50) / versions.ms(50), "process");
         Ok(())
+    }
+
+    /// Sends a record until it is acknowledged.
+    fn first_acknowledgement(&self, sidecar: &Sidecar) -> Result<()> {
+        wait::until("the first acknowledgement", || {
+            sidecar.server().ensure_running()?;
+            let answer = sidecar.post("/ingest/stream", Some("application/json"), &self.single_bodies[0]);
+            Ok(match answer {
+                Ok(answer) if answer.status == 202 => Look::Ready(()),
+                Ok(answer) => Look::NotYet(answer.text()),
+                Err(error) => Look::NotYet(format!("{error:#}")),
+            })
+        })
     }
 
     /// Everything with a folder as the lake.

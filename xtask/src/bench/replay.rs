@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use rustix::fs::{Advice, fadvise};
 use serde_json::Value;
 
@@ -68,15 +68,7 @@ impl Bench<'_> {
         forget(&files)?;
         let stopwatch = Stopwatch::start();
         let sidecar = Sidecar::spawn(options)?;
-        wait::until("the first acknowledgement", || {
-            sidecar.server().ensure_running()?;
-            let answer = sidecar.post("/ingest/stream", Some("application/json"), &self.single_bodies[0]);
-            Ok(match answer {
-                Ok(answer) if answer.status == 202 => Look::Ready(()),
-                Ok(answer) => Look::NotYet(answer.text()),
-                Err(error) => Look::NotYet(format!("{error:#}")),
-            })
-        })?;
+        self.first_acknowledgement(&sidecar)?;
         let first_seconds = stopwatch.seconds();
         let figure = format!("{first_seconds:.2} s, {}", rate(bytes, first_seconds));
         table::compared("until the first record is acknowledged", &figure, first_seconds / read_seconds, "read");
@@ -114,7 +106,6 @@ fn files_below(folder: &Path) -> Result<Vec<(PathBuf, u64)>> {
             false => files.push((entry.path(), entry.metadata()?.len())),
         }
     }
-    ensure!(!files.is_empty() || !folder.ends_with("journal"), "{} is empty", folder.display());
     Ok(files)
 }
 
