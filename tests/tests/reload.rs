@@ -114,6 +114,22 @@ fn a_configuration_that_cannot_be_used_changes_nothing_and_says_so_until_it_can(
     assert_eq!(site.lake().table("orders").len(), 4);
 }
 
+/// What is wrong may be elsewhere than in the file, and pass while the file stays as it is.
+#[test]
+fn a_configuration_that_could_not_be_used_for_a_while_is_taken_in_when_it_can() {
+    let site = Site::local().with_config("generation: 1\n");
+    let sidecar = site.start();
+    wait_for_generation(&sidecar, 1);
+    let lake = std::path::PathBuf::from(site.lake().location());
+    let elsewhere = lake.with_extension("away");
+    fs::rename(&lake, &elsewhere).expect("the lake can be taken away");
+    change(&site, "generation: 2\n");
+    wait_for_reason(&sidecar, "ConfigurationInvalid");
+    assert_eq!(health(&sidecar)["generation"], json!(1));
+    fs::rename(&elsewhere, &lake).expect("the lake can be brought back");
+    wait_for_generation(&sidecar, 2);
+}
+
 /// The rows of a table are computed by the statement of their time when it changes under the process, too.
 #[test]
 fn a_transform_that_changes_holds_for_what_comes_after_it() {

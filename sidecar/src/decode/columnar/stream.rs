@@ -104,3 +104,6 @@ fn of_reader(error: &ArrowError) -> DecodeError {
     }
     Source::Stream.malformed(words_of(error))
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,7 +22,7 @@ use super::*;
 use crate::decode::{DecodedRows, Format, Records, Target, decode_rows, scan};
 use crate::schema::{Constraints, DayRule, Observation, Rules, Schema, observe, observe_columns};
 
-fn stream_of(batches: &[RecordBatch]) -> Vec<u8> {
+pub(super) fn stream_of(batches: &[RecordBatch]) -> Vec<u8> {
     let mut writer = StreamWriter::try_new(Vec::new(), &batches[0].schema()).expect("the schema can be written");
     batches.iter().for_each(|batch| writer.write(batch).expect("the batch can be written"));
     writer.into_inner().expect("the end can be written")
@@ -37,11 +37,11 @@ pub(super) fn batch_of(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
     RecordBatch::try_new(Arc::new(schema), columns.into_iter().map(|(_, array)| array).collect()).expect("a batch")
 }
 
-fn stream(columns: Vec<(&str, ArrayRef)>) -> Vec<u8> {
+pub(super) fn stream(columns: Vec<(&str, ArrayRef)>) -> Vec<u8> {
     stream_of(&[batch_of(columns)])
 }
 
-fn read(body: &[u8]) -> Result<Columnar, DecodeError> {
+pub(super) fn read(body: &[u8]) -> Result<Columnar, DecodeError> {
     Source::Stream.read(body, &ScanLimits::DEFAULT)
 }
 
@@ -286,117 +286,12 @@ fn a_text_with_a_nul_sets_its_record_aside_alone() {
     }
 }
 
-/// Invariant I12: a field that is named often is made as often.
-#[test]
-fn i12_a_schema_that_names_one_field_often_is_refused() {
-    let message = |times: usize| {
-        let mut builder = flatbuffers::FlatBufferBuilder::new();
-        let name = builder.create_string(&"n".repeat(10_000));
-        let integer = arrow_ipc::Int::create(&mut builder, &arrow_ipc::IntArgs { bitWidth: 64, is_signed: true });
-        let children = builder.create_vector::<flatbuffers::WIPOffset<arrow_ipc::Field<'_>>>(&[]);
-        let field = arrow_ipc::Field::create(
-            &mut builder,
-            &arrow_ipc::FieldArgs {
-                name: Some(name),
-                nullable: true,
-                type_type: arrow_ipc::Type::Int,
-                type_: Some(integer.as_union_value()),
-                children: Some(children),
-                ..arrow_ipc::FieldArgs::default()
-            },
-        );
-        let fields = builder.create_vector(&vec![field; times]);
-        let arguments = arrow_ipc::SchemaArgs { fields: Some(fields), ..arrow_ipc::SchemaArgs::default() };
-        let schema = arrow_ipc::Schema::create(&mut builder, &arguments);
-        let message = arrow_ipc::Message::create(
-            &mut builder,
-            &arrow_ipc::MessageArgs {
-                version: arrow_ipc::MetadataVersion::V5,
-                header_type: arrow_ipc::MessageHeader::Schema,
-                header: Some(schema.as_union_value()),
-                bodyLength: 0,
-                custom_metadata: None,
-            },
-        );
-        builder.finish(message, None);
-        let mut head = builder.finished_data().to_vec();
-        head.resize(head.len().next_multiple_of(8), 0);
-        let length = i32::try_from(head.len()).expect("it is short").to_le_bytes();
-        [&[0xff; 4][..], &length, &head, &[0xff; 4], &[0; 4]].concat()
-    };
-    assert_eq!(refusal(&message(1)), "no-records");
-    assert_eq!(refusal(&message(100)), "arrow-stream");
-}
-
 #[test]
 fn a_day_that_no_date_has_is_no_other_day() {
     let far = ((1_i64 << 32) + 20_000) * 86_400_000;
     let days = vec![20_000 * 86_400_000, far, -((1_i64 << 32) - 5) * 86_400_000, 1];
     let (_, rows) = stored(columnar(vec![("on", Arc::new(Date64Array::from(days)))]), &Schema::empty());
     assert_eq!((rows.kept, rows.misfits.len()), (vec![0], 3));
-}
-
-/// Invariant I12: the reader copies what is named often, and dictionaries that grow; both are seen before.
-#[test]
-fn i12_a_stream_that_names_its_bytes_often_is_refused() {
-    let one: ArrayRef = Arc::new(Int64Array::from(vec![7]));
-    let whole = stream(vec![("a", Arc::clone(&one)), ("b", one)]);
-    // Both columns' values are named at the second's place, and then as long as all there is.
-    let buffers: Vec<usize> =
-        (0..whole.len() - 16).filter(|at| whole[at + 8..at + 16] == 8_i64.to_le_bytes()).collect();
-    let longer = |length: i64| {
-        let mut changed = whole.clone();
-        buffers.iter().for_each(|at| changed[at + 8..at + 16].copy_from_slice(&length.to_le_bytes()));
-        changed
-    };
-    assert!(buffers.len() >= 2, "{buffers:?}");
-    assert!(read(&longer(8)).is_ok());
-    assert_eq!(refusal(&longer(1_000)), "arrow-stream");
-
-    let texts =
-        |texts: &[&str]| -> ArrayRef { Arc::new(texts.iter().copied().collect::<DictionaryArray<Int32Type>>()) };
-    let batches = [&["x"][..], &["x", "y"]].map(|values| batch_of(vec![("a", texts(values))]));
-    let options = arrow_ipc::writer::IpcWriteOptions::default()
-        .with_dictionary_handling(arrow_ipc::writer::DictionaryHandling::Delta);
-    let mut writer = StreamWriter::try_new_with_options(Vec::new(), &batches[0].schema(), options).expect("it can");
-    batches.iter().for_each(|batch| writer.write(batch).expect("the batch can be written"));
-    assert_eq!(refusal(&writer.into_inner().expect("the end can be written")), "delta-dictionaries");
-}
-
-#[test]
-fn a_stream_of_the_other_endianness_is_refused() {
-    let whole = stream(vec![("a", Arc::new(Int64Array::from(vec![1])))]);
-    let head = 8..8 + i32::from_le_bytes(whole[4..8].try_into().expect("four bytes")).unsigned_abs() as usize;
-    // The endianness is a field of the schema that writers leave out where it is the first of two: so it is put in by the
-    // crate's own builder.
-    let mut builder = flatbuffers::FlatBufferBuilder::new();
-    let fields = builder.create_vector::<flatbuffers::WIPOffset<arrow_ipc::Field<'_>>>(&[]);
-    let schema = arrow_ipc::Schema::create(
-        &mut builder,
-        &arrow_ipc::SchemaArgs {
-            endianness: arrow_ipc::Endianness::Big,
-            fields: Some(fields),
-            custom_metadata: None,
-            features: None,
-        },
-    );
-    let message = arrow_ipc::Message::create(
-        &mut builder,
-        &arrow_ipc::MessageArgs {
-            version: arrow_ipc::MetadataVersion::V5,
-            header_type: arrow_ipc::MessageHeader::Schema,
-            header: Some(schema.as_union_value()),
-            bodyLength: 0,
-            custom_metadata: None,
-        },
-    );
-    builder.finish(message, None);
-    let mut big = builder.finished_data().to_vec();
-    big.resize(big.len().next_multiple_of(8), 0);
-    let length = i32::try_from(big.len()).expect("it is short").to_le_bytes();
-    let body = [&[0xff; 4][..], &length, &big, &whole[head.end..]].concat();
-    let error = read(&body).expect_err("it is refused");
-    assert!(error.violations()[0].detail.contains("little-endian"), "{error}");
 }
 
 /// Invariant I12: a record is made a text no further than a record may be long.
@@ -525,7 +420,7 @@ fn i12_a_body_that_is_judged_by_its_texts_is_so_in_parts() {
     assert_eq!(found.columns, expected.columns);
 }
 
-fn refusal(body: &[u8]) -> String {
+pub(super) fn refusal(body: &[u8]) -> String {
     let refused = read(body).map(|columnar| format!("{:?}", columnar.columns())).expect_err("it is refused");
     refused.violations()[0].code.to_owned()
 }
@@ -589,12 +484,17 @@ fn i12_a_stream_that_stands_for_too_much_is_refused() {
 fn a_damaged_stream_makes_no_panic() {
     let columns: Vec<_> = scalars().into_iter().chain(nested()).collect();
     let whole = stream(columns);
+    damage(&whole, read);
+}
+
+/// Cuts a body at every byte and changes each: it is refused, or its records come to a table.
+pub(super) fn damage(whole: &[u8], read: impl Fn(&[u8]) -> Result<Columnar, DecodeError>) {
     for length in 0..whole.len() {
         let _ = read(&whole[..length]);
     }
     for at in 0..whole.len() {
         for flip in [1, 0x80, 0xff] {
-            let mut damaged = whole.clone();
+            let mut damaged = whole.to_vec();
             damaged[at] ^= flip;
             let Ok(body) = read(&damaged) else { continue };
             let seen = observe_columns(&body, &Schema::empty(), DayRule::ByColumn(day()), &Inference::default());

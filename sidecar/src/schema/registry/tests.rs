@@ -7,6 +7,7 @@ use super::*;
 use crate::clock::SystemClock;
 use crate::decode::{Format, ScanLimits, scan};
 use crate::publish::directory::DirectoryStore;
+use crate::schema::Transform;
 
 fn registry(root: &std::path::Path, writer: &str) -> Registry {
     registry_with(root, writer, "{}").0
@@ -14,14 +15,21 @@ fn registry(root: &std::path::Path, writer: &str) -> Registry {
 
 /// A registry of a sidecar with this configuration, and what it shows.
 fn registry_with(root: &std::path::Path, writer: &str, yaml: &str) -> (Registry, Arc<Status>) {
-    let config: SidecarConfig = serde_yaml::from_str(yaml).expect("the test's YAML is well-formed");
-    let declarations = Declarations::of(&config, &|_, _| anyhow::bail!("there is none")).expect("it can be declared");
     let store = Store::Directory(DirectoryStore::new(root, "data/_lakeingest/unfinished".to_owned(), "writer"));
     let prefix = Prefix::new("data").expect("the default prefix is one");
     let clock = SystemClock::shared();
     let status = Arc::new(Status::new(Arc::clone(&clock)));
-    let options = SchemaOptions { declarations, ..SchemaOptions::default() };
-    (Registry::new(store, prefix, clock, writer.to_owned(), options, Arc::clone(&status)), status)
+    (Registry::new(store, prefix, clock, writer.to_owned(), options_of(yaml), Arc::clone(&status)), status)
+}
+
+/// What a configuration says; every transform makes a column `computed`.
+fn options_of(yaml: &str) -> SchemaOptions {
+    let config: SidecarConfig = serde_yaml::from_str(yaml).expect("the test's YAML is well-formed");
+    let computed = |select: &str, _: &Schema| {
+        Ok(Transform { select: select.to_owned(), columns: vec![column("computed", ColumnType::Bigint)] })
+    };
+    let declarations = Declarations::of(&config, &computed).expect("it can be declared");
+    SchemaOptions { declarations, ..SchemaOptions::default() }
 }
 
 fn column(name: &str, column_type: ColumnType) -> Column {
@@ -309,4 +317,32 @@ async fn i9_a_declared_type_yields_to_the_one_that_is_there_and_that_is_shown() 
     assert!(shown.message.contains("amount is declared double and is varchar"), "{}", shown.message);
     assert_eq!(code(admit(&registry, "orders", r#"{"id": 1, "amount": 2}"#)), "type-mismatch");
     assert_eq!(code(admit(&registry, "orders", r#"{"amount": "2"}"#)), "value-missing");
+}
+
+/// A request that is under way when its table is declared anew has no part in what the next one is held against.
+#[tokio::test]
+async fn a_declaration_that_comes_under_a_request_holds_for_the_next() {
+    let declared = "tables: [{name: events, columns: [{name: id, type: bigint}], onUnknownColumn: quarantine";
+    let (plain, transformed) = (format!("{declared}}}]"), format!("{declared}, transform: SELECT}}]"));
+    let root = tempfile::tempdir().expect("a temporary folder can be made");
+    let (registry, _) = registry_with(root.path(), "one", "{}");
+    let under_way = admitted(&registry, "events", r#"{"stray": 1}"#);
+    let with_stray = || admit(&registry, "events", r#"{"id": 1, "stray": 2}"#);
+    for (yaml, fits) in
+        [(transformed.as_str(), false), (plain.as_str(), true), ("{}", true), (transformed.as_str(), false)]
+    {
+        registry.redeclare(options_of(yaml));
+        let next = with_stray();
+        assert_eq!(next.is_ok(), fits, "{yaml}");
+        if let Ok(next) = next {
+            registry.retract("events", next.claim);
+        }
+    }
+    registry.keep("events", under_way);
+    assert!(with_stray().is_err());
+    let files = registry.reconcile("events", &[]).await.expect("the lake is there");
+    assert_eq!(files.schema.columns(), [column("computed", ColumnType::Bigint)]);
+    registry.redeclare(options_of("{}"));
+    let next = admit(&registry, "events", r#"{"id": 1, "computed": 2}"#).expect("it fits");
+    assert_eq!(next.misfits.total(), 0);
 }
