@@ -19,6 +19,8 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use xtask::servers::{Response, Sidecar};
 
+use crate::columns;
+
 /// Which record: the fields `producer` and `sequence` that each of them has.
 pub type Key = (u64, u64);
 
@@ -69,6 +71,10 @@ pub enum Shape {
     Records,
     /// NDJSON, the table in the query.
     Lines,
+    /// An Arrow stream of what [`columns::flat`] leaves of the records, the table in the query.
+    Arrow,
+    /// The same as a Parquet file.
+    Parquet,
 }
 
 /// A request, as often as it is sent.
@@ -94,19 +100,23 @@ impl Request {
         let Self { path, table, shape, records, key, rejects } = self;
         let json_type = "application/json";
         let mut query = if *rejects { vec!["on_invalid=reject".to_owned()] } else { Vec::new() };
+        if !matches!(shape, Shape::Record | Shape::Records) {
+            query.push(format!("table_name={table}"));
+        }
         let (content_type, body) = match shape {
-            Shape::Record => (json_type, json!({"table_name": table, "record": records[0]}).to_string()),
-            Shape::Records => (json_type, json!({"table_name": table, "records": records}).to_string()),
+            Shape::Record => (json_type, json!({"table_name": table, "record": records[0]}).to_string().into_bytes()),
+            Shape::Records => (json_type, json!({"table_name": table, "records": records}).to_string().into_bytes()),
             Shape::Lines => {
-                let lines = records.iter().map(|record| format!("{record}\n")).collect();
-                query.push(format!("table_name={table}"));
-                ("application/x-ndjson", lines)
+                let lines: String = records.iter().map(|record| format!("{record}\n")).collect();
+                ("application/x-ndjson", lines.into_bytes())
             }
+            Shape::Arrow => ("application/vnd.apache.arrow.stream", columns::arrow_stream(records)),
+            Shape::Parquet => ("application/vnd.apache.parquet", columns::parquet(records)),
         };
         let mut headers = vec![("content-type", content_type)];
         headers.extend(key.as_deref().map(|key| ("idempotency-key", key)));
         let path = if query.is_empty() { (*path).to_owned() } else { format!("{path}?{}", query.join("&")) };
-        sidecar.request("POST", &path, &headers, Some(body.as_bytes()))
+        sidecar.request("POST", &path, &headers, Some(&body))
     }
 }
 
@@ -274,13 +284,29 @@ pub fn record(producer: u64, sequence: u64) -> Value {
         "nested": {"list": [sequence, "x"], "none": null, "inner": {"n": sequence, "words": ["a", null, "\u{e9}"]}},
         "points": [[0.5, sequence], []],
         "due": format!("20{:02}-02-28", sequence % 100),
-        "moment": format!("2026-01-08T{:02}:05:30.{:05}1Z", sequence % 24, sequence % 100_000),
+        "moment": format!(
+            "2026-01-{:02}T{:02}:05:30.{:05}1Z", FIRST_DAY + sequence % DAYS, sequence % 24, sequence % 100_000
+        ),
     });
     if sequence.is_multiple_of(3) {
         record["sometimes"] = json!(-i64::try_from(sequence).expect("sequences are small"));
         record["nested"]["inner"]["later"] = json!([{"at": record["moment"], "on": record["due"]}]);
     }
     record
+}
+
+/// Day in January 2026 of a record's `moment`; the days of all of them are [`DAYS`].
+const FIRST_DAY: u64 = 8;
+
+/// How many days the moments lie on.
+const DAYS: u64 = 3;
+
+/// The `moment` of a record. Unit: microseconds since 1970.
+pub fn moment_us(sequence: u64) -> i64 {
+    /// 2026-01-08T00:05:30Z.
+    const FIRST_SECONDS: u64 = 1_767_830_730;
+    let seconds = FIRST_SECONDS + sequence % DAYS * 86_400 + sequence % 24 * 3_600;
+    i64::try_from(seconds * 1_000_000 + sequence % 100_000 * 10 + 1).expect("it is in this century")
 }
 
 /// Makes a record one that fits no table.

@@ -19,6 +19,7 @@ pub mod team;
 pub mod calls;
 pub mod wire;
 
+pub mod columns;
 pub mod lake;
 pub mod ledger;
 pub mod oracle;

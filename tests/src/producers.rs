@@ -1,5 +1,5 @@
-//! Producers at full speed, each answer of which is noted: single records, batches, NDJSON, some that must be refused, and
-//! some with an idempotency key, which are sent again until they are acknowledged.
+//! Producers at full speed, each answer of which is noted: single records, batches, NDJSON, columns, some that must be refused,
+//! and some with an idempotency key, which are sent again until they are acknowledged.
 //!
 //! Owns: what is sent by chance, and which requests are still to be sent again.
 //! Does not own: what becomes of the sidecar meanwhile.
@@ -15,10 +15,46 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use xtask::servers::Sidecar;
 
-use crate::ledger::{Ledger, Request, Shape, record, spoil};
+use crate::columns::flat;
+use crate::ledger::{Key, Ledger, Request, Shape, record, spoil};
 
-/// The tables that are written.
-pub const TABLES: [&str; 3] = ["events", "orders", "clicks"];
+/// The tables that are written: three that their records make, one whose records have days of their own, one whose rows are
+/// computed. The last two need [`DECLARATIONS`].
+pub const TABLES: [&str; 5] = ["events", "orders", "clicks", BY_MOMENT, COMPUTED];
+
+/// The table whose records lie under the days of their moments.
+pub const BY_MOMENT: &str = "visits";
+
+/// The table whose rows have one column more than its records: see [`computed`].
+pub const COMPUTED: &str = "totals";
+
+/// What the configuration of a sidecar says of these tables.
+pub const DECLARATIONS: &str = "
+tables:
+- name: visits
+  columns: [{name: moment, type: timestamp}]
+  partition: {by: moment}
+  orderBy: [moment]
+- name: totals
+  columns:
+  - {name: producer, type: bigint}
+  - {name: sequence, type: bigint}
+  - {name: text, type: varchar}
+  - {name: amount, type: double}
+  - {name: even, type: boolean}
+  - {name: nested, type: 'struct(list json, none json, inner struct(n bigint, words json, later json))'}
+  - {name: points, type: json}
+  - {name: due, type: date}
+  - {name: moment, type: timestamp}
+  - {name: sometimes, type: bigint}
+  onUnknownColumn: quarantine
+  transform: SELECT *, producer * 1000000 + sequence AS computed FROM batch
+";
+
+/// What a row of [`COMPUTED`] has in the column `computed`.
+pub fn computed((producer, sequence): Key) -> u64 {
+    producer * 1_000_000 + sequence
+}
 
 /// One request in so many has a record that does not fit, whatever the sidecar knows of its table.
 const BAD_ONE_IN: u32 = 25;
@@ -135,12 +171,18 @@ impl Producer {
             1 => ("/ingest", Shape::Lines, 3),
             2..=5 => ("/ingest/stream", Shape::Records, 8),
             6 => ("/ingest/stream", Shape::Lines, 4),
+            7 => ("/ingest/stream", Shape::Arrow, 6),
+            8 => ("/ingest/stream", Shape::Parquet, 6),
             _ => ("/ingest/stream", Shape::Record, 1),
         };
         let table = TABLES[random.random_range(0..TABLES.len())].to_owned();
         let first = self.next_sequence.fetch_add(rows, Ordering::Relaxed);
         let mut records: Vec<_> = (first..first + rows).map(|sequence| record(self.number, sequence)).collect();
-        let has_bad = random.random_range(0..BAD_ONE_IN) == 0;
+        let is_columns = matches!(shape, Shape::Arrow | Shape::Parquet);
+        if is_columns {
+            records = records.iter().map(flat).collect();
+        }
+        let has_bad = !is_columns && random.random_range(0..BAD_ONE_IN) == 0;
         // Half of them may be set aside.
         let rejects = random.random_range(0..2) == 0;
         if has_bad {

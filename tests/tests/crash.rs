@@ -13,7 +13,7 @@ use lakeingest_tests::calls::{body, post, stream, wait_until_delivered};
 use lakeingest_tests::lake::Lake;
 use lakeingest_tests::ledger::{Fate, Ledger, record};
 use lakeingest_tests::oracle::{Tally, verify};
-use lakeingest_tests::producers::{Load, Producers};
+use lakeingest_tests::producers::{DECLARATIONS, Load, Producers};
 use lakeingest_tests::site::{Site, temporary_folder, wait_for_end};
 use lakeingest_tests::torture::seed;
 use rand::rngs::StdRng;
@@ -85,7 +85,7 @@ fn crash_and_count(site: &Site, plan: &Plan) -> Tally {
 
 #[test]
 fn kill_minus_nine_at_random_a_hundred_times_loses_and_doubles_nothing() {
-    let site = Site::local().with_config(CONFIG);
+    let site = Site::local().with_config(&format!("{CONFIG}{DECLARATIONS}"));
     let tally = crash_and_count(&site, &Plan { rounds: 100, life_ms_max: 300 });
     // The test proves nothing unless it has cut what it says that it cuts.
     assert!(tally.acknowledged > 1_000, "{tally:?}");
@@ -98,7 +98,7 @@ fn kill_minus_nine_at_random_a_hundred_times_loses_and_doubles_nothing() {
 fn kill_minus_nine_at_random_loses_and_doubles_nothing_in_a_bucket() {
     let folder = temporary_folder();
     let weed = Weed::start(WeedOptions::new(folder.path())).expect("the S3 server starts");
-    let site = Site::on(&Lake::bucket(weed.access())).with_config(CONFIG);
+    let site = Site::on(&Lake::bucket(weed.access())).with_config(&format!("{CONFIG}{DECLARATIONS}"));
     let tally = crash_and_count(&site, &Plan { rounds: 10, life_ms_max: 800 });
     assert!(tally.acknowledged > 100, "{tally:?}");
     assert!(site.log().contains("recovered segment"), "no life left anything behind");

@@ -1,4 +1,4 @@
-//! Many pods, one lake: ten sidecars write the same three tables at once; some are killed, one loses the bucket.
+//! Many pods, one lake: ten sidecars write the same tables at once; some are killed, one loses the bucket.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +8,7 @@ use lakeingest_tests::calls::wait_until_delivered;
 use lakeingest_tests::lake::Lake;
 use lakeingest_tests::ledger::Ledger;
 use lakeingest_tests::oracle::verify;
-use lakeingest_tests::producers::{Load, Producers, TABLES};
+use lakeingest_tests::producers::{DECLARATIONS, Load, Producers, TABLES};
 use lakeingest_tests::proxy::Proxy;
 use lakeingest_tests::site::{Site, temporary_folder};
 use lakeingest_tests::torture::seed;
@@ -109,7 +109,8 @@ fn ten_sidecars_on_three_tables_lose_double_and_overwrite_nothing() {
     let pods: Vec<Pod> = (0..PODS)
         .map(|number| Pod {
             number,
-            site: Site::on(if number == CUT_OFF { &behind_proxy } else { &lake }).with_config(CONFIG),
+            site: Site::on(if number == CUT_OFF { &behind_proxy } else { &lake })
+                .with_config(&format!("{CONFIG}{DECLARATIONS}")),
             application: Producers::new(number, 1, &ledger_file(number)),
         })
         .collect();

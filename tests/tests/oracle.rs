@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use lakeingest_tests::calls::{flush, post};
 use lakeingest_tests::ledger::{Entry, Fate, Ledger, Request, Shape, record, spoil};
 use lakeingest_tests::oracle::{Fault, judge, verify};
+use lakeingest_tests::producers::{BY_MOMENT, COMPUTED, DECLARATIONS};
 use lakeingest_tests::site::Site;
 use serde_json::json;
 
@@ -82,6 +83,24 @@ fn a_record_that_fits_no_table_is_looked_for_in_the_quarantine_alone() {
     assert_eq!((tally.acknowledged, tally.quarantined, tally.spoilt), (2, 1, 1));
     spoil(&mut ledger.entries().get_mut(&(1, 1)).expect("it was sent").record);
     assert!(verdict(&site, &ledger).contains("fits no table and is in events"));
+}
+
+#[test]
+fn a_row_that_is_computed_otherwise_or_lies_under_another_day_is_found() {
+    for (table, was, is) in [(COMPUTED, "* 1000000", "* 1000001"), (BY_MOMENT, "  partition: {by: moment}\n", "")] {
+        for (is_honest, declarations) in [(true, DECLARATIONS.to_owned()), (false, DECLARATIONS.replace(was, is))] {
+            assert_eq!(is_honest, declarations == DECLARATIONS);
+            let site = Site::local().with_config(&declarations);
+            let sidecar = site.start();
+            let ledger = Ledger::default();
+            (0..3).for_each(|sequence| ledger.stream(&sidecar, table, record(1, sequence)));
+            flush(&sidecar);
+            match is_honest {
+                true => assert_eq!(verify(&ledger, site.lake()).acknowledged, 3),
+                false => assert!(verdict(&site, &ledger).contains("3 violations of 3 records"), "{table}"),
+            }
+        }
+    }
 }
 
 #[test]

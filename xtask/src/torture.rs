@@ -16,6 +16,12 @@ pub struct TortureOptions {
     /// Kill, end, cut the power and take the lake away at random for so long
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub minutes: u32,
+    /// Compare so many generated records of every type, value by value, with what DuckDB and pyarrow read
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub values: u64,
+    /// Send 50,000 events a second for so long, over slow uploads, and look at the memory
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub slow_minutes: u32,
     /// Kill at every system call that changes a disk (needs strace)
     #[arg(long)]
     pub syscalls: bool,
@@ -35,10 +41,14 @@ pub fn run(options: &TortureOptions) -> Result<()> {
         tools::strace()?;
     }
     test_run::build_release()?;
-    let is_default = options.cuts == 0 && options.minutes == 0 && !options.syscalls;
-    let minutes = if is_default { 1 } else { options.minutes };
+    let TortureOptions { cuts, minutes, values, slow_minutes, syscalls, seed: _ } = *options;
+    let is_default = cuts == 0 && minutes == 0 && values == 0 && slow_minutes == 0 && !syscalls;
+    let minutes = if is_default { 1 } else { minutes };
     let mut torture = command(workspace::target().join("release/lakeingest-torture"))?;
-    torture.args(["--cuts", &options.cuts.to_string(), "--minutes", &minutes.to_string()]);
+    torture.arg(format!("--cuts={cuts}"));
+    torture.arg(format!("--minutes={minutes}"));
+    torture.arg(format!("--values={values}"));
+    torture.arg(format!("--slow-minutes={slow_minutes}"));
     if options.syscalls {
         torture.arg("--syscalls");
     }

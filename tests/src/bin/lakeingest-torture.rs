@@ -8,14 +8,22 @@ use std::time::Duration;
 use clap::Parser;
 use lakeingest_tests::torture::Judgement;
 use lakeingest_tests::torture::power_cuts::PowerCuts;
+use lakeingest_tests::torture::slow_upload::SlowUpload;
 use lakeingest_tests::torture::soak::Chapter;
 use lakeingest_tests::torture::syscalls::{CALLS, kill_at_each};
+use lakeingest_tests::torture::values::Values;
 use lakeingest_tests::volume;
 use xtask::stopwatch::Stopwatch;
 use xtask::torture::TortureOptions;
 
 /// Lives of one chapter of a soak.
 const CHAPTER_LIVES: u32 = 40;
+
+/// Records of each table that are compared at once: what the readers' program holds in memory.
+const VALUES_AT_ONCE: u64 = 200_000;
+
+/// What is sent over slow uploads, of about 160 bytes each.
+const SLOW_EVENTS_PER_SECOND: u64 = 50_000;
 
 #[derive(Parser)]
 struct Arguments {
@@ -33,6 +41,12 @@ fn main() -> ExitCode {
     }
     if options.syscalls {
         holds &= kill_at_system_calls();
+    }
+    if options.values > 0 {
+        holds &= compare_values(options.values, seed);
+    }
+    if options.slow_minutes > 0 {
+        look_at_memory(options.slow_minutes);
     }
     if options.minutes > 0 {
         holds &= soak(Duration::from_secs(60 * u64::from(options.minutes)), seed);
@@ -56,6 +70,37 @@ fn kill_at_system_calls() -> bool {
         holds &= tell(&format!("{count} kills at {call:?}"), &judgement);
     }
     holds
+}
+
+/// In runs of [`VALUES_AT_ONCE`], each with a lake of its own.
+fn compare_values(records: u64, seed: u64) -> bool {
+    let (mut left, mut seed) = (records, seed);
+    while left > 0 {
+        let records = left.min(VALUES_AT_ONCE);
+        match (Values { records, seed }).run() {
+            Ok(compared) => println!(
+                "{records} records in each of two tables, seed {seed}: {} rows as they were meant, {} set aside",
+                compared.rows, compared.set_aside
+            ),
+            Err(faults) => {
+                println!("seed {seed}: BROKEN: {faults}");
+                return false;
+            }
+        }
+        left -= records;
+        seed = seed.wrapping_add(1);
+    }
+    true
+}
+
+fn look_at_memory(minutes: u32) {
+    let events = u64::from(minutes) * 60 * SLOW_EVENTS_PER_SECOND;
+    let seen = SlowUpload { events, events_per_second: Some(SLOW_EVENTS_PER_SECOND) }.run();
+    println!(
+        "{} events in the lake, each once, in {} files; {} refused and absent",
+        seen.acknowledged, seen.files, seen.refused
+    );
+    println!("memory, at the peak of each tenth of the time: {:?} MiB", seen.peaks.map(|bytes| bytes >> 20));
 }
 
 /// Chapters until the time is over; the first that does not hold is the last.

@@ -1,11 +1,14 @@
-//! The tortures: each ends a sidecar in the worst moments that it can find, and asks the oracle.
+//! The tortures: each ends a sidecar in the worst moments that it can find, or gives it the worst that it can get, and asks
+//! the oracle.
 //!
 //! Owns: the scenarios that tests run with a bound and `cargo xtask torture` without one.
 //! Does not own: what is promised (see `oracle`).
 
 pub mod power_cuts;
+pub mod slow_upload;
 pub mod soak;
 pub mod syscalls;
+pub mod values;
 
 use crate::oracle::{Fault, Tally, Violations};
 

@@ -11,7 +11,7 @@ use rand::{Rng, SeedableRng};
 use crate::calls::wait_until_delivered;
 use crate::ledger::Ledger;
 use crate::oracle::{Tally, Violations, judge};
-use crate::producers::{Load, Producers};
+use crate::producers::{DECLARATIONS, Load, Producers};
 use crate::site::Site;
 use crate::volume::Volume;
 
@@ -45,7 +45,7 @@ impl PowerCuts {
     pub fn run(self) -> Result<Tally, Violations> {
         let mut random = StdRng::seed_from_u64(self.seed);
         let mut volume = Volume::make();
-        let mut site = Site::local().with_config(CONFIG);
+        let mut site = Site::local().with_config(&format!("{CONFIG}{DECLARATIONS}"));
         site.options.journal = volume.path().join("journal");
         let ledger_file = site.folder().join("ledger");
         let producers = Producers::new(0, PRODUCERS, &ledger_file);

@@ -16,7 +16,7 @@ use xtask::servers::Sidecar;
 use crate::calls::wait_until_delivered;
 use crate::ledger::Ledger;
 use crate::oracle::judge;
-use crate::producers::{Load, Producers};
+use crate::producers::{DECLARATIONS, Load, Producers};
 use crate::site::Site;
 use crate::torture::Judgement;
 use crate::volume::{self, Volume};
@@ -62,7 +62,7 @@ impl Chapter {
     pub fn run(self) -> Judgement {
         let mut random = StdRng::seed_from_u64(self.seed);
         let mut volume = volume::can_be_made().then(Volume::make);
-        let mut site = Site::local().with_config(CONFIG);
+        let mut site = Site::local().with_config(&format!("{CONFIG}{DECLARATIONS}"));
         if let Some(volume) = &volume {
             site.options.journal = volume.path().join("journal");
         }
