@@ -1,6 +1,7 @@
 //! Types that the operator and the sidecar share.
 //!
-//! Owns: the LakeIngest and the sidecar's configuration, their defaults, their units and their checks.
+//! Owns: the LakeIngest and the sidecar's configuration, their defaults, their units and their checks; the names of what can be
+//! wrong with a sidecar.
 //! Does not own: reading files, command lines, Kubernetes.
 //!
 //! ```text
@@ -10,6 +11,7 @@
 //! The feature `resource` brings the LakeIngest itself and with it the crates of Kubernetes; without it there is serde.
 
 pub mod duration;
+pub mod health_reasons;
 #[cfg(feature = "resource")]
 pub mod lakeingest;
 pub mod names;

@@ -13,34 +13,9 @@ use tracing::{info, warn};
 use crate::clock::SharedClock;
 use crate::limits::REASONS_MAX;
 
-/// Why the sidecar is degraded. The names are stable.
+/// Why the sidecar is degraded.
 pub mod reasons {
-    /// The prefix belongs to another owner; nothing is published.
-    pub const PREFIX_IN_USE: &str = "PrefixInUse";
-    /// The endpoint does not honour create-only puts; objects are looked at before and after they are put.
-    pub const CONDITIONAL_PUT_UNSUPPORTED: &str = "ConditionalPutUnsupported";
-    /// An object of the registry cannot be used or is contended.
-    pub const SCHEMA_REGISTRY: &str = "SchemaRegistry";
-    /// A table has a column with another type than the one that is declared.
-    pub const SCHEMA_CONFLICT: &str = "SchemaConflict";
-    /// A segment cannot be encoded; it stays in the journal.
-    pub const ENCODE_FAILED: &str = "EncodeFailed";
-    /// Another object is at a segment's key; the segment stays in the journal.
-    pub const KEY_CONFLICT: &str = "KeyConflict";
-    /// Bytes of the journal were no frames and were set aside.
-    pub const JOURNAL_DAMAGED: &str = "JournalDamaged";
-    /// The journal is at its bound or its volume is full; requests are refused.
-    pub const JOURNAL_FULL: &str = "JournalFull";
-    /// The journal's disk does not answer; requests wait.
-    pub const JOURNAL_STALLED: &str = "JournalStalled";
-    /// The pod is about to end; records are still taken and go to the lake within a second.
-    pub const POD_ENDING: &str = "PodEnding";
-    /// A field of the configuration is not known to this version.
-    pub const UNKNOWN_CONFIGURATION: &str = "UnknownConfiguration";
-    /// The configuration has changed and cannot be used; the one of before holds.
-    pub const CONFIGURATION_INVALID: &str = "ConfigurationInvalid";
-    /// The configuration has changed in what takes effect at a start alone.
-    pub const RESTART_NEEDED: &str = "RestartNeeded";
+    pub use lakeingest_crds::health_reasons::*;
 
     /// Those that keep no record from the lake.
     pub(super) const NOT_OF_THE_LAKE: [&str; 9] = [

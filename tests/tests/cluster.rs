@@ -185,7 +185,7 @@ fn a_pod_starts_without_its_secret_and_delivers_once_it_is_there() {
     team.lake_ingest("events", &json!({"flush": {"maxAge": "1s"}}));
     team.start_pod("shop", "events");
     team.stream("shop", 0, 10);
-    let message = team.wait_for_reason("shop", "CredentialsInvalid");
+    let message = team.wait_for_reason("shop", "CredentialsMissing");
     assert!(message.contains("accessKeyId is missing"), "{message}");
     team.put_keys(&team.access().secret_key);
     team.wait_until_delivered("shop");

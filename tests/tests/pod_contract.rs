@@ -47,7 +47,7 @@ fn keys_that_come_late_are_waited_for_and_keys_that_change_are_read_again() {
     let sidecar = site.start();
     let ledger = Ledger::default();
     stream_many(&ledger, &sidecar, 1, 10);
-    let message = wait_for_reason(&sidecar, "CredentialsInvalid");
+    let message = wait_for_reason(&sidecar, "CredentialsMissing");
     assert!(message.contains("accessKeyId is missing"), "{message}");
 
     put_right_keys(&site, weed.access());

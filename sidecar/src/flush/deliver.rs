@@ -153,10 +153,14 @@ enum Verdict {
     Fatal,
 }
 
+const DENIED: &str = StoreErrorKind::Denied.reason();
+const KEYLESS: &str = StoreErrorKind::Keyless.reason();
+
 /// The reasons that any success clears.
-const CLEARED_BY_SUCCESS: [&str; 8] = [
+const CLEARED_BY_SUCCESS: [&str; 9] = [
     StoreErrorKind::Unreachable.reason(),
-    StoreErrorKind::Denied.reason(),
+    KEYLESS,
+    DENIED,
     StoreErrorKind::Missing.reason(),
     StoreErrorKind::WrongRegion.reason(),
     // These are a table's, but for the first contact.
@@ -216,6 +220,7 @@ impl StepError {
             Self::Registry(RegistryError::Store(error)) | Self::Publish(PublishError::Store(error)) => match error.kind
             {
                 StoreErrorKind::Unreachable
+                | StoreErrorKind::Keyless
                 | StoreErrorKind::Denied
                 | StoreErrorKind::Missing
                 | StoreErrorKind::WrongRegion => Verdict::RetryAll(error.kind.reason()),
@@ -251,7 +256,15 @@ impl DeliveryContext {
         let message = crate::error_chain(error);
         let table = contents.map_or("", |contents| &contents.table);
         match verdict {
-            Verdict::RetryAll(reason) => self.status.set(reason, message.clone()),
+            Verdict::RetryAll(reason) => {
+                // Keys that are refused are there, and those that are missing are not refused.
+                match reason {
+                    DENIED => self.status.clear(&[KEYLESS]),
+                    KEYLESS => self.status.clear(&[DENIED]),
+                    _ => {}
+                }
+                self.status.set(reason, message.clone());
+            }
             Verdict::RetryTable(reason) => self.status.set_for(reason, table, message.clone()),
             Verdict::Stuck(reason) => {
                 let number = contents.map_or(0, |contents| contents.number);

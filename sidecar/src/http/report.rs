@@ -24,6 +24,8 @@ pub(super) struct Health {
     identity: Identity,
     pub(super) reasons: Vec<Reason>,
     pub(super) backlog: Backlog,
+    /// Records in quarantine since this process began, of all tables.
+    quarantined_rows: u64,
     journal: JournalSize,
     version: Version,
 }
@@ -98,6 +100,7 @@ pub(super) fn health_of(state: &AppState) -> Health {
         identity: Identity::clone(&state.identity.borrow()),
         reasons,
         backlog: backlog(state, &view),
+        quarantined_rows: state.status.tables().values().map(|table| table.quarantined_rows).sum(),
         journal: JournalSize { id: state.journal.id(), bytes: view.size_bytes, cap_bytes: view.cap_bytes },
         version: Version {
             sidecar: env!("CARGO_PKG_VERSION"),

@@ -31,6 +31,18 @@ enum CredentialsError {
     Read { file: String, source: std::io::Error },
 }
 
+/// Whether an error is, by whatever it is wrapped in, that a file of a key is not there.
+pub(super) fn are_missing(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(CredentialsError::Missing { .. }) = error.downcast_ref() {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
 impl FileCredentials {
     /// The keys of a folder, which need not be there yet.
     pub fn new(folder: PathBuf) -> Self {
@@ -109,6 +121,13 @@ mod tests {
         let (_folder, credentials) = folder(&[("accessKeyId", "id")]);
         let error = credentials.read().expect_err("one is missing").to_string();
         assert!(error.contains("secretAccessKey is missing") && error.contains("Secret"), "{error}");
+        let wrapped = |error| object_store::Error::Unauthenticated {
+            path: String::new(),
+            source: Box::<CredentialsError>::new(error),
+        };
+        let missing = credentials.read().map_err(wrapped).expect_err("one is missing");
+        assert!(are_missing(&missing));
+        assert!(!are_missing(&wrapped(CredentialsError::Unusable { file: "accessKeyId".to_owned() })));
         let (_folder, credentials) = folder(&[("accessKeyId", " \n"), ("secretAccessKey", "s3cr3t")]);
         let error = credentials.read().expect_err("one is empty").to_string();
         assert!(error.contains("accessKeyId") && !error.contains("s3cr3t"), "{error}");

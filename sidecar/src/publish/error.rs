@@ -2,12 +2,18 @@
 //!
 //! Owns: the errors of every access to the lake. Does not own: retries (`flush::deliver`), the words of `/health`.
 
+use lakeingest_crds::health_reasons;
+
+use super::credentials::are_missing;
+
 /// What an error says about the lake; the name of the reason that `/health` shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StoreErrorKind {
     /// No answer, or an answer that says "not now".
     Unreachable,
-    /// The credentials are missing, wrong, expired or may not do this.
+    /// The keys are not there: the Secret is missing, or has not all of them.
+    Keyless,
+    /// The credentials are wrong, expired or may not do this.
     Denied,
     /// The bucket or the directory does not exist.
     Missing,
@@ -25,13 +31,14 @@ impl StoreErrorKind {
     /// The reason's name.
     pub const fn reason(self) -> &'static str {
         match self {
-            Self::Unreachable => "StorageUnreachable",
-            Self::Denied => "CredentialsInvalid",
-            Self::Missing => "BucketMissing",
-            Self::WrongRegion => "WrongRegion",
-            Self::Unexpected => "StorageUnexpected",
-            Self::Unverified => "ObjectUnverified",
-            Self::Local => "ScratchFailed",
+            Self::Unreachable => health_reasons::STORAGE_UNREACHABLE,
+            Self::Keyless => health_reasons::CREDENTIALS_MISSING,
+            Self::Denied => health_reasons::CREDENTIALS_INVALID,
+            Self::Missing => health_reasons::BUCKET_MISSING,
+            Self::WrongRegion => health_reasons::WRONG_REGION,
+            Self::Unexpected => health_reasons::STORAGE_UNEXPECTED,
+            Self::Unverified => health_reasons::OBJECT_UNVERIFIED,
+            Self::Local => health_reasons::SCRATCH_FAILED,
         }
     }
 }
@@ -92,6 +99,7 @@ impl StoreError {
         }
         let code = element(&chain, "Code");
         let kind = match (error, code) {
+            _ if are_missing(error) => StoreErrorKind::Keyless,
             (object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. }, _) => {
                 StoreErrorKind::Denied
             }
@@ -115,7 +123,8 @@ impl StoreError {
     pub fn of_credentials(action: &'static str, key: &str, error: &object_store::Error) -> Self {
         let chain = crate::error_chain(&error);
         let detail = format!("there are no keys for the lake: {}", shortened(&chain));
-        Self { kind: StoreErrorKind::Denied, action, key: key.to_owned(), detail }
+        let kind = if are_missing(error) { StoreErrorKind::Keyless } else { StoreErrorKind::Denied };
+        Self { kind, action, key: key.to_owned(), detail }
     }
 
     /// An error of a file or a folder of a lake that is a directory.
