@@ -5,6 +5,7 @@
 //!                                  │ index: what is known of the cluster
 //! pod with the annotation ───> webhook ──> admit: which LakeIngest ──> inject: pure ──> JSON Patch
 //! pod that ends ─────────────> left_behind: what its sidecar had not delivered ──> events
+//! Lease ─────────────────────> leader: which replica says how LakeIngests are
 //! a person's command line ───> cli: the same admit and inject, on files or on the cluster
 //! ```
 
@@ -20,6 +21,8 @@ pub mod webhook;
 pub mod admit;
 
 pub mod inject;
+
+pub mod leader;
 
 pub mod events;
 pub mod left_behind;

@@ -31,6 +31,21 @@ pub const CONNECTION_DRAIN_WAIT: Duration = Duration::from_secs(5);
 /// EndpointSlices, some seconds later.
 pub const LEAVING_WAIT: Duration = Duration::from_secs(5);
 
+/// How long a Lease is good for without a renewal: as long as nobody leads after a leader was killed.
+pub const LEASE_DURATION: Duration = Duration::from_secs(20);
+
+/// How long a leader acts after it has asked for a renewal. The rest of the Lease is for what it had sent by then.
+pub const LEADER_ACTS: Duration = Duration::from_secs(15);
+
+/// The longest that a Lease of an operator of another version is waited for.
+pub const LEASE_DURATION_MAX: Duration = Duration::from_secs(60);
+
+/// The time between two looks at the Lease. Derivation: a leader has three tries before it has to stop.
+pub const LEASE_LOOK_PERIOD: Duration = Duration::from_secs(4);
+
+/// How long the API server may take to answer about the Lease.
+pub const LEASE_REQUEST_TIMEOUT: Duration = Duration::from_secs(4);
+
 /// Pods whose end with rows in the journal is still to be told of.
 pub const LEFT_BEHIND_QUEUE_MAX: usize = 256;
 

@@ -23,6 +23,8 @@ pub struct Metrics {
     pub certificate_not_after: Gauge,
     /// How often the CA bundle was put into the webhook configuration.
     pub bundle_writes: Counter,
+    /// 1 while this replica leads.
+    pub leader: Gauge,
     /// Rows that were in the journals of pods that ended. Every replica sees every pod.
     pub rows_left_behind: Counter,
     /// Rows that pods which ended have put into the lake as log files. Every replica sees every pod.
@@ -53,6 +55,8 @@ impl Default for Metrics {
         let bundle_writes = Counter::default();
         let about = "Times that the CA bundle was put into the webhook configuration";
         registry.register("ca_bundle_writes", about, bundle_writes.clone());
+        let leader = Gauge::default();
+        registry.register("leader", "1 in the replica that says how LakeIngests are, else 0", leader.clone());
         let rows_left_behind = Counter::default();
         let about = "Rows that were in the journals of pods that ended, as this replica saw it";
         registry.register("rows_left_behind", about, rows_left_behind.clone());
@@ -71,6 +75,7 @@ impl Default for Metrics {
             registry,
             certificate_not_after,
             bundle_writes,
+            leader,
             rows_left_behind,
             rows_in_log_files,
             admissions,

@@ -2,11 +2,12 @@
 //!
 //! Owns: the order in which the parts start and end, the exit code. Does not own: the parts.
 //!
-//! Start: API server → authority → leaf → ports → watches and controller, bundle.
-//! End, on SIGTERM or SIGINT: not ready → pods are still decided over for a moment → listeners closed → exit.
+//! Start: API server → authority → leaf → ports → watches and controller, bundle, election.
+//! End, on SIGTERM or SIGINT: not ready, the Lease given back → pods are still decided over for a moment → listeners closed → exit.
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::Api;
@@ -23,6 +24,7 @@ use crate::controller::{self, Context, ContextNames, Settled};
 use crate::events::Events;
 use crate::health::{self, Readiness};
 use crate::index::{Index, Watches};
+use crate::leader::{Candidate, Leadership, Leases};
 use crate::left_behind::{self, LeftBehind};
 use crate::limits::LEAVING_WAIT;
 use crate::metrics::Metrics;
@@ -123,6 +125,9 @@ impl Running {
         let (index, watches, left) = Index::watch(&from.client);
         let mut parts = JoinSet::new();
 
+        let (tell, leadership) = Leadership::new(from.clock.clone());
+        start(&mut parts, LEADER, candidate_of(&from, tell).contend(is_leaving.clone()));
+
         let readiness = Readiness { is_synced, is_trusted, is_leaving };
         let routes = health::router(readiness, Arc::clone(&from.metrics));
         let health = server::serve(health_listener, None, routes, is_stopping.clone());
@@ -143,7 +148,7 @@ impl Running {
         start(&mut parts, "bundle", keep(bundle, from.client.clone(), trusted));
 
         start(&mut parts, "left-behind", tell_of(&from, left, index.clone()));
-        start(&mut parts, "controller", control(&from, index.clone(), watches, is_stopping.clone()));
+        start(&mut parts, "controller", control(&from, index.clone(), leadership, watches, is_stopping.clone()));
         let mut until_stop = is_stopping;
         start(&mut parts, "index", async move {
             index.synced().await;
@@ -172,15 +177,16 @@ impl Running {
             () = signals.next() => {}
         }
         self.stopping.send_replace(true);
-        let mut serving = ["health", "webhook", "controller"].len();
-        while serving > 0 {
+        let mut ending = ENDING.len();
+        while ending > 0 {
             let ended = tokio::select! {
                 ended = self.parts.join_next() => ended,
                 () = signals.next() => None,
             };
             match ended {
-                Some(Ok("health" | "webhook" | "controller") | Err(_)) => serving -= 1,
+                Some(Ok(part)) if ENDING.contains(&part) => ending -= 1,
                 Some(Ok(_)) => {}
+                Some(Err(_)) => ending -= 1,
                 None => break,
             }
         }
@@ -188,6 +194,12 @@ impl Running {
         info!("left");
     }
 }
+
+/// The part that stands for election.
+const LEADER: &str = "leader";
+
+/// The parts that end what is under way when they are told to.
+const ENDING: [&str; 4] = ["health", "webhook", "controller", LEADER];
 
 fn start(parts: &mut JoinSet<&'static str>, name: &'static str, part: impl Future<Output = ()> + Send + 'static) {
     let named = async move {
@@ -218,15 +230,22 @@ fn tell_of(from: &Parts, left: mpsc::Receiver<LeftBehind>, index: Index) -> impl
     async move { left_behind::tell(left, index, client, events, &metrics).await }
 }
 
+fn candidate_of(from: &Parts, tell: watch::Sender<Option<Duration>>) -> Candidate {
+    let leases = Leases::new(from.client.clone(), &from.arguments.namespace, &from.arguments.lease);
+    Candidate::new(&from.arguments.pod_name, leases, Arc::clone(&from.clock), Arc::clone(&from.metrics), tell)
+}
+
 fn control(
     from: &Parts,
     index: Index,
+    leadership: Leadership,
     watches: Watches,
     mut stopping: watch::Receiver<bool>,
 ) -> impl Future<Output = ()> + Send + 'static {
     let context = Context {
         client: from.client.clone(),
         index,
+        leadership,
         names: (*from.names).clone(),
         clock: Arc::clone(&from.clock),
         events: events_of(from),

@@ -36,6 +36,10 @@ pub struct RunArguments {
     #[arg(long, value_name = "NAME", default_value = "lakeingest-webhook-ca")]
     pub ca_secret: String,
 
+    /// The Lease of the operator's namespace by which one replica leads; made if it is missing
+    #[arg(long, value_name = "NAME", default_value = "lakeingest-leader")]
+    pub lease: String,
+
     /// The image of sidecars whose LakeIngest names none
     #[arg(long, value_name = "IMAGE")]
     pub sidecar_image: String,

@@ -209,6 +209,18 @@ impl Team {
         .expect("the sidecar delivers");
     }
 
+    /// What the operator's Lease says of who holds it, once somebody does: `<pod>_<chance>`.
+    pub fn leader(&self) -> String {
+        let holder =
+            ["get", "lease", "lakeingest-leader", "--ignore-not-found", "--output=jsonpath={.spec.holderIdentity}"];
+        let holder = [&["--namespace", NAMESPACE], holder.as_slice()].concat();
+        wait::until("somebody to lead", || {
+            let holder = self.cluster.run(holder.iter().copied())?;
+            Ok(if holder.is_empty() { Look::NotYet("nobody does".to_owned()) } else { Look::Ready(holder) })
+        })
+        .expect("one of the operators leads")
+    }
+
     /// The numbers that the lake holds, in order: each must be there once.
     pub fn stored(&self) -> Vec<u64> {
         let rows = self.lake().table("events");

@@ -3,6 +3,8 @@
 
 #[path = "cluster/command_line.rs"]
 mod command_line;
+#[path = "cluster/status.rs"]
+mod status;
 
 use lakeingest_tests::team::{Team, pod_spec};
 use serde_json::{Value, json};

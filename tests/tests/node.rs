@@ -3,6 +3,7 @@
 use lakeingest_tests::team::Team;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
+use xtask::cluster::NAMESPACE;
 use xtask::wait::{self, Look};
 
 /// Kills the sidecar's process and waits until the kubelet has started it again.
@@ -16,6 +17,21 @@ fn kill_sidecar(team: &Team, pod: &str) {
         Ok(if is_back { Look::Ready(()) } else { Look::NotYet(status.to_string()) })
     })
     .expect("the kubelet starts it again");
+}
+
+/// Nobody gives the Lease back: it runs out, and status goes on with another process.
+#[test]
+fn after_a_leader_was_killed_another_one_speaks() {
+    let team = Team::new("killed");
+    let before = team.leader();
+    let (pod, _) = before.rsplit_once('_').expect("a holder is a pod and something by chance");
+    let pid = team.cluster.process_in_pod("lakeingest-operator", NAMESPACE, pod).expect("it runs");
+    let pid = Pid::from_raw(i32::try_from(pid).expect("an id is small")).expect("an id is positive");
+    kill_process(pid, Signal::KILL).expect("it can be killed");
+    team.lake_ingest("events", &json!({}));
+    assert_ne!(team.leader(), before);
+    let operator = ["--namespace", NAMESPACE, "rollout", "status", "deployment/lakeingest-operator", "--timeout=60s"];
+    team.cluster.run(operator).expect("the kubelet starts it again");
 }
 
 #[test]

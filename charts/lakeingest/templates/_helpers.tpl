@@ -27,6 +27,11 @@
 {{ include "lakeingest.fullname" . }}-webhook-ca
 {{- end -}}
 
+{{/* The Lease by which one operator of several leads. It is in no template: the operator makes it. */}}
+{{- define "lakeingest.lease" -}}
+{{ include "lakeingest.fullname" . }}-leader
+{{- end -}}
+
 {{/* The name of what belongs to the whole cluster: two releases in two namespaces do not share it. */}}
 {{- define "lakeingest.clusterName" -}}
 {{- if eq (include "lakeingest.fullname" .) .Release.Namespace -}}

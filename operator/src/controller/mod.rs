@@ -1,7 +1,8 @@
 //! From a LakeIngest to what its sidecars are told, and back to its status.
 //!
 //! Owns: the order `dereference → validate → build → apply → status`, what is done after a failure, the one place where
-//! an outcome is logged and counted. Every replica does all of it: what is written is the same whoever writes it.
+//! an outcome is logged and counted. Every replica applies, since what is applied is the same whoever does it; the one that
+//! leads writes the status.
 //! Does not own: the steps, one file each; pods (`inject`).
 
 mod apply;
@@ -29,6 +30,7 @@ use tracing::{Instrument, debug, error, info, info_span};
 use crate::clock::SharedClock;
 use crate::events::Events;
 use crate::index::{Found, Index, Watches, ingest_of};
+use crate::leader::Leadership;
 use crate::metrics::Metrics;
 use status::{Outcome, StatusError};
 
@@ -50,6 +52,8 @@ pub struct Context {
     pub client: Client,
     /// What is known of the cluster.
     pub index: Index,
+    /// Whether this replica says how LakeIngests are.
+    pub leadership: Leadership,
     /// What does not change while the process runs.
     pub names: ContextNames,
     /// Time.
@@ -84,6 +88,7 @@ pub async fn run(context: Arc<Context>, watches: Watches, shutdown: impl Future<
         .with_config(config)
         .owns_stream(config_maps)
         .watches_stream(pods, |pod| ingest_of(&pod))
+        .reconcile_all_on(context.leadership.terms())
         .graceful_shutdown_on(shutdown)
         .run(reconcile, retry, context)
         .for_each(|outcome| async move {
@@ -122,8 +127,8 @@ async fn reconcile_in_span(found: &Found, context: &Context) -> Result<Action, R
         Outcome::PrefixInUse { .. } => Action::requeue(CONFLICT_RETRY),
         Outcome::ApplyFailed { .. } => Action::requeue(RETRY),
     };
-    // Client required.
-    status::update(context, found, &outcome).await?;
+    // Client required. One that leads no more while it writes leaves the rest to the one that does.
+    context.leadership.during(status::update(context, found, &outcome)).await.transpose()?;
     Ok(action)
 }
 

@@ -18,16 +18,18 @@ enum Scope {
     Cluster,
     /// The webhook configuration.
     WebhookConfiguration,
-    /// Secrets of the operator's namespace.
+    /// Objects of the operator's namespace.
     Own,
     /// The Secret of the authority.
     Authority,
+    /// The Lease by which one operator leads.
+    Lease,
     /// The namespace `kube-system`.
     KubeSystem,
 }
 
 /// Group, resource, verbs, what of them.
-const NEEDED: [(&str, &str, &[&str], Scope); 9] = [
+const NEEDED: [(&str, &str, &[&str], Scope); 11] = [
     ("lakeingest.io", "lakeingests", &["list", "watch"], Scope::Cluster),
     ("lakeingest.io", "lakeingests/status", &["patch"], Scope::Cluster),
     ("", "configmaps", &["get", "list", "watch", "create", "patch"], Scope::Cluster),
@@ -42,6 +44,8 @@ const NEEDED: [(&str, &str, &[&str], Scope); 9] = [
     ),
     ("", "secrets", &["create"], Scope::Own),
     ("", "secrets", &["get"], Scope::Authority),
+    ("coordination.k8s.io", "leases", &["create"], Scope::Own),
+    ("coordination.k8s.io", "leases", &["get", "update"], Scope::Lease),
 ];
 
 /// Asks for each right of the operator's service account.
@@ -100,9 +104,10 @@ fn attributes(
         Scope::Authority => {
             Some(arguments.map_or("lakeingest-webhook-ca", |arguments| &arguments.ca_secret).to_owned())
         }
+        Scope::Lease => Some(arguments.map_or("lakeingest-leader", |arguments| &arguments.lease).to_owned()),
         Scope::KubeSystem => Some("kube-system".to_owned()),
     };
-    let namespace = matches!(scope, Scope::Own | Scope::Authority).then(|| namespace.to_owned());
+    let namespace = matches!(scope, Scope::Own | Scope::Authority | Scope::Lease).then(|| namespace.to_owned());
     ResourceAttributes {
         group: Some(group.to_owned()),
         resource: Some(resource.to_owned()),
