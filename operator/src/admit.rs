@@ -1,7 +1,7 @@
 //! What becomes of a pod that is being created.
 //!
-//! Owns: which LakeIngest the pod asks for, waiting a moment for one that was created just before it, and the words for
-//! whoever gets no sidecar. Upholds I7: the webhook and the command line judge by [`Admission`], and I10: a pod that asked
+//! Owns: which LakeIngest the pod or its namespace asks for, waiting a moment for one that was created just before it, and
+//! the words for whoever gets no sidecar. Upholds I7: the webhook and the command line judge by [`Admission`], and I10: a pod that asked
 //! gets its sidecar or is refused.
 //! Does not own: the envelope (`webhook`), the patch (`inject`).
 
@@ -16,6 +16,7 @@ use crate::controller::{ContextNames, ValidatedIngest, validate};
 use crate::index::{ConfigMapMeta, Index};
 use crate::inject::{Injection, inject};
 use crate::names::{GENERATION, INJECT, ON_ERROR, config_map, shown};
+use crate::namespaces::Namespaces;
 use crate::webhook::{Decision, PodReview};
 
 /// How long a pod waits for a LakeIngest that is not known yet, or not rendered yet.
@@ -35,17 +36,30 @@ pub enum Asked {
     Named(String),
     /// The only LakeIngest of its namespace.
     TheOnlyOne,
-    /// The annotation is there and empty, or no text.
+    /// The annotation or the label is there and empty, or no text.
     Unclear,
+    /// What the namespace's label says, which the API server has seen and the operator has not yet.
+    NotSeen,
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asker {
+    /// The pod, by its annotation: it gets its sidecar or is refused.
+    Pod,
+    /// Its namespace alone, by its label: a pod that cannot have a sidecar runs without one.
+    Namespace,
+    /// Neither says anything.
+    Nobody,
 }
 
 /// Why a pod that asked gets no sidecar.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 enum Unwired {
-    #[error(
-        "annotation {INJECT} is empty; write the name of a LakeIngest, \"true\" for the namespace's only one, or \"false\""
-    )]
+    #[error("{INJECT} is empty; write the name of a LakeIngest, \"true\" for the namespace's only one, or \"false\"")]
     Unclear,
+    #[error("the operator has not seen the label {INJECT} of the namespace yet")]
+    NotSeen,
     #[error("there is no LakeIngest \"{name}\" in namespace \"{namespace}\"; {existing}")]
     Unknown { name: String, namespace: String, existing: String },
     #[error("{INJECT}: \"true\" needs exactly one LakeIngest in namespace \"{namespace}\"; {existing}")]
@@ -62,7 +76,11 @@ impl Unwired {
     /// Whether it may be otherwise in a moment.
     fn may_pass(&self) -> bool {
         match self {
-            Self::Unknown { .. } | Self::NotTheOnlyOne { .. } | Self::NotRendered { .. } | Self::Invalid { .. } => true,
+            Self::Unknown { .. }
+            | Self::NotTheOnlyOne { .. }
+            | Self::NotRendered { .. }
+            | Self::Invalid { .. }
+            | Self::NotSeen => true,
             Self::Unclear => false,
         }
     }
@@ -71,7 +89,7 @@ impl Unwired {
 /// What comes of a pod by what is known now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Judged {
-    /// It did not ask, and stays as it is.
+    /// Nobody asked, and it stays as it is.
     NotAsked,
     /// It gets the sidecar.
     Injected {
@@ -80,11 +98,11 @@ pub enum Judged {
         /// What is done to it.
         injection: Box<Injection>,
     },
-    /// It asked and gets none.
+    /// It was asked for and gets none.
     Refused {
         /// Why, and what to do.
         reason: String,
-        /// Whether it runs all the same, as it wants it.
+        /// Whether it runs all the same: it wants it so, or nobody but its namespace has asked.
         is_let_pass: bool,
     },
 }
@@ -94,6 +112,8 @@ pub enum Judged {
 pub struct Admission {
     /// What is known of the cluster.
     pub index: Index,
+    /// What is known of namespaces.
+    pub namespaces: Namespaces,
     /// What does not change while the process runs.
     pub names: Arc<ContextNames>,
     /// How long a pod waits; see [`REFERENCE_WAIT`].
@@ -103,47 +123,73 @@ pub struct Admission {
 impl Admission {
     /// Decides over one pod.
     pub async fn decide(&self, review: PodReview) -> Decision {
-        let asked = asked(&review.pod);
-        if asked == Asked::Nothing {
-            return Decision::Unchanged { warnings: Vec::new() };
-        }
-        let wired = self.wired(&review.namespace, &asked).await;
-        decided(&review, judged(&review.pod, wired))
+        let judged = match self.settled(&review).await {
+            Some(wired) => judged(&review.pod, wired),
+            None => Judged::NotAsked,
+        };
+        decided(&review, judged)
     }
 
     /// What comes of a pod by what is known now: as [`Self::decide`], without waiting.
     pub fn judge(&self, namespace: &str, pod: &Value) -> Judged {
-        match asked(pod) {
-            Asked::Nothing => Judged::NotAsked,
-            asked => judged(pod, self.look(namespace, &asked)),
+        match self.wired(namespace, pod, false) {
+            Some(wired) => judged(pod, wired),
+            None => Judged::NotAsked,
         }
     }
 
-    /// Finds the LakeIngest, and waits for it for a moment if it is not there or not ready.
-    async fn wired(&self, namespace: &str, asked: &Asked) -> Result<ValidatedIngest, Unwired> {
-        let mut changes = self.index.changes();
+    /// What a pod asks for, or what its namespace does where the pod says nothing.
+    pub fn asked(&self, namespace: &str, pod: &Value) -> (Asked, Asker) {
+        if !pod["metadata"]["annotations"][INJECT].is_null() {
+            return (asked(pod), Asker::Pod);
+        }
+        match self.namespaces.label(namespace) {
+            Some(label) => (asked_by(&label), Asker::Namespace),
+            None => (Asked::Nothing, Asker::Nobody),
+        }
+    }
+
+    /// As [`Self::wired`], once it is so for good: what is not there or not ready is waited for, for a moment.
+    async fn settled(&self, review: &PodReview) -> Option<Wired> {
+        let (mut changes, mut namespaces) = (self.index.changes(), self.namespaces.changes());
+        let look = || self.wired(&review.namespace, &review.pod, review.is_sent_for_label);
         let found = async {
             loop {
                 changes.mark_unchanged();
-                match self.look(namespace, asked) {
-                    Err(unwired) if unwired.may_pass() => {}
+                namespaces.mark_unchanged();
+                match look() {
+                    Some(Wired { ingest: Err(unwired), .. }) if unwired.may_pass() => {}
                     settled => return settled,
                 }
-                if changes.changed().await.is_err() {
-                    return self.look(namespace, asked);
+                tokio::select! {
+                    Ok(()) = changes.changed() => {}
+                    Ok(()) = namespaces.changed() => {}
+                    else => return look(),
                 }
             }
         };
         match tokio::time::timeout(self.reference_wait, found).await {
             Ok(settled) => settled,
-            Err(_) => self.look(namespace, asked),
+            Err(_) => look(),
         }
+    }
+
+    /// What a pod would be wired from; none if nobody asks. `is_sent_for_label`: the API server has seen a label of its
+    /// namespace.
+    fn wired(&self, namespace: &str, pod: &Value, is_sent_for_label: bool) -> Option<Wired> {
+        let (asked, asker) = match self.asked(namespace, pod) {
+            (Asked::Nothing, Asker::Nobody) if is_sent_for_label => (Asked::NotSeen, Asker::Namespace),
+            (Asked::Nothing, _) => return None,
+            known => known,
+        };
+        Some(Wired { asker, ingest: self.look(namespace, &asked) })
     }
 
     fn look(&self, namespace: &str, asked: &Asked) -> Result<ValidatedIngest, Unwired> {
         let existing = self.index.names(namespace);
         let name = match asked {
             Asked::Nothing | Asked::Unclear => return Err(Unwired::Unclear),
+            Asked::NotSeen => return Err(Unwired::NotSeen),
             Asked::Named(name) => name,
             Asked::TheOnlyOne => match existing.as_slice() {
                 [name] => name,
@@ -175,14 +221,26 @@ fn is_rendered_from(found: &ConfigMapMeta, ingest: &ValidatedIngest) -> bool {
     is_its && generation.is_some_and(|generation| *generation == ingest.generation.to_string())
 }
 
-fn judged(pod: &Value, wired: Result<ValidatedIngest, Unwired>) -> Judged {
-    let injection = wired.map_err(|unwired| unwired.to_string()).and_then(|ingest| {
+/// What a pod is to be wired from.
+#[derive(Debug)]
+struct Wired {
+    asker: Asker,
+    ingest: Result<ValidatedIngest, Unwired>,
+}
+
+fn judged(pod: &Value, wired: Wired) -> Judged {
+    let injection = wired.ingest.map_err(|unwired| unwired.to_string()).and_then(|ingest| {
         let injection = inject(pod, &ingest).map_err(|refusal| refusal.to_string())?;
         Ok(Judged::Injected { ingest: Box::new(ingest), injection: Box::new(injection) })
     });
-    // The pod's own way out is its annotation; without it the pod is refused.
-    let is_let_pass = pod["metadata"]["annotations"][ON_ERROR] == "allow";
-    injection.unwrap_or_else(|reason| Judged::Refused { reason, is_let_pass })
+    injection.unwrap_or_else(|reason| match wired.asker {
+        // The pod's own way out is its annotation; without it the pod is refused.
+        Asker::Pod => Judged::Refused { reason, is_let_pass: pod["metadata"]["annotations"][ON_ERROR] == "allow" },
+        Asker::Namespace | Asker::Nobody => {
+            let reason = format!("its namespace asks by the label {INJECT}, and {reason}");
+            Judged::Refused { reason, is_let_pass: true }
+        }
+    })
 }
 
 /// The answer to the API server, and what the log says of it.
@@ -214,17 +272,22 @@ pub fn let_pass_warning(reason: &str) -> String {
     format!("lakeingest: the pod runs without its sidecar: {reason}")
 }
 
-/// What a pod asks for.
+/// What a pod asks for by its own annotation.
 pub fn asked(pod: &Value) -> Asked {
     match &pod["metadata"]["annotations"][INJECT] {
         Value::Null => Asked::Nothing,
-        Value::String(text) => match text.trim() {
-            "" => Asked::Unclear,
-            "false" => Asked::Nothing,
-            "true" => Asked::TheOnlyOne,
-            name => Asked::Named(name.to_owned()),
-        },
+        Value::String(text) => asked_by(text),
         _ => Asked::Unclear,
+    }
+}
+
+/// What the text of an annotation or of a label asks for.
+fn asked_by(text: &str) -> Asked {
+    match text.trim() {
+        "" => Asked::Unclear,
+        "false" => Asked::Nothing,
+        "true" => Asked::TheOnlyOne,
+        name => Asked::Named(name.to_owned()),
     }
 }
 

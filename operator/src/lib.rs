@@ -3,7 +3,7 @@
 //! ```text
 //! kubectl apply LakeIngest ──> controller: dereference → validate → build → apply → status ──> ConfigMap
 //!                                  │ index: what is known of the cluster
-//! pod with the annotation ───> webhook ──> admit: which LakeIngest ──> inject: pure ──> JSON Patch
+//! pod that is asked for ─────> webhook ──> admit: which LakeIngest ──> inject: pure ──> JSON Patch
 //! pod that ends ─────────────> left_behind: what its sidecar had not delivered ──> events
 //! Lease ─────────────────────> leader: which replica says how LakeIngests are
 //! a person's command line ───> cli: the same admit and inject, on files or on the cluster
@@ -12,6 +12,7 @@
 pub mod names;
 
 pub mod index;
+pub mod namespaces;
 
 pub mod controller;
 

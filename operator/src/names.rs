@@ -7,7 +7,8 @@
 /// Version of the pod's contract, as it is in the status annotation.
 pub const CONTRACT_VERSION: u32 = 1;
 
-/// Annotation of a pod: the LakeIngest that it asks for; `true`: the namespace's only one; `false`: none.
+/// Annotation of a pod: the LakeIngest that it asks for; `true`: the namespace's only one; `false`: none. Label of a
+/// namespace: the same for every pod of it that says nothing itself.
 pub const INJECT: &str = "lakeingest.io/inject";
 /// Annotation of a pod: `allow` lets it run without the sidecar rather than not at all.
 pub const ON_ERROR: &str = "lakeingest.io/on-error";
@@ -27,6 +28,9 @@ pub const GENERATION: &str = "lakeingest.io/generation";
 pub const LOCATION: &str = "lakeingest.io/location";
 /// Annotation of a ConfigMap: the LakeIngest that has that location, where it is another one.
 pub const HELD_BY: &str = "lakeingest.io/prefix-in-use-by";
+
+/// Annotation of the pod by which the API server shows a static pod of a node. Source: `core/v1`, MirrorPodAnnotationKey.
+pub const MIRROR_POD: &str = "kubernetes.io/config.mirror";
 
 /// Label of what the operator has made, with the value [`MANAGER`].
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";

@@ -28,6 +28,7 @@ use crate::leader::{Candidate, Leadership, Leases};
 use crate::left_behind::{self, LeftBehind};
 use crate::limits::LEAVING_WAIT;
 use crate::metrics::Metrics;
+use crate::namespaces::Namespaces;
 use crate::settings::RunArguments;
 use crate::webhook::{self, PodReview, Webhook};
 use crate::{server, version};
@@ -123,6 +124,7 @@ impl Running {
         let (trusted, is_trusted) = watch::channel(false);
         let (synced, is_synced) = watch::channel(false);
         let (index, watches, left) = Index::watch(&from.client);
+        let (namespaces, follow_namespaces) = Namespaces::watch(&from.client);
         let mut parts = JoinSet::new();
 
         let (tell, leadership) = Leadership::new(from.clock.clone());
@@ -133,7 +135,7 @@ impl Running {
         let health = server::serve(health_listener, None, routes, is_stopping.clone());
         start(&mut parts, "health", health);
 
-        let routes = webhook::router(webhook_of(&from, &index));
+        let routes = webhook::router(webhook_of(&from, &index, &namespaces));
         let tls = webhook::tls(Arc::clone(&from.leaf))?;
         let webhook = server::serve(webhook_listener, Some(tls), routes, is_stopping.clone());
         start(&mut parts, "webhook", webhook);
@@ -149,9 +151,11 @@ impl Running {
 
         start(&mut parts, "left-behind", tell_of(&from, left, index.clone()));
         start(&mut parts, "controller", control(&from, index.clone(), leadership, watches, is_stopping.clone()));
+        start(&mut parts, "namespaces", follow_namespaces);
         let mut until_stop = is_stopping;
         start(&mut parts, "index", async move {
             index.synced().await;
+            namespaces.synced().await;
             synced.send_replace(true);
             info!("the watches are filled");
             let _ = until_stop.wait_for(|stopping| *stopping).await;
@@ -209,8 +213,13 @@ fn start(parts: &mut JoinSet<&'static str>, name: &'static str, part: impl Futur
     parts.spawn(named.instrument(info_span!("part", name)));
 }
 
-fn webhook_of(from: &Parts, index: &Index) -> Webhook {
-    let admission = Admission { index: index.clone(), names: Arc::clone(&from.names), reference_wait: REFERENCE_WAIT };
+fn webhook_of(from: &Parts, index: &Index, namespaces: &Namespaces) -> Webhook {
+    let admission = Admission {
+        index: index.clone(),
+        namespaces: namespaces.clone(),
+        names: Arc::clone(&from.names),
+        reference_wait: REFERENCE_WAIT,
+    };
     Webhook {
         decide: Arc::new(move |review: PodReview| {
             let admission = admission.clone();

@@ -106,3 +106,47 @@ spec:
   policyName: {{ index . 1 }}
   validationActions: [{{ index . 2 }}]
 {{- end -}}
+
+{{/* What leaves out the namespaces in which no pod is ever injected: requirements of a selector. */}}
+{{- define "lakeingest.notExcluded" -}}
+- key: kubernetes.io/metadata.name
+  operator: NotIn
+  values:
+    {{- range (include "lakeingest.excludedNamespaces" . | fromJsonArray) }}
+    - {{ . }}
+    {{- end }}
+{{- end -}}
+
+{{/* What finds the namespaces that ask for sidecars in their pods: requirements of a selector. */}}
+{{- define "lakeingest.askingNamespaces" -}}
+- key: lakeingest.io/inject
+  operator: Exists
+- key: lakeingest.io/inject
+  operator: NotIn
+  values: ["false"]
+{{- end -}}
+
+{{/* An entry of the webhook, without whom it is for. Takes a list: the top, the name, the path. */}}
+{{- define "lakeingest.webhookEntry" -}}
+{{- $top := index . 0 -}}
+name: {{ index . 1 }}
+admissionReviewVersions: [v1]
+clientConfig:
+  # The operator makes the certificates, and puts the authority's here.
+  service:
+    name: {{ include "lakeingest.webhook" $top }}
+    namespace: {{ $top.Release.Namespace }}
+    path: {{ index . 2 }}
+    port: 443
+rules:
+  - operations: [CREATE]
+    apiGroups: [""]
+    apiVersions: [v1]
+    resources: [pods]
+    scope: Namespaced
+failurePolicy: Fail
+matchPolicy: Equivalent
+reinvocationPolicy: IfNeeded
+sideEffects: None
+timeoutSeconds: 3
+{{- end -}}

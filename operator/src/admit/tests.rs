@@ -9,13 +9,19 @@ use crate::fixtures::{ingest, names, pod};
 use crate::index::Filler;
 
 fn admission(index: Index, reference_wait: Duration) -> Admission {
-    Admission { index, names: Arc::new(names()), reference_wait }
+    Admission { index, namespaces: Namespaces::of(Default::default()), names: Arc::new(names()), reference_wait }
+}
+
+/// As [`admission`], in a cluster where namespace `team-a` has this label.
+fn labelled(index: Index, label: &str) -> Admission {
+    let namespaces = Namespaces::of([("team-a".to_owned(), label.to_owned())].into());
+    Admission { namespaces, ..admission(index, Duration::ZERO) }
 }
 
 fn review(annotation: Value) -> PodReview {
     let mut pod = pod();
     pod["metadata"]["annotations"] = json!({INJECT: annotation});
-    PodReview { namespace: "team-a".to_owned(), pod, dry_run: false }
+    PodReview { namespace: "team-a".to_owned(), pod, dry_run: false, is_sent_for_label: false }
 }
 
 /// An index with these LakeIngests of namespace `team-a`, each rendered.
@@ -174,4 +180,61 @@ async fn a_pod_is_wired_from_what_its_lake_ingest_says_now_or_not_at_all() {
 async fn what_a_refusal_repeats_is_short_and_cannot_pass_for_a_line_of_the_log() {
     let message = refusal(&[], json!(format!("x\n2026 ERROR {}", "y".repeat(70_000)))).await;
     assert!(message.len() < 400 && !message.contains('\n'), "{message}");
+}
+
+/// Invariant I10: where the namespace alone asks, a pod that cannot have a sidecar is created without one, and told.
+#[tokio::test]
+async fn i10_what_a_namespace_asks_for_in_vain_keeps_no_pod_from_starting() {
+    let (_filler, index) = index_with(&["events", "orders"]);
+    for (label, host_network, words) in [
+        ("evnets", false, "there is no LakeIngest \"evnets\""),
+        ("true", false, "exactly one"),
+        ("", false, "is empty"),
+        ("events", true, "take hostNetwork away"),
+    ] {
+        let mut review = PodReview { is_sent_for_label: true, ..review(Value::Null) };
+        review.pod["spec"]["hostNetwork"] = json!(host_network);
+        let decision = labelled(index.clone(), label).decide(review).await;
+        let is_told = matches!(&decision, Decision::LetPass { warning }
+            if warning.contains(words) && warning.contains("its namespace asks by the label"));
+        assert!(is_told, "{label}: {decision:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_pod_that_says_nothing_gets_what_its_namespace_asks_for() {
+    let (_filler, index) = index_with(&["events", "orders"]);
+    let decide = async |label: &str, annotation: Value| labelled(index.clone(), label).decide(review(annotation)).await;
+    let from = |decision: Decision| match decision {
+        Decision::Patched { patch, .. } => Value::from(patch).to_string(),
+        other => panic!("it was not injected: {other:?}"),
+    };
+    assert!(from(decide("orders", Value::Null).await).contains("lakeingest-orders"));
+    assert!(from(decide("orders", json!("events")).await).contains("lakeingest-events"), "the pod's own word wins");
+    for (label, annotation) in [("orders", json!("false")), ("false", Value::Null)] {
+        let decision = decide(label, annotation).await;
+        assert!(matches!(&decision, Decision::Unchanged { warnings } if warnings.is_empty()), "{label}: {decision:?}");
+    }
+    let decision = decide("events", json!("evnets")).await;
+    assert!(matches!(decision, Decision::Refused { .. }), "a pod that asks itself is refused: {decision:?}");
+}
+
+/// The API server has seen the label and the operator has not: the pod waits, and is told when the wait was in vain.
+#[tokio::test]
+async fn a_label_that_was_not_seen_yet_is_waited_for() {
+    let (_filler, index) = index_with(&["events"]);
+    let sent = PodReview { is_sent_for_label: true, ..review(Value::Null) };
+    let decision = admission(index.clone(), Duration::ZERO).decide(sent.clone()).await;
+    assert!(
+        matches!(&decision, Decision::LetPass { warning } if warning.contains("has not seen the label")),
+        "{decision:?}"
+    );
+    let (namespaces, mut teller) = Namespaces::for_test();
+    let waiting = Admission { namespaces, ..admission(index, Duration::from_secs(60)) };
+    let coming = async {
+        tokio::task::yield_now().await;
+        teller("team-a", "events");
+    };
+    let (decision, ()) = tokio::join!(waiting.decide(sent), coming);
+    assert!(matches!(decision, Decision::Patched { .. }), "{decision:?}");
 }

@@ -3,7 +3,7 @@
 //! Owns: which objects are judged and against which LakeIngests, what is said of each, and that nothing is printed when
 //! one is refused. Does not own: judging (`admit`) and the patch (`inject`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -29,8 +29,8 @@ const DEFAULT_NAMESPACE: &str = "default";
 
 /// The end of the help.
 pub(super) const AFTER_HELP: &str = "\
-LakeIngests are taken from the files themselves, from --lakeingest, and from the cluster if there is a kubeconfig; the
-first that has one wins. What does not ask is printed as it came, byte for byte.
+LakeIngests, and the labels of namespaces, are taken from the files themselves, from --lakeingest, and from the cluster if
+there is a kubeconfig; the first that has one wins. What does not ask is printed as it came, byte for byte.
 
 Exit code: 0 done; 1 something is refused, and nothing is printed; 2 an input or the cluster cannot be read.
 
@@ -45,7 +45,7 @@ pub struct InjectArguments {
     #[arg(short, long = "filename", value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
 
-    /// Manifests of LakeIngests, which are not printed; once for each
+    /// Manifests of LakeIngests and namespaces, which are not printed; once for each
     #[arg(long = "lakeingest", value_name = "FILE")]
     pub lake_ingests: Vec<PathBuf>,
 
@@ -121,7 +121,17 @@ async fn context(
         }
     }
     let mut installation = Installation::default();
-    let asking = asking_namespaces(documents, namespace)?;
+    let mut asking = BTreeSet::new();
+    for (namespace, asks) in namespaces(documents, namespace)? {
+        let is_asking = match cluster {
+            Some(cluster) if !asks => known.ask_label(cluster, &namespace).await.unwrap_or_else(|error| {
+                words.push(format!("warning: {}", error_chain(&error)));
+                false
+            }),
+            _ => asks,
+        };
+        asking.extend(is_asking.then_some(namespace));
+    }
     if let Some(cluster) = cluster.filter(|_| !asking.is_empty()) {
         for namespace in &asking {
             let asked = known.ask(cluster, namespace).await;
@@ -159,14 +169,15 @@ fn unless_absent(error: ClusterError, words: &mut Vec<String>) -> Result<(), Clu
     }
 }
 
-/// The namespaces of what asks for a sidecar.
-fn asking_namespaces(documents: &[Document], default: &str) -> Result<BTreeSet<String>, DocumentError> {
-    let mut namespaces = BTreeSet::new();
+/// The namespaces of pods for which a sidecar may be asked, each with whether one of its pods asks itself.
+fn namespaces(documents: &[Document], default: &str) -> Result<BTreeMap<String, bool>, DocumentError> {
+    let mut namespaces = BTreeMap::new();
     for document in documents {
         for object in Object::all(&document.json()?) {
-            let pod = object.pod_pointer().and_then(|pointer| object.value.pointer(pointer));
-            if pod.is_some_and(|pod| asked(pod) != Asked::Nothing) {
-                namespaces.insert(object.namespace.unwrap_or(default).to_owned());
+            let Some(pod) = object.pod_pointer().and_then(|pointer| object.value.pointer(pointer)) else { continue };
+            let asks = asked(pod) != Asked::Nothing;
+            if asks || pod["metadata"]["annotations"][INJECT].is_null() {
+                *namespaces.entry(object.namespace.unwrap_or(default).to_owned()).or_default() |= asks;
             }
         }
     }
@@ -206,7 +217,7 @@ fn judge(object: &Object<'_>, place: &str, context: &Context, said: &mut Injecte
         }
         return Vec::new();
     };
-    if asked(pod) == Asked::Nothing {
+    if context.admission.asked(namespace, pod).0 == Asked::Nothing {
         if !template.is_empty() && asked(object.value) != Asked::Nothing {
             say(
                 "warning",

@@ -1,14 +1,15 @@
-//! What the command line judges pods by: LakeIngests of files and of the cluster, and which images a sidecar may have.
+//! What the command line judges pods by: LakeIngests and labels of namespaces, of files and of the cluster, and which images
+//! a sidecar may have.
 //!
-//! Owns: putting them together into the [`Admission`] that the webhook has. A file's LakeIngest wins over the cluster's: it
-//! is about to be applied. Does not own: judging.
+//! Owns: putting them together into the [`Admission`] that the webhook has. What a file has wins over the cluster's: it is
+//! about to be applied. Does not own: judging.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::ResourceExt;
 use kube::api::{Api, ListParams};
 use lakeingest_crds::lakeingest::ImagePolicy;
@@ -16,7 +17,8 @@ use lakeingest_crds::lakeingest::ImagePolicy;
 use crate::admit::Admission;
 use crate::controller::{ContextNames, build, validate};
 use crate::index::{ConfigMapMeta, Found, Index};
-use crate::names::config_map;
+use crate::names::{INJECT, config_map};
+use crate::namespaces::Namespaces;
 
 use super::cluster::{Cluster, ClusterError};
 use super::objects::Object;
@@ -61,11 +63,18 @@ pub(super) struct Known {
     config_maps: Vec<ConfigMapMeta>,
     /// Those of files have no ConfigMap yet: the operator renders it once they are applied.
     to_be_rendered: Vec<(String, String)>,
+    /// What is known of namespaces: their label, if they have it.
+    labels: BTreeMap<String, Option<String>>,
 }
 
 impl Known {
-    /// A LakeIngest of a file; false if the object is none.
+    /// A LakeIngest or a namespace of a file; false if the object is neither.
     pub(super) fn add(&mut self, object: &Object<'_>, default_namespace: &str) -> bool {
+        if object.is("", "Namespace") {
+            let label = object.value["metadata"]["labels"][INJECT].as_str().map(str::to_owned);
+            self.labels.insert(object.name(), label);
+            return true;
+        }
         if !object.is("lakeingest.io", "LakeIngest") {
             return false;
         }
@@ -81,6 +90,21 @@ impl Known {
             self.lake_ingests.insert(key, found);
         }
         true
+    }
+
+    /// Whether a namespace asks for sidecars in its pods. One that neither a file nor the cluster has does not.
+    ///
+    /// # Errors
+    /// The API server does not give it.
+    pub(super) async fn ask_label(&mut self, cluster: &Cluster, namespace: &str) -> Result<bool, ClusterError> {
+        if !self.labels.contains_key(namespace) {
+            let all: Api<Namespace> = Api::all(cluster.client.clone());
+            let what = format!("the label of namespace {namespace}");
+            let found = all.get_metadata_opt(namespace).await.map_err(ClusterError::ask(what))?;
+            let label = found.and_then(|found| found.labels().get(INJECT).cloned());
+            self.labels.insert(namespace.to_owned(), label);
+        }
+        Ok(self.labels.get(namespace).is_some_and(Option::is_some))
     }
 
     /// The LakeIngests of a namespace of the cluster, with their ConfigMaps.
@@ -110,7 +134,7 @@ impl Known {
     pub(super) fn admission(self, images: ImagePolicy) -> Admission {
         // The cluster's identity is in what sidecars are told, not in what pods get.
         let names = ContextNames { cluster_id: String::new(), images };
-        let Self { lake_ingests, mut config_maps, to_be_rendered } = self;
+        let Self { lake_ingests, mut config_maps, to_be_rendered, labels } = self;
         let files = to_be_rendered.iter().filter_map(|key| lake_ingests.get(key)?.0.as_ref().ok());
         let rendered = files.filter_map(|ingest| Some(build(&validate(ingest, &names).ok()?, None).config_map));
         config_maps.extend(rendered.map(|config_map| ConfigMapMeta {
@@ -119,6 +143,8 @@ impl Known {
             _phantom: std::marker::PhantomData,
         }));
         let index = Index::of(lake_ingests.into_values().collect(), config_maps);
-        Admission { index, names: Arc::new(names), reference_wait: Duration::ZERO }
+        let labels = labels.into_iter().filter_map(|(name, label)| Some((name, label?))).collect();
+        let namespaces = Namespaces::of(labels);
+        Admission { index, namespaces, names: Arc::new(names), reference_wait: Duration::ZERO }
     }
 }

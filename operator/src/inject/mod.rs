@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use crate::controller::ValidatedIngest;
 use crate::names::{
-    CONTAINER, CONTRACT_VERSION, INJECTED_BY, JOURNAL_VOLUME, ORIGINAL_GRACE, SAFE_TO_EVICT_VOLUMES, SCRATCH_VOLUME,
-    STATUS, URL_VARIABLE, shown,
+    CONTAINER, CONTRACT_VERSION, INJECTED_BY, JOURNAL_VOLUME, MIRROR_POD, ORIGINAL_GRACE, SAFE_TO_EVICT_VOLUMES,
+    SCRATCH_VOLUME, STATUS, URL_VARIABLE, shown,
 };
 use container::{PodFacts, container, volumes};
 use patch::{Patch, Step};
@@ -48,6 +48,9 @@ pub enum Refusal {
         "the pod uses the node's network (hostNetwork: true), where localhost is the node's; take hostNetwork away"
     )]
     HostNetwork,
+    /// It is what the API server shows of a pod that a kubelet runs from a file.
+    #[error("the pod is a static one, which the kubelet runs from a file of its node; let a DaemonSet run it")]
+    StaticPod,
     /// There is no sidecar for its operating system.
     #[error("the pod runs on Windows (os.name: windows); the sidecar runs on Linux alone")]
     Windows,
@@ -109,6 +112,9 @@ fn refuse_what_cannot_work(pod: &Value, ingest: &ValidatedIngest) -> Result<(), 
     let spec = &pod["spec"];
     if spec["containers"].as_array().is_none_or(Vec::is_empty) {
         return Err(Refusal::NotAPod);
+    }
+    if !pod["metadata"]["annotations"][MIRROR_POD].is_null() {
+        return Err(Refusal::StaticPod);
     }
     if spec["hostNetwork"] == true {
         return Err(Refusal::HostNetwork);

@@ -216,6 +216,9 @@ fn a_container_that_sets_the_variable_itself_keeps_it_and_is_warned() {
 #[test]
 fn what_cannot_work_is_refused_with_what_to_do() {
     refuses_with("take hostNetwork away", |pod| pod["spec"]["hostNetwork"] = json!(true));
+    refuses_with("let a DaemonSet run it", |pod| {
+        pod["metadata"]["annotations"]["kubernetes.io/config.mirror"] = json!("hash");
+    });
     refuses_with("Linux alone", |pod| pod["spec"]["os"] = json!({"name": "windows"}));
     refuses_with("rename it", |pod| pod["spec"]["containers"][0]["name"] = json!("lakeingest"));
     refuses_with("rename it", |pod| pod["spec"]["initContainers"] = json!([{"name": "lakeingest"}]));

@@ -36,6 +36,8 @@ pub struct PodReview {
     pub pod: Value,
     /// Whether nothing will come of it.
     pub dry_run: bool,
+    /// Whether it was sent for the label of its namespace, and not for an annotation of its own.
+    pub is_sent_for_label: bool,
 }
 
 /// What becomes of it.
@@ -53,7 +55,7 @@ pub enum Decision {
         /// For whoever creates it.
         warnings: Vec<String>,
     },
-    /// It asked for a sidecar, gets none, and is created all the same, as it wants it.
+    /// A sidecar was asked for, it gets none, and is created all the same.
     LetPass {
         /// For whoever creates it.
         warning: String,
@@ -87,7 +89,10 @@ impl std::fmt::Debug for Webhook {
 
 /// The routes of the TLS port.
 pub fn router(webhook: Webhook) -> Router {
-    Router::new().route("/inject", post(inject)).with_state(webhook)
+    Router::new()
+        .route("/inject", post(|state, body| inject(state, body, false)))
+        .route("/inject-by-namespace", post(|state, body| inject(state, body, true)))
+        .with_state(webhook)
 }
 
 /// TLS 1.2 and 1.3 with the present leaf.
@@ -102,12 +107,12 @@ pub fn tls(leaf: Arc<LeafKeeper>) -> Result<Arc<ServerConfig>, rustls::Error> {
     Ok(Arc::new(config))
 }
 
-/// `POST /inject`.
-async fn inject(state: State<Webhook>, body: Body) -> Response {
+/// `POST /inject`, and `POST /inject-by-namespace`.
+async fn inject(state: State<Webhook>, body: Body, is_sent_for_label: bool) -> Response {
     let bytes = read(body).await;
     let started = state.clock.monotonic();
     let (outcome, response) = match bytes {
-        Ok(bytes) => answer(&state, &bytes).await,
+        Ok(bytes) => answer(&state, &bytes, is_sent_for_label).await,
         Err(refusal) => ("error", refusal),
     };
     state.metrics.admitted(outcome, state.clock.monotonic().saturating_sub(started));
@@ -127,14 +132,14 @@ async fn read(body: Body) -> Result<Bytes, Response> {
     }
 }
 
-async fn answer(webhook: &Webhook, bytes: &[u8]) -> (&'static str, Response) {
+async fn answer(webhook: &Webhook, bytes: &[u8], is_sent_for_label: bool) -> (&'static str, Response) {
     let review = match Review::parse(bytes) {
         Ok(review) => review,
         Err(error) => return ("error", (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response()),
     };
     let span = info_span!("admit", uid = %review.uid);
     let pod = match review.pod {
-        Ok(pod) => pod,
+        Ok(pod) => PodReview { is_sent_for_label, ..pod },
         Err(reason) => return ("refused", json(&review::refused(&review.uid, &reason.to_string()))),
     };
     // A fault in the decision is no reason to stop deciding over others.

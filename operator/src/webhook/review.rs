@@ -89,7 +89,10 @@ impl Review {
         let is_pod =
             group.is_empty() && version == "v1" && resource == "pods" && sub_resource.unwrap_or_default().is_empty();
         let pod = match is_pod && operation == "CREATE" && object.is_object() {
-            true => Ok(PodReview { namespace, pod: object, dry_run: dry_run.unwrap_or_default() }),
+            true => {
+                let dry_run = dry_run.unwrap_or_default();
+                Ok(PodReview { namespace, pod: object, dry_run, is_sent_for_label: false })
+            }
             false => Err(NotOurs { operation, resource: format!("{group}/{version} {resource}") }),
         };
         Ok(Self { uid, pod })

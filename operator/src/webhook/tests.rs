@@ -27,12 +27,16 @@ fn review(change: impl FnOnce(&mut Value)) -> Value {
 
 /// Posts a body to a webhook that decides so; gives the status and the body.
 async fn post(body: Vec<u8>, decide: fn(PodReview) -> Decision) -> (StatusCode, String) {
+    post_to("/inject", body, decide).await
+}
+
+async fn post_to(path: &str, body: Vec<u8>, decide: fn(PodReview) -> Decision) -> (StatusCode, String) {
     let webhook = Webhook {
         decide: Arc::new(move |review| Box::pin(async move { decide(review) })),
         clock: SystemClock::shared(),
         metrics: Arc::new(Metrics::default()),
     };
-    let request = Request::post("/inject").body(Body::from(body)).expect("the request is one");
+    let request = Request::post(path).body(Body::from(body)).expect("the request is one");
     let answer = router(webhook).oneshot(request).await.expect("a router answers");
     let status = answer.status();
     let bytes = answer.into_body().collect().await.expect("the answer has a body").to_bytes();
@@ -62,6 +66,17 @@ async fn the_pod_reaches_the_decision_as_it_came() {
     assert_eq!(answer["allowed"], true);
     assert!(answer.get("patch").is_none());
     assert_eq!(answer["warnings"][0].as_str().map(str::len), Some(256));
+}
+
+#[tokio::test]
+async fn the_path_tells_whether_the_namespace_has_a_label() {
+    for (path, words) in [("/inject", "own"), ("/inject-by-namespace", "label")] {
+        let decide = |review: PodReview| Decision::Refused {
+            message: if review.is_sent_for_label { "label" } else { "own" }.to_owned(),
+        };
+        let (status, answer) = post_to(path, review(|_| {}).to_string().into_bytes(), decide).await;
+        assert!(status == StatusCode::OK && answer.contains(&format!("\"message\":\"{words}\"")), "{path}: {answer}");
+    }
 }
 
 #[tokio::test]

@@ -20,6 +20,10 @@ use super::finding::Finding;
 /// What is said where a part of the chart is missing or old.
 const UPGRADE: &str = "helm upgrade --install lakeingest charts/lakeingest --namespace lakeingest --create-namespace";
 
+/// The entries of the webhook configuration: pods that ask themselves, and pods for which their namespace asks.
+/// Source: charts/lakeingest/templates/webhook.yaml.
+const ENTRIES: [&str; 2] = ["inject.lakeingest.io", "inject-by-namespace.lakeingest.io"];
+
 /// How long before its end an authority is warned of.
 const ENDS_SOON: TimeDelta = TimeDelta::days(30);
 
@@ -114,6 +118,10 @@ pub(super) fn webhook(installation: &Installation, now: DateTime<Utc>) -> Findin
         let detail =
             format!("entry {} of {name} lets pods that ask start without a sidecar while no operator runs", entry.name);
         return Finding::warn(CHECK, detail, format!("set its failurePolicy to Fail: {UPGRADE}"));
+    }
+    if let Some(missing) = ENTRIES.iter().find(|wanted| entries.iter().all(|entry| entry.name != **wanted)) {
+        let detail = format!("{name} has no entry {missing}: pods that are for it start without a sidecar");
+        return Finding::fail(CHECK, detail, UPGRADE);
     }
     Finding::ok(CHECK, format!("{name} is there, its authority is good until {day}"))
 }

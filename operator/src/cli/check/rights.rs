@@ -29,13 +29,14 @@ enum Scope {
 }
 
 /// Group, resource, verbs, what of them.
-const NEEDED: [(&str, &str, &[&str], Scope); 11] = [
+const NEEDED: [(&str, &str, &[&str], Scope); 12] = [
     ("lakeingest.io", "lakeingests", &["list", "watch"], Scope::Cluster),
     ("lakeingest.io", "lakeingests/status", &["patch"], Scope::Cluster),
     ("", "configmaps", &["get", "list", "watch", "create", "patch"], Scope::Cluster),
     ("", "pods", &["list", "watch"], Scope::Cluster),
     ("events.k8s.io", "events", &["create"], Scope::Cluster),
     ("", "namespaces", &["get"], Scope::KubeSystem),
+    ("", "namespaces", &["list", "watch"], Scope::Cluster),
     (
         "admissionregistration.k8s.io",
         "mutatingwebhookconfigurations",

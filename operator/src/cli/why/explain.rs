@@ -23,8 +23,6 @@ pub(super) struct Facts {
     pub(super) owners: Vec<Value>,
     /// Its namespace.
     pub(super) namespace: String,
-    /// The label [`INJECT`] of its namespace.
-    pub(super) namespace_label: Option<String>,
     /// Whether the webhook leaves the namespace alone.
     pub(super) is_excluded: bool,
     /// Whether there is a webhook configuration; none if that cannot be seen.
@@ -147,9 +145,9 @@ fn tell_what_it_asks(facts: &Facts, pod: &Value, told: &mut Explanation) {
     if let Some(on_error) = said(ON_ERROR) {
         told.line("", on_error);
     }
-    if let Some(label) = &facts.namespace_label {
-        let words = format!("has the label {INJECT}: {}, which this version does not go by", shown(label));
-        told.line("namespace", words);
+    if let Some(label) = facts.admission.namespaces.label(&facts.namespace) {
+        let holds = if annotations[INJECT].is_null() { "" } else { "; the pod's own annotation wins" };
+        told.line("namespace", format!("asks by its label {INJECT}: {}{holds}", shown(&label)));
     }
     if facts.is_excluded {
         told.line("namespace", format!("{} is left alone by the webhook", facts.namespace));
@@ -175,7 +173,12 @@ fn obstacle(facts: &Facts, judged: &Judged, told: &mut Explanation) -> Option<St
         Judged::Refused { reason, is_let_pass } => {
             told.line("in the way", reason.clone());
             told.next("change what is in the way; the next pod is judged anew");
-            let ends = if *is_let_pass { "run without one, as on-error: allow has it." } else { "are refused." };
+            let is_wanted = pod_of(&facts.object)["metadata"]["annotations"][ON_ERROR] == "allow";
+            let ends = match (is_let_pass, is_wanted) {
+                (true, true) => "run without one, as on-error: allow has it.",
+                (true, false) => "run without one, since nobody but their namespace asks.",
+                (false, _) => "are refused.",
+            };
             Some(ends.to_owned())
         }
     }
@@ -217,7 +220,9 @@ fn explain_absence(facts: &Facts, told: &mut Explanation) {
     told.headline = format!("{title} asks for a sidecar and has none: something was otherwise when it was created.");
     let cause = match created_after(&facts.object, &judged, facts) {
         true => "the LakeIngest is younger than the pod",
-        false => "the annotation came after the pod, or there was no webhook then, or on-error: allow let it pass",
+        false => {
+            "the annotation or the label came after the pod, or there was no webhook then, or what was in the way has gone"
+        }
     };
     told.line("cause", cause);
     told.next(format!("it is injected when it is made anew: {}", facts.make_anew()));

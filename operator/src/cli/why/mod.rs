@@ -7,12 +7,8 @@ mod explain;
 use std::process::ExitCode;
 
 use clap::Args;
-use k8s_openapi::api::core::v1::Namespace;
-use kube::ResourceExt;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams};
 use serde_json::Value;
-
-use crate::names::INJECT;
 
 use super::cluster::{Cluster, ClusterArguments, ClusterError, Installation};
 use super::known::{ImageArguments, Known};
@@ -150,13 +146,12 @@ async fn facts(cluster: &Cluster, object: Value) -> Result<Facts, ClusterError> 
         notes.push("how the operator was started cannot be seen: images are those of this version".to_owned());
     }
     let owners = owners(cluster, &object).await?;
-    let namespaces: Api<Namespace> = Api::all(cluster.client.clone());
-    let namespace = namespaces.get_metadata_opt(&cluster.namespace).await.ok().flatten();
-    let namespace_label = namespace.and_then(|namespace| namespace.labels().get(INJECT).cloned());
+    if let Err(error) = known.ask_label(cluster, &cluster.namespace).await {
+        notes.push(format!("whether the namespace asks: {}", crate::error_chain(&error)));
+    }
     Ok(Facts {
         admission: known.admission(ImageArguments::default().policy(images)),
         namespace: cluster.namespace.clone(),
-        namespace_label,
         is_excluded: excluded.contains(&cluster.namespace),
         has_webhook,
         owners,

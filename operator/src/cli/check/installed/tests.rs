@@ -16,14 +16,13 @@ fn now() -> DateTime<Utc> {
 /// An installation whose authority was made at this time, with this failure policy and these numbers of pods.
 fn installation(made: DateTime<Utc>, policy: &str, wanted: i32, ready: i32) -> Installation {
     let bundle = ByteString(Authority::for_test(made).bundle().as_bytes().to_vec());
-    let webhook = json!({
-        "metadata": {"name": "lakeingest"},
-        "webhooks": [{
-            "name": "inject.lakeingest.io", "sideEffects": "None", "admissionReviewVersions": ["v1"],
-            "failurePolicy": policy,
+    let entry = |name: &str| {
+        json!({
+            "name": name, "sideEffects": "None", "admissionReviewVersions": ["v1"], "failurePolicy": policy,
             "clientConfig": {"caBundle": bundle, "service": {"name": "webhook", "namespace": "lakeingest"}},
-        }],
-    });
+        })
+    };
+    let webhook = json!({"metadata": {"name": "lakeingest"}, "webhooks": ENTRIES.map(entry)});
     let deployment = json!({
         "metadata": {"name": "lakeingest-operator", "labels": {"app.kubernetes.io/version": env!("CARGO_PKG_VERSION")}},
         "spec": {"replicas": wanted, "selector": {}, "template": {}},
@@ -49,6 +48,9 @@ fn the_authority_in_the_webhook_configuration_has_to_be_good() {
     check(of(now(), "Ignore"), "warn", "failurePolicy");
     check(of(now() - TimeDelta::days(3_640), "Fail"), "warn", "delete secret lakeingest-webhook-ca");
     check(of(now() - TimeDelta::days(3_651), "Fail"), "FAIL", "has ended on");
+    let mut half = installation(now(), "Fail", 2, 2);
+    half.webhook.iter_mut().flat_map(|webhook| &mut webhook.webhooks).for_each(|entries| entries.truncate(1));
+    check(webhook(&half, now()), "FAIL", "has no entry inject-by-namespace.lakeingest.io");
     let mut without = installation(now(), "Fail", 2, 2);
     let entries = without.webhook.iter_mut().flat_map(|webhook| webhook.webhooks.iter_mut().flatten());
     entries.for_each(|entry| entry.client_config.ca_bundle = None);

@@ -12,13 +12,15 @@ use super::*;
 use crate::controller::{build, validate};
 use crate::fixtures::{ingest, names, pod, validated};
 use crate::index::{ConfigMapMeta, Index};
+use crate::namespaces::Namespaces;
 
 fn admission(ingests: Vec<LakeIngest>) -> Admission {
     let rendered = ingests.iter().filter_map(|ingest| Some(build(&validate(ingest, &names()).ok()?, None).config_map));
     let config_map = |metadata: ObjectMeta| ConfigMapMeta { metadata, types: None, _phantom: std::marker::PhantomData };
     let config_maps = rendered.map(|rendered| config_map(rendered.metadata)).collect();
     let index = Index::of(ingests.into_iter().map(|ingest| DeserializeGuard(Ok(ingest))).collect(), config_maps);
-    Admission { index, names: Arc::new(names()), reference_wait: Duration::ZERO }
+    let namespaces = Namespaces::of(Default::default());
+    Admission { index, namespaces, names: Arc::new(names()), reference_wait: Duration::ZERO }
 }
 
 /// LakeIngest `events`, which is ready.
@@ -38,7 +40,6 @@ fn facts(object: Value) -> Facts {
         object,
         owners: Vec::new(),
         namespace: "team-a".to_owned(),
-        namespace_label: None,
         is_excluded: false,
         has_webhook: Some(true),
         admission: admission(vec![events()]),
@@ -102,6 +103,21 @@ fn a_pod_that_does_not_ask_is_told_how_to() {
     check(&none, &["create a LakeIngest in namespace team-a"]);
     let declined = named(|pod| pod["metadata"]["annotations"][INJECT] = json!("false"));
     check(&facts(declined), &["does not ask for one", "Next: nothing"]);
+}
+
+#[test]
+fn a_pod_for_which_its_namespace_asks_is_told_so() {
+    let of = |label: &str, annotations: Value| {
+        let mut facts = facts(named(|pod| pod["metadata"]["annotations"] = annotations));
+        facts.admission.namespaces = Namespaces::of([("team-a".to_owned(), label.to_owned())].into());
+        facts
+    };
+    let asks = "asks by its label lakeingest.io/inject: ";
+    check(&of("events", Value::Null), &[asks, "something was otherwise", "the annotation or the label came after"]);
+    let impossible = ["since nobody but their namespace asks", "there is no LakeIngest \"evnets\""];
+    check(&of("evnets", Value::Null), &impossible);
+    check(&of("evnets", json!({INJECT: "false"})), &["the pod's own annotation wins", "does not ask for one"]);
+    check(&of("false", Value::Null), &["does not ask for one"]);
 }
 
 #[test]
