@@ -1,7 +1,7 @@
 //! Types that the operator and the sidecar share.
 //!
 //! Owns: the LakeIngest and the sidecar's configuration, their defaults, their units and their checks; the names of what can be
-//! wrong with a sidecar.
+//! wrong with a sidecar; what a preflight has to say.
 //! Does not own: reading files, command lines, Kubernetes.
 //!
 //! ```text
@@ -15,6 +15,7 @@ pub mod health_reasons;
 #[cfg(feature = "resource")]
 pub mod lakeingest;
 pub mod names;
+pub mod preflight;
 pub mod quantity;
 pub mod sidecar_config;
 pub mod tables;

@@ -181,6 +181,11 @@ pub struct Storage {
     /// where nobody else has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prefix_in_use_by: Option<String>,
+
+    /// The former owner from whom the prefix is taken over, as `PrefixInUse` names it. Absent: a prefix that has an owner is
+    /// left to it. A take-over holds once: an owner from whom the prefix was taken since does not take it back by it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub take_over_from: Option<String>,
 }
 
 /// Settings of S3 and what speaks its protocol.
@@ -317,6 +322,7 @@ impl Default for Storage {
             region: None,
             s3: S3::default(),
             prefix_in_use_by: None,
+            take_over_from: None,
         }
     }
 }
@@ -379,6 +385,8 @@ impl SidecarConfig {
             check(is_bucket(bucket), "storage.bucket", bucket_rule());
         }
         check(is_prefix(&self.storage.prefix), "storage.prefix", PREFIX_RULE.to_owned());
+        let from = self.storage.take_over_from.as_deref();
+        check(from.is_none_or(is_owner), "storage.takeOverFrom", OWNER_RULE.to_owned());
         let encryption = self.storage.s3.encryption.as_ref();
         let key_id = encryption.and_then(|encryption| encryption.kms_key_id.as_deref());
         check(key_id.is_none_or(is_kms_key_id), "storage.s3.encryption.kmsKeyId", KMS_KEY_RULE.to_owned());
@@ -436,6 +444,17 @@ pub fn is_bucket(name: &str) -> bool {
 pub fn bucket_rule() -> String {
     "must be 3 to 63 lower-case letters, digits, '-' and '.' but not '..', beginning and ending with a letter or digit"
         .to_owned()
+}
+
+/// The rule of [`is_owner`] in words.
+pub const OWNER_RULE: &str = "must be an owner as PrefixInUse names it: <cluster>/<namespace>/<name>, or a name alone";
+
+/// Whether a text can be an owner: of a cluster, with its namespace and name, or of a process outside of one.
+pub fn is_owner(owner: &str) -> bool {
+    let is_part = |part: &str| {
+        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+    };
+    owner.len() <= 512 && matches!(owner.split('/').count(), 1 | 3) && owner.split('/').all(is_part)
 }
 
 /// The rule of [`is_prefix`] in words.
@@ -502,5 +521,9 @@ mod tests {
             assert!(!is_prefix(prefix), "{prefix} was accepted");
         }
         assert!(is_prefix("team-a/lake.v1"));
+        for owner in ["", "a/b", "a//b", "a/b/c/d", "a b"] {
+            assert!(!is_owner(owner), "{owner} was accepted");
+        }
+        assert!(is_owner("local") && is_owner("4f2c-11/team-a/events"));
     }
 }

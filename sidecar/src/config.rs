@@ -95,9 +95,9 @@ pub struct ServeArguments {
     pub replay_old_journal: bool,
 }
 
-/// `lakeingest-sidecar rescue`: where the lake is, as for `serve`.
+/// Where the lake is, as for `serve`, for what does not serve.
 #[derive(Args, Clone, Debug, Default)]
-pub struct RescueArguments {
+pub struct LakeArguments {
     /// Where the lake is: a directory that exists, or s3://BUCKET [in a pod: storage.bucket of the configuration]
     #[arg(long, value_name = "DIRECTORY | s3://BUCKET")]
     pub lake: Option<String>,
@@ -106,7 +106,7 @@ pub struct RescueArguments {
     #[arg(long)]
     pub prefix: Option<String>,
 
-    /// Who writes to the prefix, as for the sidecars whose records these are [default: local]
+    /// Who writes to the prefix, as for the sidecars [default: local]
     #[arg(long)]
     pub owner: Option<String>,
 
@@ -118,9 +118,24 @@ pub struct RescueArguments {
     #[arg(long, value_name = "DIRECTORY")]
     pub credentials: Option<PathBuf>,
 
-    /// Where log files are copied to and files are encoded meanwhile [default: the folder for temporary files]
+    /// Where files are made meanwhile [default: the folder for temporary files]
     #[arg(long, value_name = "DIRECTORY")]
     pub work: Option<PathBuf>,
+}
+
+impl From<LakeArguments> for ServeArguments {
+    fn from(arguments: LakeArguments) -> Self {
+        let LakeArguments { lake, prefix, owner, config, credentials, work } = arguments;
+        let work = work.unwrap_or_else(std::env::temp_dir);
+        Self { lake, prefix, owner, config, credentials, journal: Some(work), ..Self::default() }
+    }
+}
+
+/// `lakeingest-sidecar rescue`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct RescueArguments {
+    #[command(flatten)]
+    place: LakeArguments,
 
     /// Leave a journal for the next rescue when nothing of it was delivered for so long [default: 10m]
     #[arg(long, value_name = "DURATION")]
@@ -129,15 +144,13 @@ pub struct RescueArguments {
     /// Deliver journals whose newest record is more than 30 days old too; rows are stored twice if files that they had
     /// delivered were compacted or deleted since
     #[arg(long)]
-    pub replay_old_journal: bool,
+    replay_old_journal: bool,
 }
 
 impl From<RescueArguments> for ServeArguments {
     fn from(arguments: RescueArguments) -> Self {
-        let RescueArguments { lake, prefix, owner, config, credentials, work, replay_old_journal, patience: _ } =
-            arguments;
-        let work = work.unwrap_or_else(std::env::temp_dir);
-        Self { lake, prefix, owner, config, credentials, replay_old_journal, journal: Some(work), ..Self::default() }
+        let RescueArguments { place, replay_old_journal, patience: _ } = arguments;
+        Self { replay_old_journal, ..Self::from(place) }
     }
 }
 
@@ -284,7 +297,7 @@ pub struct Permission {
 }
 
 impl Permission {
-    /// Permission by the configuration file of a pod.
+    /// Permission by a configuration file.
     pub fn of(config: &Path) -> Self {
         Self { config: Some(config.to_owned()) }
     }
@@ -294,6 +307,12 @@ impl Permission {
         // A file that cannot be read now says nothing; the one that was read at the start could be.
         let (config, _) = read(self.config.as_deref()?).ok()?;
         config.storage.prefix_in_use_by
+    }
+
+    /// The owner from whom the prefix may be taken over.
+    pub fn takes_over_from(&self) -> Option<String> {
+        let (config, _) = read(self.config.as_deref()?).ok()?;
+        config.storage.take_over_from
     }
 }
 
@@ -423,7 +442,7 @@ impl Settings {
             config,
             unknown_fields,
             file: path.clone(),
-            permission: path.filter(|_| is_in_pod).map_or_else(Permission::default, |path| Permission::of(&path)),
+            permission: path.map_or_else(Permission::default, |path| Permission::of(&path)),
             pod: Pod::of_environment(),
             pod_grace: seconds_of(std::env::var(in_pod::GRACE_VARIABLE).ok().as_deref()),
             termination_log: (is_in_pod && termination_log.is_file()).then(|| termination_log.to_owned()),

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! `rescue` takes what a pod could not encode in time. `clock`, `limits`, `config`, `metrics`, `status` and `leaving` serve
-//! all of them; `parts` puts them together, `run` starts and ends them, `probe` speaks to the process that runs. `seeded` is for the tests of the tests,
-//! and nothing in what is shipped.
+//! all of them; `parts` puts them together, `run` starts and ends them, `probe` speaks to the process that runs, `preflight` tries the
+//! lake. `seeded` is for the tests of the tests, and nothing in what is shipped.
 
 pub mod http;
 pub mod intake;
@@ -27,6 +27,8 @@ pub mod publish;
 pub mod lake;
 
 pub mod rescue;
+
+pub mod preflight;
 
 pub mod clock;
 pub mod config;

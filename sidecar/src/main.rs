@@ -7,12 +7,14 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use lakeingest_crds::LogLevel;
-use lakeingest_sidecar::config::{ConfigError, ProbeArguments, RescueArguments, ServeArguments, Settings};
+use lakeingest_sidecar::config::{
+    ConfigError, LakeArguments, ProbeArguments, RescueArguments, ServeArguments, Settings,
+};
 use lakeingest_sidecar::encode::trial;
 use lakeingest_sidecar::limits::RESCUE_PATIENCE;
 use lakeingest_sidecar::probe::{self, ProbeError};
 use lakeingest_sidecar::rescue::replay;
-use lakeingest_sidecar::{REVISION, TARGET, error_chain, run};
+use lakeingest_sidecar::{REVISION, TARGET, error_chain, preflight, run};
 use tracing::{Level, error, warn};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
@@ -33,6 +35,8 @@ enum Verb {
     Serve(ServeArguments),
     /// Deliver the records that pods left in the lake as log files because their time ran out; any number of times
     Rescue(RescueArguments),
+    /// Try whether the lake can be used: write, read and delete a small object and a Parquet file
+    Preflight(LakeArguments),
     /// Say whether the process that serves has started (the startup probe of a pod)
     Started(ProbeArguments),
     /// Tell the process that serves that its pod is about to end (preStop of a pod)
@@ -96,6 +100,9 @@ pub(crate) fn main() -> ExitCode {
         Verb::Rescue(arguments) => {
             let patience = arguments.patience.map_or(RESCUE_PATIENCE, |patience| patience.duration());
             work(&arguments.into(), async |settings, _| replay::rescue(&settings, patience).await)
+        }
+        Verb::Preflight(arguments) => {
+            work(&arguments.into(), async |settings, _| preflight::preflight(&settings).await)
         }
         Verb::Started(arguments) => {
             let answer = arguments.ports().map(|ports| probe::started(ports.health_port));

@@ -70,6 +70,43 @@ fn a_prefix_that_is_given_free_is_used() {
     assert_eq!(first.lake().table("events").len(), 1);
 }
 
+#[test]
+fn a_prefix_is_taken_over_by_name_and_keeps_its_tables() {
+    let first = Site::local();
+    let (ledger, sidecar) = (Ledger::default(), first.start());
+    ledger.stream(&sidecar, "events", record(1, 0));
+    flush(&sidecar);
+    sidecar.stop().expect("it ends");
+
+    let config = "storage: {takeOverFrom: somebody}\nflush: {maxAge: 1s}\n";
+    let mut second = Site::on(first.lake()).with_config(config);
+    second.options.owner = Some("heir".to_owned());
+    let heir = second.start();
+    ledger.stream(&heir, "events", record(2, 0));
+    let message = wait_for_reason(&heir, "PrefixInUse");
+    assert!(message.contains("belongs to local") && message.contains("storage.takeOverFrom: local"), "{message}");
+    // The name is read again with each attempt.
+    fs::write(second.options.config.as_ref().expect("it has one"), config.replace("somebody", "local"))
+        .expect("it is written");
+    wait_until_delivered(&heir);
+    assert!(second.log().contains("taking the prefix over"), "{}", second.log());
+    assert_eq!(verify(&ledger, first.lake()).acknowledged, 2);
+    assert_eq!(first.lake().table("events").len(), 2);
+
+    let former = first.start();
+    ledger.stream(&former, "events", record(1, 1));
+    let message = wait_for_reason(&former, "PrefixInUse");
+    assert!(message.contains("belongs to heir") && message.contains("owner-2.json"), "{message}");
+    // It could not deliver at its end, and would wait for that.
+    former.kill().expect("it can be killed");
+    drop(heir);
+    // It has the prefix by what the lake says, not by its configuration.
+    let second = second.with_config("flush: {maxAge: 1s}\n");
+    let heir = second.start();
+    ledger.stream(&heir, "events", record(2, 1));
+    wait_until_delivered(&heir);
+}
+
 /// Waits until the first contact has been made.
 fn wait_for_owner(site: &Site, sidecar: &Sidecar) {
     wait_for_health(sidecar, "the owner's object", |_| {

@@ -141,6 +141,14 @@ pub struct Storage {
     #[schemars(transform = schema::region)]
     pub region: Option<String>,
 
+    /// The former owner from whom the prefix is taken over, as the condition `Ready` with the reason `PrefixInUse`, or a
+    /// sidecar's `/health`, names it: `<cluster>/<namespace>/<name>`. First end the former owner's pods: those that run go on
+    /// writing, under names of their own, until they start anew. Absent: a prefix that has an owner is left to it. A
+    /// take-over holds once: an owner from whom the prefix was taken since does not take it back by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::owner)]
+    pub take_over_from: Option<String>,
+
     /// Settings of S3 and what speaks its protocol.
     #[serde(default)]
     pub s3: S3,

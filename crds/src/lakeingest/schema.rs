@@ -143,6 +143,12 @@ pub(super) fn prefix(schema: &mut Schema) {
     text(schema, 256, [rule(form, crate::sidecar_config::PREFIX_RULE)]);
 }
 
+/// `storage.takeOverFrom`.
+pub(super) fn owner(schema: &mut Schema) {
+    let form = "self.matches('^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+/[A-Za-z0-9._-]+)?$')";
+    text(schema, 512, [rule(form, crate::sidecar_config::OWNER_RULE)]);
+}
+
 /// `storage.region`.
 pub(super) fn region(schema: &mut Schema) {
     let form = "self.matches('^[a-z0-9-]+$')";

@@ -214,6 +214,7 @@ fn config(spec: &LakeIngestSpec) -> SidecarConfig {
             region: spec.storage.region.clone(),
             s3: s3_config(spec),
             prefix_in_use_by: None,
+            take_over_from: spec.storage.take_over_from.clone(),
         },
         credentials: match has_secret {
             true => sidecar_config::CredentialsSource::Files,
@@ -240,6 +241,7 @@ fn s3_config(spec: &LakeIngestSpec) -> sidecar_config::S3 {
 fn in_spec(field: Cow<'static, str>) -> Cow<'static, str> {
     let of_spec = match &*field {
         "storage.prefix" => "spec.storage.prefix",
+        "storage.takeOverFrom" => "spec.storage.takeOverFrom",
         "storage.s3.encryption" => "spec.storage.s3.encryption",
         "storage.s3.encryption.kmsKeyId" => "spec.storage.s3.encryption.kmsKeyId",
         "flush.maxRows" => "spec.flush.maxRows",

@@ -30,7 +30,6 @@ use crate::journal::segment::{Contents, IllegalTransition, SegmentEvent, Segment
 use crate::journal::{Journal, hex};
 use crate::lake::contact::{Contact, ContactError, REPLACES};
 use crate::lake::description::{ColumnStatistics, Description, describe, is_described};
-use crate::lake::owner::OwnerError;
 use crate::limits::{ENCODE_FAILURES_MAX, PUTS_MAX, SMALL_FILE_BYTES};
 use crate::metrics::Metrics;
 use crate::publish::error::StoreErrorKind;
@@ -211,12 +210,9 @@ pub async fn make_contact(context: &DeliveryContext) {
 impl StepError {
     fn verdict(&self) -> Verdict {
         match self {
-            Self::Contact(ContactError::Store(error) | ContactError::Owner(OwnerError::Store(error))) => {
-                Verdict::RetryAll(error.kind.reason())
-            }
-            Self::Contact(ContactError::Owner(OwnerError::PrefixInUse { .. }) | ContactError::Withheld { .. }) => {
-                Verdict::RetryAll(reasons::PREFIX_IN_USE)
-            }
+            Self::Contact(ContactError::Store(error)) => Verdict::RetryAll(error.kind.reason()),
+            Self::Contact(ContactError::Owner(error)) => Verdict::RetryAll(error.reason()),
+            Self::Contact(ContactError::Withheld { .. }) => Verdict::RetryAll(reasons::PREFIX_IN_USE),
             Self::Registry(RegistryError::Store(error)) | Self::Publish(PublishError::Store(error)) => match error.kind
             {
                 StoreErrorKind::Unreachable

@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 use crate::clock::SharedClock;
 use crate::config::Permission;
-use crate::lake::owner::{Owner, OwnerError, claim, is_claimed};
+use crate::lake::owner::{self, Claim, Owner, OwnerError};
 use crate::publish::error::StoreError;
 use crate::publish::key::Prefix;
 use crate::publish::store::{Probe, Store};
@@ -77,13 +77,17 @@ impl Contact {
             return Err(ContactError::Withheld { prefix: self.prefix.as_str().to_owned(), owner });
         }
         // Before anything is written. Where an object can be replaced it is looked at each time: a stranger may have come.
-        let is_claimed = is_claimed(&self.store, &self.prefix, &self.owner).await?;
-        if *made && is_claimed {
+        let takes_over_from = self.permission.takes_over_from();
+        let claim = owner::look(&self.store, &self.prefix, &self.owner, takes_over_from.as_deref()).await?;
+        if *made && claim == Claim::Held {
             return Ok(());
         }
         let Probe { create_only, checksum } = self.store.probe(&self.prefix.probe()).await?;
-        if !is_claimed {
-            claim(&self.store, &self.prefix, &self.owner, self.clock.now()).await?;
+        if let Claim::Free { place, from } = claim {
+            if let Some(from) = &from {
+                warn!(prefix = self.prefix.as_str(), from, owner = %self.owner, "taking the prefix over");
+            }
+            owner::claim(&self.store, &self.prefix, &self.owner, (place, from), self.clock.now()).await?;
         }
         if !checksum {
             warn!("the endpoint does not refuse a body with a wrong checksum; objects are verified after each put");

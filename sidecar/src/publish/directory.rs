@@ -122,6 +122,12 @@ impl DirectoryStore {
         blocking("fetch", key, move || Ok(fs::copy(&path, &local).map(|_| ())?)).await
     }
 
+    /// Removes a file.
+    pub(super) async fn remove_trial(&self, key: &str) -> Result<(), StoreError> {
+        let path = self.path_of("delete", key)?;
+        blocking("delete", key, move || Ok(fs::remove_file(&path)?)).await
+    }
+
     /// The keys below a folder.
     pub(super) async fn list(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
         let (path, folder) = (self.path_of("list", prefix.trim_end_matches('/'))?, prefix.to_owned());

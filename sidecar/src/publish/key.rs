@@ -122,6 +122,19 @@ impl Prefix {
         format!("{}/_lakeingest/owner.json", self.0)
     }
 
+    /// Key of the object that says who took the prefix over, `place` counted from 1; 0: who had it first.
+    pub fn owner_after(&self, place: u32) -> String {
+        match place {
+            0 => self.owner(),
+            _ => format!("{}/_lakeingest/owner-{}.json", self.0, place + 1),
+        }
+    }
+
+    /// Key of an object of a trial, whose name no other trial has.
+    pub fn trial(&self, name: &str) -> String {
+        format!("{}/_lakeingest/preflight/{name}", self.0)
+    }
+
     /// Key of version `version` of a table's schema.
     pub fn schema(&self, table: &str, version: u32) -> String {
         format!("{}{version}.json", self.schemas(table))

@@ -393,6 +393,17 @@ impl S3Store {
         file.sync_all().await.map_err(local_failed)
     }
 
+    /// Removes an object.
+    pub(super) async fn remove_trial(&self, key: &str) -> Result<(), StoreError> {
+        let request = self.signed("delete", Method::DELETE, key, HeaderMap::new(), None).await?;
+        let answer = self.in_time("delete", key, self.exchange("delete", key, request, DOCUMENT_BYTES_MAX)).await?;
+        match answer.status {
+            StatusCode::OK | StatusCode::NO_CONTENT | StatusCode::NOT_FOUND => Ok(()),
+            // Not by `refused`: that these keys may not delete says nothing against them.
+            _ => Err(answer.error("delete", key)),
+        }
+    }
+
     /// The keys that begin with `prefix`.
     pub(super) async fn list(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
         let Clients { library, .. } = self.shared.source.clients()?;

@@ -163,6 +163,18 @@ impl Store {
         outcome.map_err(|error| error.below(&self.location()))
     }
 
+    /// Removes an object that this process has made for a trial. Nothing else is ever removed.
+    ///
+    /// # Errors
+    /// The lake did not remove it: it need not let a sidecar remove anything.
+    pub async fn remove_trial(&self, key: &str) -> Result<(), StoreError> {
+        let outcome = match self {
+            Self::Directory(store) => store.remove_trial(key).await,
+            Self::S3(store) => store.remove_trial(key).await,
+        };
+        outcome.map_err(|error| error.below(&self.location()))
+    }
+
     /// The keys that begin with `prefix`, which ends with a slash.
     ///
     /// # Errors
