@@ -6,6 +6,7 @@
 //! pod that is asked for ─────> webhook ──> admit: which LakeIngest ──> inject: pure ──> JSON Patch
 //! pod that ends ─────────────> left_behind: what its sidecar had not delivered ──> events
 //! Lease ─────────────────────> leader: which replica says how LakeIngests are
+//! sidecars' /health ─────────> sidecars: what they say themselves ──> controller: status
 //! a person's command line ───> cli: the same admit and inject, on files or on the cluster
 //! ```
 
@@ -24,6 +25,7 @@ pub mod admit;
 pub mod inject;
 
 pub mod leader;
+pub mod sidecars;
 
 pub mod events;
 pub mod left_behind;

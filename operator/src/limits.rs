@@ -46,6 +46,49 @@ pub const LEASE_LOOK_PERIOD: Duration = Duration::from_secs(4);
 /// How long the API server may take to answer about the Lease.
 pub const LEASE_REQUEST_TIMEOUT: Duration = Duration::from_secs(4);
 
+/// The time between two questions to the same sidecar.
+pub const ASK_PERIOD: Duration = Duration::from_secs(10);
+
+/// Questions to sidecars in a second. Derivation: 500 pods are asked in the period; 5,000 take ten times as long, and cost the
+/// operator and the network no more.
+pub const ASKS_PER_SECOND_MAX: u32 = 50;
+
+/// Questions in a second where there are few sidecars: soon after one another, and not at once.
+pub const FIRST_ASKS_PER_SECOND: u32 = 5;
+
+/// Questions that wait for an answer. Derivation: at the greatest pace all of a timeout's questions do, when a network is cut.
+pub const ASKS_AT_ONCE_MAX: usize = 150;
+
+/// How long a sidecar may take to answer.
+pub const ASK_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Questions without an answer after which a sidecar is unreachable: one may be lost.
+pub const ASK_MISSES_MAX: u32 = 2;
+
+/// Length of a sidecar's answer. Unit: bytes. Derivation: as many reasons as it keeps, with their words.
+pub const HEALTH_BYTES_MAX: usize = 256 << 10;
+
+/// Length of the head of a sidecar's answer. Unit: bytes. The least that hyper takes.
+pub const HEALTH_HEADER_BYTES_MAX: usize = 8 << 10;
+
+/// Reasons that are read of a sidecar's answer.
+pub const HEALTH_REASONS_MAX: usize = 64;
+
+/// Length of the words of a reason. Unit: characters.
+pub const HEALTH_MESSAGE_CHARACTERS_MAX: usize = 512;
+
+/// How long what sidecars say is gathered before it is looked at: a bucket that goes away is told by many of them.
+pub const TELL_PERIOD: Duration = Duration::from_secs(1);
+
+/// How long a status stands before it is written again for words and for the time of the oldest row alone.
+pub const STATUS_PERIOD: Duration = Duration::from_secs(30);
+
+/// How much later than it may be a row is at least before it counts as late: an upload that is tried again takes its time.
+pub const BEHIND_SLACK: Duration = Duration::from_secs(60);
+
+/// Pods without their sidecar that a condition names.
+pub const MISSING_NAMED_MAX: usize = 5;
+
 /// Pods whose end with rows in the journal is still to be told of.
 pub const LEFT_BEHIND_QUEUE_MAX: usize = 256;
 

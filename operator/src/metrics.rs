@@ -25,10 +25,13 @@ pub struct Metrics {
     pub bundle_writes: Counter,
     /// 1 while this replica leads.
     pub leader: Gauge,
+    /// Sidecars that do not answer the leader.
+    pub sidecars_unreachable: Gauge,
     /// Rows that were in the journals of pods that ended. Every replica sees every pod.
     pub rows_left_behind: Counter,
     /// Rows that pods which ended have put into the lake as log files. Every replica sees every pod.
     pub rows_in_log_files: Counter,
+    sidecar_asks: Family<Labels, Counter>,
     admissions: Family<Labels, Counter>,
     admission_duration: Histogram,
     reconciles: Family<Labels, Counter>,
@@ -57,6 +60,11 @@ impl Default for Metrics {
         registry.register("ca_bundle_writes", about, bundle_writes.clone());
         let leader = Gauge::default();
         registry.register("leader", "1 in the replica that says how LakeIngests are, else 0", leader.clone());
+        let sidecars_unreachable = Gauge::default();
+        let about = "Sidecars that do not answer the replica that leads";
+        registry.register("sidecars_unreachable", about, sidecars_unreachable.clone());
+        let sidecar_asks = Family::<Labels, Counter>::default();
+        registry.register("sidecar_asks", "Questions to sidecars by what came of them", sidecar_asks.clone());
         let rows_left_behind = Counter::default();
         let about = "Rows that were in the journals of pods that ended, as this replica saw it";
         registry.register("rows_left_behind", about, rows_left_behind.clone());
@@ -76,6 +84,8 @@ impl Default for Metrics {
             certificate_not_after,
             bundle_writes,
             leader,
+            sidecars_unreachable,
+            sidecar_asks,
             rows_left_behind,
             rows_in_log_files,
             admissions,
@@ -91,6 +101,11 @@ impl Metrics {
     pub fn admitted(&self, outcome: &'static str, duration: Duration) {
         self.admissions.get_or_create(&[("outcome", outcome)]).inc();
         self.admission_duration.observe(duration.as_secs_f64());
+    }
+
+    /// A sidecar was asked how it is.
+    pub fn asked(&self, outcome: &'static str) {
+        self.sidecar_asks.get_or_create(&[("outcome", outcome)]).inc();
     }
 
     /// A LakeIngest was looked at.
@@ -118,11 +133,13 @@ mod tests {
         let metrics = Metrics::default();
         metrics.admitted("patched", Duration::from_millis(1));
         metrics.reconciled("configured", Duration::from_millis(1));
+        metrics.asked("answered");
         let text = metrics.text();
         for line in [
             "lakeingest_operator_build_info{version=",
             "lakeingest_operator_admissions_total{outcome=\"patched\"} 1",
             "lakeingest_operator_admission_duration_seconds_count 1",
+            "lakeingest_operator_sidecar_asks_total{outcome=\"answered\"} 1",
             "lakeingest_operator_reconciles_total{outcome=\"configured\"} 1",
             "lakeingest_operator_webhook_certificate_not_after_seconds 0",
         ] {

@@ -110,6 +110,21 @@ pub fn shown(text: &str) -> String {
     shown
 }
 
+/// A stranger's sentence for a message: as [`shown`], longer, and with its quotes as they are, since it is put into none.
+pub fn said(text: &str, characters_max: usize) -> String {
+    let mut said = String::new();
+    for character in text.chars().take(characters_max) {
+        match character {
+            '"' | '\'' | '\\' => said.push(character),
+            other => said.extend(other.escape_debug()),
+        }
+    }
+    if text.chars().nth(characters_max).is_some() {
+        said.push('…');
+    }
+    said
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,5 +134,7 @@ mod tests {
         assert_eq!(shown("events"), "events");
         assert_eq!(shown("x\n2026 ERROR \u{1b}[31m"), "x\\n2026 ERROR \\u{1b}[31m");
         assert_eq!(shown(&"é".repeat(70_000)), format!("{}…", "é".repeat(64)));
+        assert_eq!(said("it's \"so\"\n", 100), "it's \"so\"\\n");
+        assert_eq!(said("abc", 2), "ab…");
     }
 }

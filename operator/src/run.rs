@@ -20,7 +20,7 @@ use tracing::{Instrument, error, info, info_span};
 use crate::admit::{Admission, REFERENCE_WAIT};
 use crate::certs::{Authority, BundleKeeper, LeafKeeper, SecretPlace, keep};
 use crate::clock::{SharedClock, SystemClock};
-use crate::controller::{self, Context, ContextNames, Settled};
+use crate::controller::{self, Context, ContextNames, Settled, Written};
 use crate::events::Events;
 use crate::health::{self, Readiness};
 use crate::index::{Index, Watches};
@@ -30,6 +30,7 @@ use crate::limits::LEAVING_WAIT;
 use crate::metrics::Metrics;
 use crate::namespaces::Namespaces;
 use crate::settings::RunArguments;
+use crate::sidecars::{Asker, Sidecars};
 use crate::webhook::{self, PodReview, Webhook};
 use crate::{server, version};
 
@@ -150,7 +151,10 @@ impl Running {
         start(&mut parts, "bundle", keep(bundle, from.client.clone(), trusted));
 
         start(&mut parts, "left-behind", tell_of(&from, left, index.clone()));
-        start(&mut parts, "controller", control(&from, index.clone(), leadership, watches, is_stopping.clone()));
+        let sidecars = Sidecars::default();
+        start(&mut parts, "sidecars", asker_of(&from, &index, &leadership, &sidecars).run());
+        let told = Told { index: index.clone(), leadership, sidecars };
+        start(&mut parts, "controller", control(&from, told, watches, is_stopping.clone()));
         start(&mut parts, "namespaces", follow_namespaces);
         let mut until_stop = is_stopping;
         start(&mut parts, "index", async move {
@@ -244,10 +248,26 @@ fn candidate_of(from: &Parts, tell: watch::Sender<Option<Duration>>) -> Candidat
     Candidate::new(&from.arguments.pod_name, leases, Arc::clone(&from.clock), Arc::clone(&from.metrics), tell)
 }
 
-fn control(
-    from: &Parts,
+fn asker_of(from: &Parts, index: &Index, leadership: &Leadership, sidecars: &Sidecars) -> Asker {
+    Asker {
+        index: index.clone(),
+        leadership: leadership.clone(),
+        sidecars: sidecars.clone(),
+        clock: Arc::clone(&from.clock),
+        metrics: Arc::clone(&from.metrics),
+    }
+}
+
+/// What the controller is told by other parts.
+struct Told {
     index: Index,
     leadership: Leadership,
+    sidecars: Sidecars,
+}
+
+fn control(
+    from: &Parts,
+    Told { index, leadership, sidecars }: Told,
     watches: Watches,
     mut stopping: watch::Receiver<bool>,
 ) -> impl Future<Output = ()> + Send + 'static {
@@ -259,6 +279,8 @@ fn control(
         clock: Arc::clone(&from.clock),
         events: events_of(from),
         settled: Settled::default(),
+        sidecars,
+        written: Written::default(),
         metrics: Arc::clone(&from.metrics),
     };
     controller::run(Arc::new(context), watches, async move {

@@ -209,6 +209,43 @@ impl Team {
         .expect("the sidecar delivers");
     }
 
+    /// Waits until the status of a LakeIngest is so; gives it.
+    pub fn wait_for_status(&self, ingest: &str, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+        wait::until(what, || {
+            let status = self.get(&format!("lakeingest/{ingest}"))["status"].clone();
+            Ok(if is_so(&status) { Look::Ready(status) } else { Look::NotYet(status.to_string()) })
+        })
+        .unwrap_or_else(|error| panic!("{error:#}"))
+    }
+
+    /// Waits until a LakeIngest has a condition with this status and this reason; gives its message.
+    pub fn wait_for_condition(&self, ingest: &str, kind: &str, status: &str, reason: &str) -> String {
+        let of = |found: &Value| {
+            let conditions = found["conditions"].as_array().cloned().unwrap_or_default();
+            conditions.into_iter().find(|one| one["type"] == kind && one["status"] == status && one["reason"] == reason)
+        };
+        let status = self.wait_for_status(ingest, &format!("{kind}={status}, {reason}"), |found| of(found).is_some());
+        let condition = of(&status).expect("it was there a moment ago");
+        condition["message"].as_str().expect("a message is text").to_owned()
+    }
+
+    /// The notes of the namespace's Events of this reason about an object of this kind.
+    pub fn events(&self, kind: &str, reason: &str) -> Vec<String> {
+        let events = self.get("events.events.k8s.io")["items"].as_array().cloned().unwrap_or_default();
+        let these = events.iter().filter(|event| event["reason"] == reason && event["regarding"]["kind"] == kind);
+        these.map(|event| event["note"].as_str().unwrap_or_default().to_owned()).collect()
+    }
+
+    /// Waits for an Event of this reason about an object of this kind; gives its note. There must be one alone.
+    pub fn wait_for_event(&self, kind: &str, reason: &str) -> String {
+        wait::until(&format!("an Event {reason} about a {kind}"), || match self.events(kind, reason).as_slice() {
+            [] => Ok(Look::NotYet("there is none".to_owned())),
+            [one] => Ok(Look::Ready(one.clone())),
+            many => anyhow::bail!("it is told once: {many:?}"),
+        })
+        .unwrap_or_else(|error| panic!("{error:#}"))
+    }
+
     /// What the operator's Lease says of who holds it, once somebody does: `<pod>_<chance>`.
     pub fn leader(&self) -> String {
         let holder =

@@ -191,9 +191,12 @@ fn a_pod_starts_without_its_secret_and_delivers_once_it_is_there() {
     team.stream("shop", 0, 10);
     let message = team.wait_for_reason("shop", "CredentialsMissing");
     assert!(message.contains("accessKeyId is missing"), "{message}");
+    let told = team.wait_for_condition("events", "CredentialsValid", "False", "SecretMissingInNamespace");
+    assert!(told.contains("Secret lake-s3") && told.contains(&team.namespace), "{told}");
     team.put_keys(&team.access().secret_key);
     team.wait_until_delivered("shop");
     assert_eq!(team.stored(), (0..10).collect::<Vec<_>>());
+    team.wait_for_condition("events", "CredentialsValid", "True", "Accepted");
 }
 
 #[test]

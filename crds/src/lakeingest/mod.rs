@@ -70,10 +70,77 @@ use crate::tables::{OnUndeclaredTable, TableDeclaration};
         description = "Those of them whose sidecar has started and takes records."
     ),
     printcolumn(
+        name = "Missing",
+        type_ = "integer",
+        json_path = ".status.pods.missing",
+        description = "Pods that ask for it and run without a sidecar."
+    ),
+    printcolumn(
+        name = "Storage",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='StorageReachable')].reason",
+        description = "How the sidecars find the lake."
+    ),
+    printcolumn(
+        name = "At-Risk",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='DataAtRisk')].status",
+        description = "Whether rows cannot be delivered for a reason of their own."
+    ),
+    printcolumn(
         name = "Age",
         type_ = "date",
         json_path = ".metadata.creationTimestamp",
         description = "Since when it is there."
+    ),
+    printcolumn(
+        name = "Current",
+        type_ = "integer",
+        json_path = ".status.pods.onCurrentGeneration",
+        description = "Pods that go by the specification as it is now.",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Outdated",
+        type_ = "integer",
+        json_path = ".status.pods.outdated",
+        description = "Pods that have to be made anew to be as they would be today.",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Unreachable",
+        type_ = "integer",
+        json_path = ".status.pods.unreachable",
+        description = "Pods whose sidecar does not answer on its health port.",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Credentials",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='CredentialsValid')].reason",
+        description = "What becomes of the keys.",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Backlog",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Backlogged')].reason",
+        description = "Whether rows wait for longer than they may.",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Quarantine",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Quarantined')].status",
+        description = "Whether records did not fit.",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Oldest",
+        type_ = "date",
+        json_path = ".status.oldestUnflushedTime",
+        description = "For how long the oldest row waits.",
+        priority = 1
     ),
     printcolumn(
         name = "Message",

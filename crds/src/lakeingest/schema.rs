@@ -342,6 +342,11 @@ pub(super) fn spec(schema: &mut Schema) {
     add(schema, [rule_at(&form, ROOM_RULE, Some(".buffer.sizeLimit"))]);
 }
 
+/// A point in time.
+pub(super) fn time(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "format": "date-time"})
+}
+
 /// Conditions, as every resource has them.
 /// Source: `metav1.Condition`, <https://github.com/kubernetes/community/blob/master/contributors/devel/sig-architecture/api-conventions.md>.
 pub(super) fn conditions(_: &mut SchemaGenerator) -> Schema {

@@ -2,7 +2,7 @@
 //!
 //! Owns: the shape of the status and the names of its conditions and reasons. Does not own: when they are set.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -19,8 +19,17 @@ pub struct LakeIngestStatus {
     /// How many pods have its sidecar.
     pub pods: PodCounts,
 
+    /// When the oldest row was received that is in a journal and not in the lake. Absent while there is none. It is renewed
+    /// at most every 30 s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::time")]
+    pub oldest_unflushed_time: Option<Time>,
+
     /// What is well and what is not. `Ready` says whether it can be used: its pods get their sidecar, and nobody else has
-    /// its prefix.
+    /// its prefix. `InjectionHealthy` says whether every pod that asks has its sidecar. The others are what the sidecars say,
+    /// and unknown while none could be asked: `CredentialsValid`, `StorageReachable`, `Backlogged` (rows wait for longer than
+    /// they may), `SchemaConflict`, `Quarantined` (records did not fit) and `DataAtRisk` (rows cannot be delivered for a reason
+    /// of their own).
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
 }
@@ -34,15 +43,54 @@ pub struct PodCounts {
 
     /// Those of them whose sidecar has started and takes records.
     pub ready: u32,
+
+    /// Those of them that have another image than they would get today, or take in a change of the specification when they
+    /// are made anew alone.
+    pub outdated: u32,
+
+    /// Pods that ask for it by their annotation and run without a sidecar.
+    pub missing: u32,
+
+    /// Those that are ready and do not answer on their health port, which says nothing of their records.
+    pub unreachable: u32,
+
+    /// Those that go by the specification as it is now: the kubelet brings a change within a minute or two.
+    pub on_current_generation: u32,
 }
 
 /// The types of conditions.
 pub mod conditions {
     /// The LakeIngest can be used.
     pub const READY: &str = "Ready";
+    /// The lake takes the keys.
+    pub const CREDENTIALS_VALID: &str = "CredentialsValid";
+    /// The lake is there.
+    pub const STORAGE_REACHABLE: &str = "StorageReachable";
+    /// Every pod that asks has its sidecar.
+    pub const INJECTION_HEALTHY: &str = "InjectionHealthy";
+    /// Rows wait for longer than they may, or none is taken any more.
+    pub const BACKLOGGED: &str = "Backlogged";
+    /// A table has other types than are declared, or its schema cannot be read.
+    pub const SCHEMA_CONFLICT: &str = "SchemaConflict";
+    /// Records did not fit their tables.
+    pub const QUARANTINED: &str = "Quarantined";
+    /// Rows cannot be delivered for a reason of their own: they are in a journal, and go with it.
+    pub const DATA_AT_RISK: &str = "DataAtRisk";
+
+    /// All of them, in the order in which they are said.
+    pub const ALL: [&str; 8] = [
+        READY,
+        CREDENTIALS_VALID,
+        STORAGE_REACHABLE,
+        INJECTION_HEALTHY,
+        BACKLOGGED,
+        SCHEMA_CONFLICT,
+        QUARANTINED,
+        DATA_AT_RISK,
+    ];
 }
 
-/// The reasons of conditions.
+/// The reasons of conditions that are not those of the sidecars (`health_reasons`).
 pub mod reasons {
     /// The configuration is there for pods to use.
     pub const CONFIGURED: &str = "Configured";
@@ -50,7 +98,33 @@ pub mod reasons {
     pub const INVALID_SPEC: &str = "InvalidSpec";
     /// Another LakeIngest has the same bucket and prefix, or one that lies in it or around it, and was there before. Pods
     /// are injected; their sidecars take records and write nothing.
-    pub const PREFIX_IN_USE: &str = "PrefixInUse";
+    pub const PREFIX_IN_USE: &str = crate::health_reasons::PREFIX_IN_USE;
     /// What the sidecars need could not be written to the cluster.
     pub const APPLY_FAILED: &str = "ApplyFailed";
+    /// No pod has a sidecar that runs.
+    pub const NO_SIDECARS: &str = "NoSidecars";
+    /// Sidecars run, and none of them answers.
+    pub const NOT_ANSWERED: &str = "NotAnswered";
+    /// No sidecar says that its keys are refused.
+    pub const ACCEPTED: &str = "Accepted";
+    /// The Secret that the LakeIngest names is not there, or has not all keys.
+    pub const SECRET_MISSING: &str = "SecretMissingInNamespace";
+    /// No sidecar says that the lake is away.
+    pub const REACHABLE: &str = "Reachable";
+    /// No pod that asks is without its sidecar.
+    pub const ALL_INJECTED: &str = "AllInjected";
+    /// Pods ask and have no sidecar.
+    pub const SIDECAR_MISSING: &str = "SidecarMissing";
+    /// No row waits for longer than it may.
+    pub const KEEPING_UP: &str = "KeepingUp";
+    /// Rows wait for longer than they may.
+    pub const BEHIND: &str = "Behind";
+    /// Every table has the types that are declared.
+    pub const NO_CONFLICT: &str = "NoConflict";
+    /// The sidecars that run have put no record into quarantine.
+    pub const NONE_IN_QUARANTINE: &str = "NoneInQuarantine";
+    /// Records did not fit.
+    pub const RECORDS_IN_QUARANTINE: &str = "RecordsInQuarantine";
+    /// Every row can be delivered.
+    pub const NOTHING_AT_RISK: &str = "NothingAtRisk";
 }

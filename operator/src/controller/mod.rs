@@ -7,6 +7,7 @@
 
 mod apply;
 mod build;
+mod conditions;
 mod dereference;
 mod status;
 mod validate;
@@ -14,6 +15,7 @@ mod validate;
 pub use apply::{ApplyError, Settled};
 pub use build::build;
 pub use dereference::{Dereferenced, Location};
+pub use status::Written;
 pub use validate::{ContextNames, ValidatedIngest, validate};
 
 use std::sync::Arc;
@@ -32,6 +34,7 @@ use crate::events::Events;
 use crate::index::{Found, Index, Watches, ingest_of};
 use crate::leader::Leadership;
 use crate::metrics::Metrics;
+use crate::sidecars::Sidecars;
 use status::{Outcome, StatusError};
 
 /// How soon a failure that may pass is tried again.
@@ -62,6 +65,10 @@ pub struct Context {
     pub events: Events,
     /// What is known to be as it should be.
     pub settled: Settled,
+    /// What the sidecars say.
+    pub sidecars: Sidecars,
+    /// When statuses were written.
+    pub written: Written,
     /// The numbers.
     pub metrics: Arc<Metrics>,
 }
@@ -82,12 +89,15 @@ pub enum ReconcileError {
 
 /// Runs until `shutdown` is ready and what is under way has ended.
 pub async fn run(context: Arc<Context>, watches: Watches, shutdown: impl Future<Output = ()> + Send + Sync + 'static) {
-    let Watches { lake_ingests, config_maps, pods } = watches;
+    let Watches { lake_ingests, config_maps, pods, asking } = watches;
+    let index = context.index.clone();
     let config = Config::default().debounce(DEBOUNCE).concurrency(CONCURRENCY);
     Controller::for_stream(lake_ingests, context.index.lake_ingests())
         .with_config(config)
         .owns_stream(config_maps)
         .watches_stream(pods, |pod| ingest_of(&pod))
+        .watches_stream(asking, move |pod| index.asked_by(&pod))
+        .reconcile_on(context.sidecars.changes())
         .reconcile_all_on(context.leadership.terms())
         .graceful_shutdown_on(shutdown)
         .run(reconcile, retry, context)
@@ -122,14 +132,14 @@ async fn reconcile_in_span(found: &Found, context: &Context) -> Result<Action, R
         Outcome::ApplyFailed { error } => error!(error = %crate::error_chain(error), "failed to apply"),
     }
     context.metrics.reconciled(label, context.clock.monotonic().saturating_sub(started));
-    let action = match &outcome {
-        Outcome::Configured { .. } | Outcome::Invalid { .. } => Action::await_change(),
-        Outcome::PrefixInUse { .. } => Action::requeue(CONFLICT_RETRY),
-        Outcome::ApplyFailed { .. } => Action::requeue(RETRY),
+    let again = match &outcome {
+        Outcome::Configured { .. } | Outcome::Invalid { .. } => None,
+        Outcome::PrefixInUse { .. } => Some(CONFLICT_RETRY),
+        Outcome::ApplyFailed { .. } => Some(RETRY),
     };
     // Client required. One that leads no more while it writes leaves the rest to the one that does.
-    context.leadership.during(status::update(context, found, &outcome)).await.transpose()?;
-    Ok(action)
+    let rest = context.leadership.during(status::update(context, found, &outcome)).await.transpose()?.flatten();
+    Ok(again.into_iter().chain(rest).min().map_or_else(Action::await_change, Action::requeue))
 }
 
 /// What comes of the steps; none when the namespace is being deleted, and there is nothing left to say.

@@ -1,8 +1,13 @@
 //! Step five: what is said of a LakeIngest.
 //!
-//! Owns: the one table from outcome to condition and Event, and writing the status only when it says something new.
-//! Does not own: the outcome.
+//! Owns: putting conditions and counts together, writing them only when they say something new, Events of what has changed.
+//! Does not own: the outcome, the words of conditions (`conditions`).
 
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::api::{Api, Patch, PatchParams};
 use kube::{Resource, ResourceExt};
@@ -11,10 +16,13 @@ use serde_json::json;
 
 use super::Context;
 use super::apply::ApplyError;
+use super::conditions::{Expected, Verdict, injection, of_sidecars, ready};
 use super::dereference::Location;
 use crate::events::Happening;
-use crate::index::Found;
+use crate::index::{Found, SidecarPod};
+use crate::limits::STATUS_PERIOD;
 use crate::names::MANAGER;
+use crate::sidecars::Summary;
 
 /// What came of looking at a LakeIngest.
 #[derive(Debug)]
@@ -54,8 +62,8 @@ impl Outcome {
         }
     }
 
-    /// Status, reason and message of the condition `Ready`.
-    fn condition(&self) -> (bool, &'static str, String) {
+    /// Whether the LakeIngest can be used, why, and the same for a person.
+    pub(super) fn words(&self) -> (bool, &'static str, String) {
         match self {
             Self::Configured { location, .. } => {
                 (true, reasons::CONFIGURED, format!("pods can be injected; the lake is {location}"))
@@ -81,14 +89,72 @@ pub enum StatusError {
     },
 }
 
-/// Writes the status if it says something new, and an Event if the condition does.
-pub(super) async fn update(context: &Context, found: &Found, outcome: &Outcome) -> Result<(), StatusError> {
+/// When the status of each LakeIngest was written last, by the monotonic clock.
+#[derive(Debug, Default)]
+pub struct Written {
+    at: Mutex<HashMap<(String, String), Duration>>,
+}
+
+impl Written {
+    /// How long what can wait has to wait before it is written; none if it may be now.
+    fn pause(&self, key: &(String, String), now: Duration) -> Option<Duration> {
+        let at = self.at.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = at.get(key)?.saturating_add(STATUS_PERIOD);
+        due.checked_sub(now).filter(|pause| !pause.is_zero())
+    }
+
+    /// Notes a write. At most `places` are remembered: who has gone makes room.
+    fn note(&self, key: (String, String), now: Duration, places: usize) {
+        let mut at = self.at.lock().unwrap_or_else(PoisonError::into_inner);
+        if at.len() > places {
+            at.clear();
+        }
+        at.insert(key, now);
+    }
+}
+
+/// What was seen of a LakeIngest's pods.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// Those that have its sidecar.
+    pods: Vec<SidecarPod>,
+    /// Names of those that asked and have none.
+    missing: Vec<String>,
+    /// What the sidecars say; none while they are still to be asked.
+    summary: Option<Summary>,
+}
+
+impl Seen {
+    fn of(context: &Context, found: &Found) -> Self {
+        let (namespace, name) = (found.namespace().unwrap_or_default(), found.name_any());
+        let pods = context.index.pods(&namespace, &name);
+        let image = found.0.as_ref().ok().map(|ingest| {
+            let own = ingest.spec.sidecar.image.as_ref();
+            own.unwrap_or(&context.names.images.default_image).clone()
+        });
+        let summary = context.sidecars.summary(&pods, found.meta().generation, image.as_deref());
+        Self { pods, missing: context.index.missing(&namespace, &name), summary }
+    }
+}
+
+/// Writes the status if it says something new, and Events of conditions that have changed. Gives how soon the rest is to be
+/// written, if something has to wait.
+pub(super) async fn update(
+    context: &Context,
+    found: &Found,
+    outcome: &Outcome,
+) -> Result<Option<Duration>, StatusError> {
     let (namespace, name) = (found.namespace().unwrap_or_default(), found.name_any());
     let old = found.0.as_ref().ok().and_then(|ingest| ingest.status.clone());
-    let pods = context.index.pod_counts(&namespace, &name);
-    let new = status(found, old.as_ref(), outcome, pods, context.clock.now());
+    let seen = Seen::of(context, found);
+    let (verdicts, new) = status(found, old.as_ref(), outcome, &seen, context.clock.now());
     if old.as_ref() == Some(&new) {
-        return Ok(());
+        return Ok(None);
+    }
+    let key = (namespace.clone(), name.clone());
+    let pause = context.written.pause(&key, context.clock.monotonic());
+    if pause.is_some() && old.as_ref().is_some_and(|old| can_wait(old, &new)) {
+        return Ok(pause);
     }
     let lake_ingests: Api<LakeIngest> = Api::namespaced(context.client.clone(), &namespace);
     let body = json!({"apiVersion": LakeIngest::api_version(&()), "kind": LakeIngest::kind(&()), "status": new});
@@ -97,60 +163,134 @@ pub(super) async fn update(context: &Context, found: &Found, outcome: &Outcome) 
     match written {
         Ok(_) => {}
         // It was deleted meanwhile.
-        Err(kube::Error::Api(answer)) if answer.code == 404 => return Ok(()),
+        Err(kube::Error::Api(answer)) if answer.code == 404 => return Ok(None),
         Err(source) => return Err(StatusError::Patch { name, source: Box::new(source) }),
     }
-    if reason_of(old.as_ref()) != reason_of(Some(&new)) {
-        publish(context, found, outcome).await;
+    context.written.note(key, context.clock.monotonic(), context.index.count().saturating_mul(2));
+    for verdict in verdicts.into_iter().filter(|verdict| is_news(old.as_ref(), verdict)) {
+        publish(context, found, verdict).await;
     }
-    Ok(())
+    Ok(None)
 }
 
-/// The status that follows from what was seen.
+/// Whether nothing has changed but words and the time of the oldest row, which change with each look.
+fn can_wait(old: &LakeIngestStatus, new: &LakeIngestStatus) -> bool {
+    let without_them = |status: &LakeIngestStatus| {
+        let conditions = status.conditions.iter().cloned();
+        let conditions = conditions.map(|condition| Condition { message: String::new(), ..condition }).collect();
+        LakeIngestStatus { oldest_unflushed_time: None, conditions, ..status.clone() }
+    };
+    without_them(old) == without_them(new)
+}
+
+/// The status that follows from what was seen, and the verdicts in it.
 fn status(
     found: &Found,
     old: Option<&LakeIngestStatus>,
     outcome: &Outcome,
-    pods: PodCounts,
-    now: chrono::DateTime<chrono::Utc>,
-) -> LakeIngestStatus {
+    seen: &Seen,
+    now: DateTime<Utc>,
+) -> (Vec<Verdict>, LakeIngestStatus) {
+    let Seen { pods, missing, summary } = seen;
+    let mut verdicts = vec![injection(missing)];
+    // Until the sidecars were asked, what they said to another replica stands.
+    let known_to_be_foreign = summary.is_none() && is_foreign(old);
+    if !(known_to_be_foreign && matches!(outcome, Outcome::Configured { .. })) {
+        verdicts.insert(0, ready(outcome, summary.as_ref()));
+    }
+    if let (Some(summary), Ok(ingest)) = (summary, &found.0) {
+        verdicts.extend(of_sidecars(summary, &expected(ingest, now)));
+    }
     let generation = found.meta().generation;
-    let (is_ready, reason, message) = outcome.condition();
-    let status = if is_ready { "True" } else { "False" };
-    let before = old.and_then(ready);
-    let since = match before {
+    let of_verdicts = verdicts.iter().map(|verdict| condition(verdict, old, generation, now));
+    let mut all: Vec<Condition> = of_verdicts.collect();
+    let others = old.iter().flat_map(|old| &old.conditions);
+    let others = others.filter(|other| conditions::ALL.contains(&other.type_.as_str()));
+    let others: Vec<_> = others.filter(|other| !all.iter().any(|one| one.type_ == other.type_)).cloned().collect();
+    all.extend(others);
+    all.sort_by_key(|condition| conditions::ALL.iter().position(|kind| *kind == condition.type_));
+    let count = |pods: usize| u32::try_from(pods).unwrap_or(u32::MAX);
+    let before = old.map(|old| old.pods).unwrap_or_default();
+    let told = |of: fn(&Summary) -> u32, before: u32| summary.as_ref().map_or(before, of);
+    let pods = PodCounts {
+        injected: count(pods.len()),
+        ready: count(pods.iter().filter(|pod| pod.is_ready).count()),
+        outdated: told(|summary| summary.outdated, before.outdated),
+        missing: count(missing.len()),
+        unreachable: told(|summary| summary.unreachable, before.unreachable),
+        on_current_generation: told(|summary| summary.on_current_generation, before.on_current_generation),
+    };
+    let oldest_unflushed_time = match summary {
+        Some(summary) => summary.oldest.map(time),
+        None => old.and_then(|old| old.oldest_unflushed_time.clone()),
+    };
+    let new = LakeIngestStatus { observed_generation: generation, pods, oldest_unflushed_time, conditions: all };
+    (verdicts, new)
+}
+
+fn expected(ingest: &LakeIngest, now: DateTime<Utc>) -> Expected {
+    let credentials = ingest.spec.storage.credentials.as_ref();
+    Expected {
+        secret: credentials.map(|credentials| credentials.secret_ref.name.clone()),
+        namespace: ingest.namespace().unwrap_or_default(),
+        max_age: ingest.spec.flush.max_age.duration(),
+        quarantine: format!("{}/_quarantine/", Location::of(ingest)),
+        now,
+    }
+}
+
+/// A verdict with its times: that of the last change of its status stays.
+fn condition(
+    verdict: &Verdict,
+    old: Option<&LakeIngestStatus>,
+    generation: Option<i64>,
+    now: DateTime<Utc>,
+) -> Condition {
+    let status = verdict.answer.text();
+    let since = match old.and_then(|old| of_kind(old, verdict.kind)) {
         Some(before) if before.status == status => before.last_transition_time.clone(),
         _ => time(now),
     };
-    let ready = Condition {
-        type_: conditions::READY.to_owned(),
+    Condition {
+        type_: verdict.kind.to_owned(),
         status: status.to_owned(),
-        reason: reason.to_owned(),
-        message,
+        reason: verdict.reason.to_owned(),
+        message: verdict.message.clone(),
         observed_generation: generation,
         last_transition_time: since,
-    };
-    LakeIngestStatus { observed_generation: generation, pods, conditions: vec![ready] }
+    }
 }
 
 /// A point in time as Kubernetes writes it, in whole seconds.
-fn time(now: chrono::DateTime<chrono::Utc>) -> Time {
+fn time(now: DateTime<Utc>) -> Time {
     Time(k8s_openapi::jiff::Timestamp::from_second(now.timestamp()).unwrap_or_default())
 }
 
-fn ready(status: &LakeIngestStatus) -> Option<&Condition> {
-    status.conditions.iter().find(|condition| condition.type_ == conditions::READY)
+fn of_kind<'a>(status: &'a LakeIngestStatus, kind: &str) -> Option<&'a Condition> {
+    status.conditions.iter().find(|condition| condition.type_ == kind)
 }
 
-fn reason_of(status: Option<&LakeIngestStatus>) -> Option<&str> {
-    status.and_then(ready).map(|condition| condition.reason.as_str())
+/// Whether its sidecars have said that another has its prefix.
+fn is_foreign(status: Option<&LakeIngestStatus>) -> bool {
+    let ready = status.and_then(|status| of_kind(status, conditions::READY));
+    ready.is_some_and(|ready| ready.reason == reasons::PREFIX_IN_USE)
 }
 
-async fn publish(context: &Context, found: &Found, outcome: &Outcome) {
-    let (is_ready, reason, note) = outcome.condition();
-    // Replicas that decide at once have seen the same version.
-    let key = found.resource_version().unwrap_or_default();
-    context.events.publish(&context.client, found, Happening { is_warning: !is_ready, reason, note, key }).await;
+/// Whether a verdict is worth an Event: another reason than before, of `Ready` whatever it is, of the others when something is
+/// not well, or is well again.
+fn is_news(old: Option<&LakeIngestStatus>, verdict: &Verdict) -> bool {
+    let before = old.and_then(|old| of_kind(old, verdict.kind));
+    let is_new = before.is_none_or(|before| before.reason != verdict.reason || before.status != verdict.answer.text());
+    let was_bad = before.is_some_and(|before| verdict.is_bad_as(&before.status));
+    is_new && (verdict.kind == conditions::READY || verdict.is_bad() || was_bad)
+}
+
+async fn publish(context: &Context, found: &Found, verdict: Verdict) {
+    // Who decides twice of the same version says the same.
+    let key = format!("{} {}", verdict.kind, found.resource_version().unwrap_or_default());
+    let is_warning = verdict.is_bad();
+    let happening = Happening { is_warning, reason: verdict.reason, note: verdict.message, key };
+    context.events.publish(&context.client, found, happening).await;
 }
 
 #[cfg(test)]

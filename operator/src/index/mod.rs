@@ -1,12 +1,20 @@
-//! What the operator knows of the cluster without asking: LakeIngests, their ConfigMaps, the pods injected from them.
+//! What the operator knows of the cluster without asking: LakeIngests, their ConfigMaps, the pods injected from them, and those
+//! that ask and were not.
 //!
-//! Owns: the watches, what is kept of each object, the lookups.
+//! Owns: the watches, what is kept of each object (of pods: `pods`, `asking`), the lookups.
 //! Does not own: what is done with it.
 //!
 //! ```text
 //! LakeIngest ──> owns ConfigMap lakeingest-<name>
-//!     └─ name <── label lakeingest.io/injected-by ── Pod     (same namespace)
+//!     ├─ name <── label lakeingest.io/injected-by ── Pod     (same namespace)
+//!     └─ name <── annotation lakeingest.io/inject ── Pod without a sidecar
 //! ```
+
+mod asking;
+mod pods;
+
+pub use asking::PodMeta;
+pub use pods::{SidecarPod, controller_of, ingest_of};
 
 use std::sync::Arc;
 
@@ -18,12 +26,12 @@ use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, Resource, ResourceExt};
-use lakeingest_crds::lakeingest::{LakeIngest, PodCounts};
+use lakeingest_crds::lakeingest::LakeIngest;
 use tokio::sync::{mpsc, watch};
 
 use crate::left_behind::{self, LeftBehind};
 use crate::limits::LEFT_BEHIND_QUEUE_MAX;
-use crate::names::{CONTAINER, INJECTED_BY, MANAGED_BY, MANAGER, config_map};
+use crate::names::{INJECTED_BY, MANAGED_BY, MANAGER, config_map};
 
 /// A LakeIngest as it was found: one that does not fit the type hinders no other.
 pub type Found = DeserializeGuard<LakeIngest>;
@@ -41,6 +49,7 @@ pub struct Index {
     lake_ingests: Store<Found>,
     config_maps: Store<ConfigMapMeta>,
     pods: Store<Pod>,
+    asking: Store<PodMeta>,
     /// Changes whenever an object has, for whoever waits for one.
     changes: watch::Receiver<Progress>,
 }
@@ -62,6 +71,8 @@ pub struct Watches {
     pub config_maps: Events<ConfigMapMeta>,
     /// Pods that have a sidecar.
     pub pods: Events<Pod>,
+    /// Pods that ask and have none.
+    pub asking: Events<PodMeta>,
 }
 
 impl std::fmt::Debug for Watches {
@@ -96,26 +107,38 @@ impl Index {
                 // Past the bound the pod's own status still tells.
                 let _ = tell.try_send(left);
             }
-            prune(pod);
+            pods::prune(pod);
         };
         let pods = watcher(Api::<Pod>::all(client.clone()), injected);
         let (pods, pod_events) = follow(pods, &progress, |all| &mut all.pods, look);
-        let watches = Watches { lake_ingests: lake_ingest_events, config_maps: config_map_events, pods: pod_events };
-        (Self { lake_ingests, config_maps, pods, changes }, watches, left_behind)
+        let without = watcher(Api::<PodMeta>::all(client.clone()), asking::watched(paged()));
+        let without = without.filter_map(async |event| event.map(asking::only_asking).transpose());
+        let (asking, asking_events) =
+            follow(without, &progress, |all| &mut all.asking, |pod: &mut PodMeta| prune_meta(&mut pod.metadata));
+        let watches = Watches {
+            lake_ingests: lake_ingest_events,
+            config_maps: config_map_events,
+            pods: pod_events,
+            asking: asking_events,
+        };
+        (Self { lake_ingests, config_maps, pods, asking, changes }, watches, left_behind)
     }
 
     /// Stores of what was asked for once: nothing fills them further.
     pub fn of(lake_ingests: Vec<Found>, config_maps: Vec<ConfigMapMeta>) -> Self {
         let (lake_ingests, config_maps) = (filled(lake_ingests), filled(config_maps));
         let (pods, _) = reflector::store();
+        let (asking, _) = reflector::store();
         let (_, changes) = watch::channel(Progress::default());
-        Self { lake_ingests, config_maps, pods, changes }
+        Self { lake_ingests, config_maps, pods, asking, changes }
     }
 
     /// Comes back when every store has been filled once.
     pub async fn synced(&self) {
         let is_filled = |progress: &Progress| {
-            [progress.lake_ingests, progress.config_maps, progress.pods].iter().all(|watched| watched.is_filled)
+            [progress.lake_ingests, progress.config_maps, progress.pods, progress.asking]
+                .iter()
+                .all(|watched| watched.is_filled)
         };
         // The watches end with the process; who waits ends before.
         let _ = self.changes.clone().wait_for(is_filled).await;
@@ -160,16 +183,40 @@ impl Index {
         self.config_maps.get(&ObjectRef::new(&config_map(ingest)).within(namespace))
     }
 
-    /// How many pods have the sidecar of a LakeIngest.
-    pub fn pod_counts(&self, namespace: &str, ingest: &str) -> PodCounts {
-        let is_its = |pod: &Pod| {
-            pod.namespace().as_deref() == Some(namespace)
-                && pod.labels().get(INJECTED_BY).is_some_and(|name| name == ingest)
-        };
-        let pods = self.pods.state_filter(|pod| is_its(pod) && !has_ended(pod));
-        let count = |pods: usize| u32::try_from(pods).unwrap_or(u32::MAX);
-        let ready = pods.iter().filter(|pod| has_started(pod)).count();
-        PodCounts { injected: count(pods.len()), ready: count(ready) }
+    /// The pods that have the sidecar of a LakeIngest and have not ended.
+    pub fn pods(&self, namespace: &str, ingest: &str) -> Vec<SidecarPod> {
+        let ingest = ObjectRef::new(ingest).within(namespace);
+        let pods = self.pods.state_filter(|pod| ingest_of(pod).as_ref() == Some(&ingest));
+        pods.iter().filter_map(|pod| SidecarPod::of(pod)).collect()
+    }
+
+    /// Every sidecar that has started, whose LakeIngest is there.
+    pub fn sidecars(&self) -> Vec<SidecarPod> {
+        let pods = self.pods.state();
+        let sidecars = pods.iter().filter_map(|pod| SidecarPod::of(pod)).filter(|pod| pod.is_ready);
+        sidecars.filter(|pod| self.lake_ingests.get(&pod.ingest).is_some()).collect()
+    }
+
+    /// The LakeIngest that a pod without a sidecar asks for.
+    pub fn asked_by(&self, pod: &PodMeta) -> Option<ObjectRef<Found>> {
+        let (namespace, asked) = (pod.namespace()?, asking::asked(pod)?);
+        match asked {
+            "true" => match self.names(&namespace).as_slice() {
+                [only] => Some(ObjectRef::new(only).within(&namespace)),
+                _ => None,
+            },
+            name => Some(ObjectRef::new(name).within(&namespace)),
+        }
+    }
+
+    /// The names of pods that ask for a LakeIngest and have no sidecar, in order.
+    pub fn missing(&self, namespace: &str, ingest: &str) -> Vec<String> {
+        let ingest = ObjectRef::new(ingest).within(namespace);
+        let here = self.asking.state_filter(|pod| pod.namespace().as_deref() == Some(namespace));
+        let missing = here.iter().filter(|pod| self.asked_by(pod).as_ref() == Some(&ingest));
+        let mut names: Vec<String> = missing.map(|pod| pod.name_any()).collect();
+        names.sort_unstable();
+        names
     }
 }
 
@@ -178,7 +225,8 @@ impl Index {
 pub(crate) struct Filler {
     lake_ingests: reflector::store::Writer<Found>,
     config_maps: reflector::store::Writer<ConfigMapMeta>,
-    _pods: reflector::store::Writer<Pod>,
+    pods: reflector::store::Writer<Pod>,
+    asking: reflector::store::Writer<PodMeta>,
     changed: watch::Sender<Progress>,
 }
 
@@ -189,10 +237,16 @@ impl Filler {
         let (lake_ingests, lake_ingests_writer) = reflector::store();
         let (config_maps, config_maps_writer) = reflector::store();
         let (pods, pods_writer) = reflector::store();
+        let (asking, asking_writer) = reflector::store();
         let (changed, changes) = watch::channel(Progress::default());
-        let filler =
-            Self { lake_ingests: lake_ingests_writer, config_maps: config_maps_writer, _pods: pods_writer, changed };
-        (filler, Index { lake_ingests, config_maps, pods, changes })
+        let filler = Self {
+            lake_ingests: lake_ingests_writer,
+            config_maps: config_maps_writer,
+            pods: pods_writer,
+            asking: asking_writer,
+            changed,
+        };
+        (filler, Index { lake_ingests, config_maps, pods, asking, changes })
     }
 
     /// A LakeIngest comes.
@@ -201,18 +255,24 @@ impl Filler {
         self.changed.send_modify(|progress| progress.lake_ingests.events += 1);
     }
 
+    /// A pod with a sidecar comes, as it is kept.
+    pub(crate) fn pod(&mut self, mut pod: Pod) {
+        pods::prune(&mut pod);
+        self.pods.apply_watcher_event(&watcher::Event::Apply(pod));
+    }
+
+    /// A pod without one comes.
+    pub(crate) fn asking(&mut self, metadata: ObjectMeta) {
+        let pod = PodMeta { metadata, types: None, _phantom: std::marker::PhantomData };
+        self.asking.apply_watcher_event(&watcher::Event::Apply(pod));
+    }
+
     /// A ConfigMap comes.
     pub(crate) fn config_map(&mut self, config_map: ConfigMap) {
         let meta = ConfigMapMeta { metadata: config_map.metadata, types: None, _phantom: std::marker::PhantomData };
         self.config_maps.apply_watcher_event(&watcher::Event::Apply(meta));
         self.changed.send_modify(|progress| progress.lake_ingests.events += 1);
     }
-}
-
-/// The LakeIngest that a pod's sidecar is wired from.
-pub fn ingest_of(pod: &Pod) -> Option<ObjectRef<Found>> {
-    let name = pod.labels().get(INJECTED_BY)?;
-    Some(ObjectRef::new(name).within(&pod.namespace()?))
 }
 
 /// How far one watch is.
@@ -230,6 +290,7 @@ pub struct Progress {
     lake_ingests: Watched,
     config_maps: Watched,
     pods: Watched,
+    asking: Watched,
 }
 
 /// A store and the watch that fills it. The store's own `wait_until_ready` wakes only the last one who waits, and the
@@ -274,38 +335,6 @@ fn prune_meta(meta: &mut ObjectMeta) {
     let ours = |name: &str| name.starts_with("lakeingest.io/") || name == MANAGED_BY;
     meta.annotations.iter_mut().for_each(|all| all.retain(|name, _| ours(name)));
     meta.labels.iter_mut().for_each(|all| all.retain(|name, _| ours(name)));
-}
-
-/// Keeps what is counted and looked up; a cluster has many pods. One that has the label and not the sidecar loses the label,
-/// and is not counted.
-fn prune(pod: &mut Pod) {
-    let containers = pod.spec.take().and_then(|spec| spec.init_containers).unwrap_or_default();
-    prune_meta(&mut pod.metadata);
-    pod.annotations_mut().clear();
-    if !containers.iter().any(|container| container.name == CONTAINER) {
-        pod.labels_mut().clear();
-    }
-    if let Some(status) = &mut pod.status {
-        let sidecars = status.init_container_statuses.take().unwrap_or_default();
-        let phase = status.phase.take();
-        *status = k8s_openapi::api::core::v1::PodStatus {
-            phase,
-            init_container_statuses: Some(sidecars.into_iter().filter(|status| status.name == CONTAINER).collect()),
-            ..Default::default()
-        };
-    }
-}
-
-fn has_ended(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    matches!(phase, Some("Succeeded" | "Failed"))
-}
-
-/// Whether the sidecar has opened its journal and runs.
-fn has_started(pod: &Pod) -> bool {
-    let statuses = pod.status.as_ref().and_then(|status| status.init_container_statuses.as_ref());
-    let sidecar = statuses.into_iter().flatten().find(|status| status.name == CONTAINER);
-    sidecar.is_some_and(|status| status.ready && status.started == Some(true))
 }
 
 #[cfg(test)]

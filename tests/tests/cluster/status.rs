@@ -3,6 +3,7 @@
 use lakeingest_tests::team::Team;
 use serde_json::json;
 use xtask::cluster::NAMESPACE;
+use xtask::wait::{self, Look};
 
 #[test]
 fn a_leader_that_ends_gives_the_lease_to_another_that_speaks_on() {
@@ -16,4 +17,64 @@ fn a_leader_that_ends_gives_the_lease_to_another_that_speaks_on() {
     team.lake_ingest("events", &json!({}));
     assert_ne!(team.leader(), before);
     operator(&["rollout", "status", "deployment/lakeingest-operator", "--timeout=60s"]);
+}
+
+#[test]
+fn the_status_says_how_many_pods_go_by_the_specification_as_it_is_now() {
+    let team = Team::new("generation");
+    team.lake_ingest("events", &json!({}));
+    team.wait_for_condition("events", "StorageReachable", "Unknown", "NoSidecars");
+    team.start_pod("shop", "events");
+    let expected = json!({
+        "injected": 1, "ready": 1, "outdated": 0, "missing": 0, "unreachable": 0, "onCurrentGeneration": 1,
+    });
+    team.wait_for_status("events", "the pod to be current", |status| status["pods"] == expected);
+    team.wait_for_condition("events", "StorageReachable", "True", "Reachable");
+    team.wait_for_condition("events", "CredentialsValid", "True", "Accepted");
+
+    team.lake_ingest("events", &json!({"flush": {"maxAge": "30m"}}));
+    wait::until("the kubelet to bring the change", || {
+        let health = team.health("shop");
+        let is_new = health["generation"] == 2;
+        Ok(if is_new { Look::Ready(()) } else { Look::NotYet(health.to_string()) })
+    })
+    .expect("it does");
+    team.wait_for_status("events", "the pod to be current again", |status| {
+        status["observedGeneration"] == 2 && status["pods"] == expected
+    });
+    // Where the lake is a running pod does not take in.
+    team.lake_ingest("events", &json!({"storage": {"prefix": "elsewhere"}}));
+    team.wait_for_status("events", "the pod to be outdated", |status| status["pods"]["outdated"] == 1);
+}
+
+#[test]
+fn a_bucket_that_goes_away_is_said_in_the_status_and_told_once() {
+    let team = Team::new("away");
+    team.lake_ingest("events", &json!({"flush": {"maxAge": "1s"}, "drain": {"gracePeriodSeconds": 1}}));
+    team.start_pod("shop", "events");
+    team.wait_for_condition("events", "StorageReachable", "True", "Reachable");
+    team.take_bucket_away();
+    team.stream("shop", 0, 10);
+    let message = team.wait_for_condition("events", "StorageReachable", "False", "StorageUnreachable");
+    assert!(message.contains("pod shop, 1 of 1 sidecars"), "{message}");
+    team.wait_for_condition("events", "CredentialsValid", "Unknown", "StorageUnreachable");
+    team.wait_for_condition("events", "Ready", "True", "Configured");
+    team.wait_for_status("events", "since when rows wait", |status| status["oldestUnflushedTime"].is_string());
+    team.wait_for_event("LakeIngest", "StorageUnreachable");
+    let columns = team.kubectl(&["get", "lakeingest"]);
+    assert!(columns.contains("StorageUnreachable"), "{columns}");
+}
+
+/// The pod came before there was a LakeIngest, and wanted to run all the same.
+#[test]
+fn a_pod_that_asks_and_has_no_sidecar_is_counted_until_it_is_gone() {
+    let team = Team::new("missing");
+    team.apply(&team.pod("early", &json!({"lakeingest.io/inject": "events", "lakeingest.io/on-error": "allow"})));
+    team.apply(&team.pod("plain", &json!({})));
+    team.lake_ingest("events", &json!({}));
+    team.wait_for_status("events", "the pod to be missing", |status| status["pods"]["missing"] == 1);
+    let message = team.wait_for_condition("events", "InjectionHealthy", "False", "SidecarMissing");
+    assert!(message.contains("early") && !message.contains("plain"), "{message}");
+    team.kubectl(&["delete", "pod", "early", "--timeout=60s"]);
+    team.wait_for_condition("events", "InjectionHealthy", "True", "AllInjected");
 }

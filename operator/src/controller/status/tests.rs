@@ -1,11 +1,13 @@
-//! From an outcome to what is said of it.
+//! From an outcome and what was seen to what is said of it.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{TimeDelta, Utc};
 use kube::core::DeserializeGuard;
-use serde_json::json;
+use kube::runtime::reflector::ObjectRef;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::fixtures::{ingest, names};
+use crate::sidecars::summary_of;
 
 fn found() -> Found {
     DeserializeGuard(Ok(ingest("events", json!({}))))
@@ -19,6 +21,35 @@ fn invalid() -> Outcome {
     Outcome::Invalid { message: "spec.storage.bucket: must be …".to_owned() }
 }
 
+fn said(old: Option<&LakeIngestStatus>, outcome: &Outcome, seen: &Seen, now: DateTime<Utc>) -> LakeIngestStatus {
+    status(&found(), old, outcome, seen, now).1
+}
+
+fn at(seconds: i64) -> DateTime<Utc> {
+    DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds)
+}
+
+fn of(status: &LakeIngestStatus, kind: &str) -> (String, String) {
+    let condition = of_kind(status, kind).expect("there is the condition");
+    (condition.status.clone(), condition.reason.clone())
+}
+
+/// A pod whose sidecar says this, and one that is not ready.
+fn seen(health: Value) -> Seen {
+    let pod = |name: &str, is_ready: bool| SidecarPod {
+        uid: name.to_owned(),
+        namespace: "team-a".to_owned(),
+        name: name.to_owned(),
+        ingest: ObjectRef::new("events").within("team-a"),
+        image: "lakeingest/sidecar:1".to_owned(),
+        is_ready,
+        address: None,
+    };
+    let told = [(pod("a", true), Some(health)), (pod("b", false), Some(json!({})))];
+    let summary = summary_of(&told);
+    Seen { pods: told.map(|(pod, _)| pod).to_vec(), missing: vec!["c".to_owned()], summary: Some(summary) }
+}
+
 #[test]
 fn each_outcome_is_ready_or_says_why_not() {
     let apply_failed = Outcome::ApplyFailed { error: ApplyError::Foreign { name: "lakeingest-events".to_owned() } };
@@ -29,8 +60,8 @@ fn each_outcome_is_ready_or_says_why_not() {
         (in_use, false, "PrefixInUse", "team-b/events"),
         (apply_failed, false, "ApplyFailed", "rename or delete it"),
     ] {
-        let status = status(&found(), None, &outcome, PodCounts::default(), DateTime::UNIX_EPOCH);
-        let ready = ready(&status).expect("there is a condition");
+        let status = said(None, &outcome, &Seen::default(), DateTime::UNIX_EPOCH);
+        let ready = of_kind(&status, conditions::READY).expect("there is a condition");
         assert_eq!((ready.status == "True", ready.reason.as_str()), (is_ready, reason));
         assert!(ready.message.contains(words), "{}", ready.message);
         assert_eq!((status.observed_generation, ready.observed_generation), (Some(3), Some(3)));
@@ -39,17 +70,85 @@ fn each_outcome_is_ready_or_says_why_not() {
 
 #[test]
 fn a_condition_keeps_its_time_until_its_status_changes() {
-    let at = |seconds: i64| DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds);
-    let since = |status: &LakeIngestStatus| ready(status).map(|ready| ready.last_transition_time.clone());
-    let status_at = |old: Option<&LakeIngestStatus>, outcome: &Outcome, now: DateTime<Utc>| {
-        status(&found(), old, outcome, PodCounts { injected: 1, ready: 0 }, now)
-    };
-    let first = status_at(None, &invalid(), at(0));
-    let second = status_at(Some(&first), &Outcome::PrefixInUse { message: String::new() }, at(60));
+    let since =
+        |status: &LakeIngestStatus| of_kind(status, conditions::READY).map(|ready| ready.last_transition_time.clone());
+    let nothing = Seen::default();
+    let first = said(None, &invalid(), &nothing, at(0));
+    let second = said(Some(&first), &Outcome::PrefixInUse { message: String::new() }, &nothing, at(60));
     assert_eq!(since(&second), since(&first));
-    let third = status_at(Some(&second), &configured(), at(120));
-    assert_eq!(since(&third), Some(time(at(120))));
-    assert_eq!(status_at(Some(&third), &configured(), at(180)), third, "nothing new is nothing to write");
+    let third = said(Some(&second), &invalid(), &nothing, at(120));
+    assert_eq!(since(&third), since(&first));
+    let fourth = said(Some(&third), &configured(), &nothing, at(180));
+    assert_eq!(since(&fourth), Some(time(at(180))));
+    assert_eq!(said(Some(&fourth), &configured(), &nothing, at(240)), fourth, "nothing new is nothing to write");
+}
+
+#[test]
+fn pods_are_counted_by_what_is_seen_of_them() {
+    let status = said(None, &configured(), &seen(json!({"generation": 3, "quarantined_rows": 1})), at(0));
+    let expected =
+        PodCounts { injected: 2, ready: 1, outdated: 0, missing: 1, unreachable: 0, on_current_generation: 1 };
+    assert_eq!(status.pods, expected);
+    assert_eq!(of(&status, conditions::INJECTION_HEALTHY), ("False".to_owned(), "SidecarMissing".to_owned()));
+    assert_eq!(of(&status, conditions::QUARANTINED), ("True".to_owned(), "RecordsInQuarantine".to_owned()));
+    let order: Vec<_> = status.conditions.iter().map(|condition| condition.type_.as_str()).collect();
+    assert_eq!(order, conditions::ALL, "the first one is what most people look for");
+}
+
+/// A new leader has still to ask: nothing is taken back until it has.
+#[test]
+fn what_sidecars_said_to_another_replica_stands_until_they_are_asked_again() {
+    let waiting =
+        json!({"reasons": [{"name": "PrefixInUse", "message": "x"}], "backlog": {"rows": 1, "oldest_seconds": 5}});
+    let first = said(None, &configured(), &seen(waiting), at(0));
+    assert_eq!(of(&first, conditions::READY), ("False".to_owned(), "PrefixInUse".to_owned()));
+    let not_asked = Seen { summary: None, ..seen(json!({})) };
+    let second = said(Some(&first), &configured(), &not_asked, at(60));
+    assert_eq!(second, first);
+    let third = said(Some(&second), &configured(), &seen(json!({})), at(120));
+    assert_eq!(of(&third, conditions::READY), ("True".to_owned(), "Configured".to_owned()));
+    assert_eq!(third.oldest_unflushed_time, None);
+    // A specification that cannot be used is told at once.
+    assert_eq!(of(&said(Some(&first), &invalid(), &not_asked, at(180)), conditions::READY).1, "InvalidSpec");
+}
+
+#[test]
+fn words_and_the_oldest_row_wait_for_their_turn_and_everything_else_does_not() {
+    let waiting = |age: u64, message: &str| {
+        let reasons = json!([{"name": "BucketMissing", "message": message}]);
+        said(
+            None,
+            &configured(),
+            &seen(json!({"reasons": reasons, "backlog": {"rows": 1, "oldest_seconds": age}})),
+            at(0),
+        )
+    };
+    assert!(can_wait(&waiting(5, "one key"), &waiting(50, "another key")));
+    let well = said(None, &configured(), &seen(json!({})), at(0));
+    assert!(!can_wait(&waiting(5, "one key"), &well));
+    let key = ("team-a".to_owned(), "events".to_owned());
+    let (written, second) = (Written::default(), Duration::from_secs(1));
+    assert_eq!(written.pause(&key, second), None);
+    written.note(key.clone(), second, 10);
+    assert_eq!(written.pause(&key, 11 * second), Some(STATUS_PERIOD - 10 * second));
+    assert_eq!(written.pause(&key, second + STATUS_PERIOD), None);
+}
+
+#[test]
+fn an_event_is_told_of_what_goes_wrong_and_of_what_is_well_again() {
+    let news = |old: Option<&LakeIngestStatus>, health: Value| {
+        let (verdicts, new) = status(&found(), old, &configured(), &seen(health), at(0));
+        let news = verdicts.into_iter().filter(|verdict| is_news(old, verdict));
+        (news.map(|verdict| verdict.reason).collect::<Vec<_>>(), new)
+    };
+    let missing = json!({"reasons": [{"name": "BucketMissing", "message": "x"}]});
+    let (told, first) = news(None, missing.clone());
+    assert_eq!(told, ["Configured", "SidecarMissing", "BucketMissing"]);
+    let (told, second) = news(Some(&first), missing);
+    assert_eq!(told, Vec::<&str>::new());
+    let (told, third) = news(Some(&second), json!({}));
+    assert_eq!(told, ["Reachable"]);
+    assert_eq!(news(Some(&third), json!({})).0, Vec::<&str>::new());
 }
 
 #[test]

@@ -1,0 +1,109 @@
+//! What is kept of the pods that have a sidecar.
+//!
+//! Owns: pruning them, and what is read of what is left. Does not own: watching them.
+
+use std::net::{IpAddr, SocketAddr};
+
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::ResourceExt;
+use kube::runtime::reflector::ObjectRef;
+
+use super::{Found, prune_meta};
+use crate::names::{CONTAINER, HEALTH_PORT, INJECTED_BY};
+
+/// A pod that has a sidecar and has not ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SidecarPod {
+    /// The pod's uid.
+    pub uid: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The LakeIngest that its sidecar is wired from.
+    pub ingest: ObjectRef<Found>,
+    /// The image of its sidecar.
+    pub image: String,
+    /// Whether its sidecar has started.
+    pub is_ready: bool,
+    /// Where its sidecar says how it is; none while the pod has no address.
+    pub address: Option<SocketAddr>,
+}
+
+impl SidecarPod {
+    /// None for a pod that has ended.
+    pub(super) fn of(pod: &Pod) -> Option<Self> {
+        if has_ended(pod) {
+            return None;
+        }
+        let sidecar = sidecar_of(pod)?;
+        let port = sidecar.ports.iter().flatten().find(|port| port.name.as_deref() == Some(HEALTH_PORT));
+        let port = port.and_then(|port| u16::try_from(port.container_port).ok());
+        let ip = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref()?.parse::<IpAddr>().ok());
+        Some(Self {
+            uid: pod.uid()?,
+            namespace: pod.namespace()?,
+            name: pod.name_any(),
+            ingest: ingest_of(pod)?,
+            image: sidecar.image.clone().unwrap_or_default(),
+            is_ready: has_started(pod),
+            address: ip.zip(port).map(SocketAddr::from),
+        })
+    }
+}
+
+/// The LakeIngest that a pod's sidecar is wired from.
+pub fn ingest_of(pod: &Pod) -> Option<ObjectRef<Found>> {
+    let name = pod.labels().get(INJECTED_BY)?;
+    Some(ObjectRef::new(name).within(&pod.namespace()?))
+}
+
+/// What has made a pod, if anything has: who looks at that looks for what is the matter with its pods.
+pub fn controller_of(owners: &[OwnerReference]) -> Option<&OwnerReference> {
+    owners.iter().find(|owner| owner.controller == Some(true))
+}
+
+/// Keeps what is counted and looked up; a cluster has many pods. One that has the label and not the sidecar loses the label,
+/// and is not counted.
+pub(super) fn prune(pod: &mut Pod) {
+    let sidecar = sidecar_of(pod).map(|sidecar| Container {
+        name: sidecar.name.clone(),
+        image: sidecar.image.clone(),
+        ports: sidecar.ports.clone(),
+        ..Container::default()
+    });
+    prune_meta(&mut pod.metadata);
+    pod.annotations_mut().clear();
+    if sidecar.is_none() {
+        pod.labels_mut().clear();
+    }
+    pod.spec = sidecar.map(|sidecar| PodSpec { init_containers: Some(vec![sidecar]), ..PodSpec::default() });
+    if let Some(status) = &mut pod.status {
+        let sidecars = status.init_container_statuses.take().unwrap_or_default();
+        let (phase, pod_ip) = (status.phase.take(), status.pod_ip.take());
+        *status = PodStatus {
+            phase,
+            pod_ip,
+            init_container_statuses: Some(sidecars.into_iter().filter(|status| status.name == CONTAINER).collect()),
+            ..PodStatus::default()
+        };
+    }
+}
+
+fn sidecar_of(pod: &Pod) -> Option<&Container> {
+    let mut containers = pod.spec.as_ref()?.init_containers.iter().flatten();
+    containers.find(|container| container.name == CONTAINER)
+}
+
+pub(super) fn has_ended(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+/// Whether the sidecar has opened its journal and runs.
+pub(super) fn has_started(pod: &Pod) -> bool {
+    let statuses = pod.status.as_ref().and_then(|status| status.init_container_statuses.as_ref());
+    let sidecar = statuses.into_iter().flatten().find(|status| status.name == CONTAINER);
+    sidecar.is_some_and(|status| status.ready && status.started == Some(true))
+}
