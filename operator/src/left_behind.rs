@@ -5,14 +5,14 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use kube::{Client, Resource, ResourceExt};
 use serde::Deserialize;
 use tokio::sync::mpsc;
 use tracing::{error, warn};
 
-use crate::events::{Events, Happening};
-use crate::index::Index;
+use crate::events::{Events, Happening, reference_of};
+use crate::index::{Index, controller_of};
 use crate::limits::PODS_REMEMBERED_MAX;
 use crate::metrics::Metrics;
 use crate::names::{CONTAINER, INJECTED_BY};
@@ -24,7 +24,7 @@ const LEFT_BEHIND: &str = "RowsLeftBehind";
 const IN_LOG_FILES: &str = "RowsInLogFiles";
 
 /// Rows of a sidecar that were not in their tables when its pod ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LeftBehind {
     /// The pod's namespace.
     namespace: String,
@@ -34,6 +34,8 @@ pub struct LeftBehind {
     uid: String,
     /// The LakeIngest that the sidecar was wired from.
     ingest: String,
+    /// What has made the pod.
+    owner: Option<ObjectReference>,
     /// Rows in its journal alone.
     rows: u64,
     /// Rows in log files in the lake.
@@ -60,8 +62,10 @@ pub fn of(pod: &Pod) -> Option<LeftBehind> {
     let sidecar = status.init_container_statuses.iter().flatten().find(|status| status.name == CONTAINER)?;
     let message = sidecar.state.as_ref()?.terminated.as_ref()?.message.as_deref()?;
     let Message { unflushed_rows: rows, rescued_rows } = serde_json::from_str(message).ok()?;
+    let namespace = pod.namespace().unwrap_or_default();
     (rows > 0 || rescued_rows > 0).then(|| LeftBehind {
-        namespace: pod.namespace().unwrap_or_default(),
+        owner: controller_of(pod.owner_references()).map(|owner| reference_of(owner, &namespace)),
+        namespace,
         pod: pod.name_any(),
         uid: pod.uid().unwrap_or_default(),
         ingest: pod.labels().get(INJECTED_BY).cloned().unwrap_or_default(),
@@ -86,16 +90,18 @@ pub async fn tell(
         left.log();
         metrics.rows_left_behind.inc_by(left.rows);
         metrics.rows_in_log_files.inc_by(left.rescued_rows);
-        let Some(found) = index.lake_ingest(&left.namespace, &left.ingest) else { continue };
-        for happening in left.happenings() {
-            events.publish(&client, &found, happening).await;
+        let ingest = index.lake_ingest(&left.namespace, &left.ingest).map(|found| found.object_ref(&()));
+        for about in ingest.iter().chain(&left.owner) {
+            for happening in left.happenings() {
+                events.publish(&client, about, happening).await;
+            }
         }
     }
 }
 
 impl LeftBehind {
     fn log(&self) {
-        let Self { namespace, pod, uid: _, ingest, rows, rescued_rows } = self;
+        let Self { namespace, pod, uid: _, ingest, owner: _, rows, rescued_rows } = self;
         if *rows > 0 {
             error!(%namespace, %pod, name = %ingest, rows, "a pod ended with rows in its journal");
         }
@@ -156,7 +162,13 @@ mod tests {
 
     fn pod(phase: &str, is_deleted: bool, state: Value) -> Pod {
         let mut pod = json!({
-            "metadata": {"name": "shop", "namespace": "team-a", "uid": "u1", "labels": {INJECTED_BY: "events"}},
+            "metadata": {
+                "name": "shop", "namespace": "team-a", "uid": "u1", "labels": {INJECTED_BY: "events"},
+                "ownerReferences": [
+                    {"apiVersion": "v1", "kind": "Node", "name": "n", "uid": "u0"},
+                    {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "shop-5d4f", "uid": "u7", "controller": true},
+                ],
+            },
             "status": {"phase": phase, "initContainerStatuses": [{
                 "name": CONTAINER, "ready": false, "image": "i", "imageID": "i", "restartCount": 0, "state": state,
             }]},
@@ -179,6 +191,14 @@ mod tests {
             pod: "shop".to_owned(),
             uid: "u1".to_owned(),
             ingest: "events".to_owned(),
+            owner: Some(ObjectReference {
+                api_version: Some("apps/v1".to_owned()),
+                kind: Some("ReplicaSet".to_owned()),
+                name: Some("shop-5d4f".to_owned()),
+                namespace: Some("team-a".to_owned()),
+                uid: Some("u7".to_owned()),
+                ..ObjectReference::default()
+            }),
             rows: 50,
             rescued_rows: 0,
         };

@@ -89,6 +89,12 @@ pub const BEHIND_SLACK: Duration = Duration::from_secs(60);
 /// Pods without their sidecar that a condition names.
 pub const MISSING_NAMED_MAX: usize = 5;
 
+/// Events that a replica writes at once, after a while without any.
+pub const EVENTS_AT_ONCE_MAX: u32 = 50;
+
+/// Events that a replica writes in a minute. Derivation: etcd keeps each for an hour, so these are 1,800 small objects.
+pub const EVENTS_PER_MINUTE_MAX: u32 = 30;
+
 /// Pods whose end with rows in the journal is still to be told of.
 pub const LEFT_BEHIND_QUEUE_MAX: usize = 256;
 

@@ -27,6 +27,8 @@ pub struct Metrics {
     pub leader: Gauge,
     /// Sidecars that do not answer the leader.
     pub sidecars_unreachable: Gauge,
+    /// Events that were not written because there were too many.
+    pub events_dropped: Counter,
     /// Rows that were in the journals of pods that ended. Every replica sees every pod.
     pub rows_left_behind: Counter,
     /// Rows that pods which ended have put into the lake as log files. Every replica sees every pod.
@@ -65,6 +67,8 @@ impl Default for Metrics {
         registry.register("sidecars_unreachable", about, sidecars_unreachable.clone());
         let sidecar_asks = Family::<Labels, Counter>::default();
         registry.register("sidecar_asks", "Questions to sidecars by what came of them", sidecar_asks.clone());
+        let events_dropped = Counter::default();
+        registry.register("events_dropped", "Events that were one too many", events_dropped.clone());
         let rows_left_behind = Counter::default();
         let about = "Rows that were in the journals of pods that ended, as this replica saw it";
         registry.register("rows_left_behind", about, rows_left_behind.clone());
@@ -86,6 +90,7 @@ impl Default for Metrics {
             leader,
             sidecars_unreachable,
             sidecar_asks,
+            events_dropped,
             rows_left_behind,
             rows_in_log_files,
             admissions,

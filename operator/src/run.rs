@@ -20,7 +20,7 @@ use tracing::{Instrument, error, info, info_span};
 use crate::admit::{Admission, REFERENCE_WAIT};
 use crate::certs::{Authority, BundleKeeper, LeafKeeper, SecretPlace, keep};
 use crate::clock::{SharedClock, SystemClock};
-use crate::controller::{self, Context, ContextNames, Settled, Written};
+use crate::controller::{self, Context, ContextNames, Settled, Told, Written};
 use crate::events::Events;
 use crate::health::{self, Readiness};
 use crate::index::{Index, Watches};
@@ -57,7 +57,8 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<ExitCode> {
     let place = SecretPlace { client: client.clone(), namespace, name: arguments.ca_secret.clone() };
     let authority = Authority::of_secret(&place, || Authority::new(clock.now()).map(Arc::new)).await?;
     let leaf = LeafKeeper::new(authority, &arguments.webhook_service, &place.namespace, clock.clone())?;
-    let parts = Parts { arguments, clock, metrics, client, names, leaf: Arc::new(leaf), place };
+    let events = Events::new(&arguments.pod_name, clock.clone(), Arc::clone(&metrics));
+    let parts = Parts { arguments, clock, metrics, client, names, leaf: Arc::new(leaf), place, events };
     let mut signals =
         Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
     let mut running = Running::start(parts).await?;
@@ -90,6 +91,7 @@ struct Parts {
     names: Arc<ContextNames>,
     leaf: Arc<LeafKeeper>,
     place: SecretPlace,
+    events: Events,
 }
 
 /// The signals that end the process.
@@ -153,8 +155,8 @@ impl Running {
         start(&mut parts, "left-behind", tell_of(&from, left, index.clone()));
         let sidecars = Sidecars::default();
         start(&mut parts, "sidecars", asker_of(&from, &index, &leadership, &sidecars).run());
-        let told = Told { index: index.clone(), leadership, sidecars };
-        start(&mut parts, "controller", control(&from, told, watches, is_stopping.clone()));
+        let seen = Seen { index: index.clone(), leadership, sidecars };
+        start(&mut parts, "controller", control(&from, seen, watches, is_stopping.clone()));
         start(&mut parts, "namespaces", follow_namespaces);
         let mut until_stop = is_stopping;
         start(&mut parts, "index", async move {
@@ -234,12 +236,8 @@ fn webhook_of(from: &Parts, index: &Index, namespaces: &Namespaces) -> Webhook {
     }
 }
 
-fn events_of(from: &Parts) -> Events {
-    Events { pod: from.arguments.pod_name.clone(), clock: Arc::clone(&from.clock) }
-}
-
 fn tell_of(from: &Parts, left: mpsc::Receiver<LeftBehind>, index: Index) -> impl Future<Output = ()> + Send + 'static {
-    let (client, events, metrics) = (from.client.clone(), events_of(from), Arc::clone(&from.metrics));
+    let (client, events, metrics) = (from.client.clone(), from.events.clone(), Arc::clone(&from.metrics));
     async move { left_behind::tell(left, index, client, events, &metrics).await }
 }
 
@@ -259,7 +257,7 @@ fn asker_of(from: &Parts, index: &Index, leadership: &Leadership, sidecars: &Sid
 }
 
 /// What the controller is told by other parts.
-struct Told {
+struct Seen {
     index: Index,
     leadership: Leadership,
     sidecars: Sidecars,
@@ -267,7 +265,7 @@ struct Told {
 
 fn control(
     from: &Parts,
-    Told { index, leadership, sidecars }: Told,
+    Seen { index, leadership, sidecars }: Seen,
     watches: Watches,
     mut stopping: watch::Receiver<bool>,
 ) -> impl Future<Output = ()> + Send + 'static {
@@ -277,10 +275,11 @@ fn control(
         leadership,
         names: (*from.names).clone(),
         clock: Arc::clone(&from.clock),
-        events: events_of(from),
+        events: from.events.clone(),
         settled: Settled::default(),
         sidecars,
         written: Written::default(),
+        told: Told::default(),
         metrics: Arc::clone(&from.metrics),
     };
     controller::run(Arc::new(context), watches, async move {

@@ -9,6 +9,7 @@ use lakeingest_crds::health_reasons as said;
 use lakeingest_crds::lakeingest::{conditions, reasons};
 
 use super::status::Outcome;
+use crate::index::MissingPod;
 use crate::limits::{BEHIND_SLACK, MISSING_NAMED_MAX};
 use crate::sidecars::{Said, Summary};
 
@@ -89,12 +90,12 @@ pub(super) fn ready(outcome: &Outcome, summary: Option<&Summary>) -> Verdict {
 }
 
 /// `InjectionHealthy`: these pods asked and have no sidecar.
-pub(super) fn injection(missing: &[String]) -> Verdict {
+pub(super) fn injection(missing: &[MissingPod]) -> Verdict {
     if missing.is_empty() {
         let words = "no pod that asks is without its sidecar";
         return Verdict::new(conditions::INJECTION_HEALTHY, Answer::Yes, reasons::ALL_INJECTED, words);
     }
-    let named = missing.iter().take(MISSING_NAMED_MAX).cloned().collect::<Vec<_>>().join(", ");
+    let named = missing.iter().take(MISSING_NAMED_MAX).map(|pod| pod.name.as_str()).collect::<Vec<_>>().join(", ");
     let more = missing.len().saturating_sub(MISSING_NAMED_MAX);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     let words = format!(

@@ -9,12 +9,14 @@ mod apply;
 mod build;
 mod conditions;
 mod dereference;
+mod owners;
 mod status;
 mod validate;
 
 pub use apply::{ApplyError, Settled};
 pub use build::build;
 pub use dereference::{Dereferenced, Location};
+pub use owners::Told;
 pub use status::Written;
 pub use validate::{ContextNames, ValidatedIngest, validate};
 
@@ -69,6 +71,8 @@ pub struct Context {
     pub sidecars: Sidecars,
     /// When statuses were written.
     pub written: Written,
+    /// What the owners of pods were told.
+    pub told: Told,
     /// The numbers.
     pub metrics: Arc<Metrics>,
 }

@@ -18,11 +18,12 @@ use super::Context;
 use super::apply::ApplyError;
 use super::conditions::{Expected, Verdict, injection, of_sidecars, ready};
 use super::dereference::Location;
+use super::owners;
 use crate::events::Happening;
-use crate::index::{Found, SidecarPod};
+use crate::index::{Found, MissingPod, SidecarPod};
 use crate::limits::STATUS_PERIOD;
 use crate::names::MANAGER;
-use crate::sidecars::Summary;
+use crate::sidecars::{Health, Summary};
 
 /// What came of looking at a LakeIngest.
 #[derive(Debug)]
@@ -118,10 +119,12 @@ impl Written {
 pub(super) struct Seen {
     /// Those that have its sidecar.
     pods: Vec<SidecarPod>,
-    /// Names of those that asked and have none.
-    missing: Vec<String>,
+    /// Those that asked and have none.
+    missing: Vec<MissingPod>,
     /// What the sidecars say; none while they are still to be asked.
     summary: Option<Summary>,
+    /// What each of them says that is not well.
+    told: Vec<(SidecarPod, Health)>,
 }
 
 impl Seen {
@@ -133,7 +136,8 @@ impl Seen {
             own.unwrap_or(&context.names.images.default_image).clone()
         });
         let summary = context.sidecars.summary(&pods, found.meta().generation, image.as_deref());
-        Self { pods, missing: context.index.missing(&namespace, &name), summary }
+        let told = context.sidecars.unwell(&pods);
+        Self { pods, missing: context.index.missing(&namespace, &name), summary, told }
     }
 }
 
@@ -147,6 +151,7 @@ pub(super) async fn update(
     let (namespace, name) = (found.namespace().unwrap_or_default(), found.name_any());
     let old = found.0.as_ref().ok().and_then(|ingest| ingest.status.clone());
     let seen = Seen::of(context, found);
+    owners::tell(context, &name, &namespace, owners::complaints(&name, &seen.missing, &seen.told)).await;
     let (verdicts, new) = status(found, old.as_ref(), outcome, &seen, context.clock.now());
     if old.as_ref() == Some(&new) {
         return Ok(None);
@@ -191,7 +196,7 @@ fn status(
     seen: &Seen,
     now: DateTime<Utc>,
 ) -> (Vec<Verdict>, LakeIngestStatus) {
-    let Seen { pods, missing, summary } = seen;
+    let Seen { pods, missing, summary, told: _ } = seen;
     let mut verdicts = vec![injection(missing)];
     // Until the sidecars were asked, what they said to another replica stands.
     let known_to_be_foreign = summary.is_none() && is_foreign(old);
@@ -290,7 +295,7 @@ async fn publish(context: &Context, found: &Found, verdict: Verdict) {
     let key = format!("{} {}", verdict.kind, found.resource_version().unwrap_or_default());
     let is_warning = verdict.is_bad();
     let happening = Happening { is_warning, reason: verdict.reason, note: verdict.message, key };
-    context.events.publish(&context.client, found, happening).await;
+    context.events.publish(&context.client, &found.object_ref(&()), happening).await;
 }
 
 #[cfg(test)]

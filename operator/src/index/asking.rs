@@ -5,15 +5,42 @@
 //!
 //! Of these pods nothing is kept but metadata, and of those that do not ask nothing at all.
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use kube::ResourceExt;
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::{self, Event};
 
+use super::controller_of;
+use crate::events::reference_of;
 use crate::names::{INJECT, INJECTED_BY};
 
 /// What is known of a pod that has no sidecar.
 pub type PodMeta = PartialObjectMeta<Pod>;
+
+/// A pod that asks and has no sidecar.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MissingPod {
+    /// Its name.
+    pub name: String,
+    /// What has made it, or itself, as something that an Event is about.
+    pub owner: ObjectReference,
+}
+
+impl MissingPod {
+    pub(super) fn of(pod: &PodMeta) -> Self {
+        let namespace = pod.namespace().unwrap_or_default();
+        let owner = controller_of(pod.owner_references()).map(|owner| reference_of(owner, &namespace));
+        let itself = || ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Pod".to_owned()),
+            name: Some(pod.name_any()),
+            namespace: Some(namespace.clone()),
+            uid: pod.uid(),
+            ..ObjectReference::default()
+        };
+        Self { name: pod.name_any(), owner: owner.unwrap_or_else(itself) }
+    }
+}
 
 /// Which pods are watched: those that run, or are about to, without a sidecar.
 pub(super) fn watched(config: watcher::Config) -> watcher::Config {

@@ -13,7 +13,7 @@
 mod asking;
 mod pods;
 
-pub use asking::PodMeta;
+pub use asking::{MissingPod, PodMeta};
 pub use pods::{SidecarPod, controller_of, ingest_of};
 
 use std::sync::Arc;
@@ -209,14 +209,14 @@ impl Index {
         }
     }
 
-    /// The names of pods that ask for a LakeIngest and have no sidecar, in order.
-    pub fn missing(&self, namespace: &str, ingest: &str) -> Vec<String> {
+    /// The pods that ask for a LakeIngest and have no sidecar, by name.
+    pub fn missing(&self, namespace: &str, ingest: &str) -> Vec<MissingPod> {
         let ingest = ObjectRef::new(ingest).within(namespace);
         let here = self.asking.state_filter(|pod| pod.namespace().as_deref() == Some(namespace));
         let missing = here.iter().filter(|pod| self.asked_by(pod).as_ref() == Some(&ingest));
-        let mut names: Vec<String> = missing.map(|pod| pod.name_any()).collect();
-        names.sort_unstable();
-        names
+        let mut missing: Vec<MissingPod> = missing.map(|pod| MissingPod::of(pod)).collect();
+        missing.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        missing
     }
 }
 

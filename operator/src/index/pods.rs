@@ -4,12 +4,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus};
+use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod, PodSpec, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 
 use super::{Found, prune_meta};
+use crate::events::reference_of;
 use crate::names::{CONTAINER, HEALTH_PORT, INJECTED_BY};
 
 /// A pod that has a sidecar and has not ended.
@@ -23,6 +24,8 @@ pub struct SidecarPod {
     pub name: String,
     /// The LakeIngest that its sidecar is wired from.
     pub ingest: ObjectRef<Found>,
+    /// What has made it, as something that an Event is about.
+    pub owner: Option<ObjectReference>,
     /// The image of its sidecar.
     pub image: String,
     /// Whether its sidecar has started.
@@ -37,13 +40,14 @@ impl SidecarPod {
         if has_ended(pod) {
             return None;
         }
-        let sidecar = sidecar_of(pod)?;
+        let (sidecar, namespace) = (sidecar_of(pod)?, pod.namespace()?);
         let port = sidecar.ports.iter().flatten().find(|port| port.name.as_deref() == Some(HEALTH_PORT));
         let port = port.and_then(|port| u16::try_from(port.container_port).ok());
         let ip = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref()?.parse::<IpAddr>().ok());
         Some(Self {
             uid: pod.uid()?,
-            namespace: pod.namespace()?,
+            owner: controller_of(pod.owner_references()).map(|owner| reference_of(owner, &namespace)),
+            namespace,
             name: pod.name_any(),
             ingest: ingest_of(pod)?,
             image: sidecar.image.clone().unwrap_or_default(),

@@ -100,6 +100,14 @@ impl Sidecars {
         known.has_looked.then(|| Summary::of(pods, |uid| known.pulses.get(uid), generation, image))
     }
 
+    /// What those of these pods say that are not well.
+    pub fn unwell(&self, pods: &[SidecarPod]) -> Vec<(SidecarPod, Health)> {
+        let known = self.known();
+        let health_of = |pod: &SidecarPod| known.pulses.get(&pod.uid)?.health.clone();
+        let unwell = pods.iter().filter_map(|pod| Some((pod.clone(), health_of(pod)?)));
+        unwell.filter(|(_, health)| !health.reasons.is_empty()).collect()
+    }
+
     /// LakeIngests of whose sidecars there is something new to say, gathered for a moment: many pods of one change together.
     pub fn changes(&self) -> impl Stream<Item = ObjectRef<Found>> + Send + 'static {
         futures::stream::unfold((self.clone(), Vec::new()), |(sidecars, mut pending)| async move {

@@ -17,6 +17,7 @@ fn pod(name: &str) -> SidecarPod {
         namespace: "team-a".to_owned(),
         name: name.to_owned(),
         ingest: ObjectRef::new("events").within("team-a"),
+        owner: None,
         image: "lakeingest/sidecar:1".to_owned(),
         is_ready: true,
         address: None,

@@ -65,16 +65,27 @@ fn a_bucket_that_goes_away_is_said_in_the_status_and_told_once() {
     assert!(columns.contains("StorageUnreachable"), "{columns}");
 }
 
-/// The pod came before there was a LakeIngest, and wanted to run all the same.
+/// The pods came before there was a LakeIngest, and wanted to run all the same. What has made two of them is told once.
 #[test]
 fn a_pod_that_asks_and_has_no_sidecar_is_counted_until_it_is_gone() {
     let team = Team::new("missing");
-    team.apply(&team.pod("early", &json!({"lakeingest.io/inject": "events", "lakeingest.io/on-error": "allow"})));
+    let asking = json!({"lakeingest.io/inject": "events", "lakeingest.io/on-error": "allow"});
+    let early = team.pod("early", &asking);
+    team.apply(&early);
     team.apply(&team.pod("plain", &json!({})));
+    let labels = json!({"app": "shop"});
+    let template = json!({"metadata": {"annotations": asking, "labels": labels}, "spec": early["spec"]});
+    team.apply(&json!({
+        "apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {"name": "shop"},
+        "spec": {"replicas": 2, "selector": {"matchLabels": labels}, "template": template},
+    }));
     team.lake_ingest("events", &json!({}));
-    team.wait_for_status("events", "the pod to be missing", |status| status["pods"]["missing"] == 1);
+    team.wait_for_status("events", "the pods to be missing", |status| status["pods"]["missing"] == 3);
     let message = team.wait_for_condition("events", "InjectionHealthy", "False", "SidecarMissing");
     assert!(message.contains("early") && !message.contains("plain"), "{message}");
-    team.kubectl(&["delete", "pod", "early", "--timeout=60s"]);
+    for kind in ["Pod", "ReplicaSet", "LakeIngest"] {
+        team.wait_for_event(kind, "SidecarMissing");
+    }
+    team.kubectl(&["delete", "pod/early", "replicaset/shop", "--timeout=60s"]);
     team.wait_for_condition("events", "InjectionHealthy", "True", "AllInjected");
 }

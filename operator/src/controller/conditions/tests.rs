@@ -15,6 +15,7 @@ fn pod(name: &str) -> SidecarPod {
         namespace: "team-a".to_owned(),
         name: name.to_owned(),
         ingest: ObjectRef::new("events").within("team-a"),
+        owner: None,
         image: "i".to_owned(),
         is_ready: true,
         address: None,
@@ -131,7 +132,8 @@ fn records_in_quarantine_are_told_with_where_they_are() {
 #[test]
 fn pods_without_their_sidecar_are_named_up_to_a_bound() {
     assert!(!injection(&[]).is_bad());
-    let missing: Vec<String> = (0..MISSING_NAMED_MAX + 2).map(|number| format!("shop-{number}")).collect();
+    let pod = |number| MissingPod { name: format!("shop-{number}"), owner: Default::default() };
+    let missing: Vec<MissingPod> = (0..MISSING_NAMED_MAX + 2).map(pod).collect();
     let verdict = injection(&missing);
     assert_eq!((verdict.is_bad(), verdict.reason), (true, reasons::SIDECAR_MISSING));
     assert!(verdict.message.contains("shop-0, ") && verdict.message.contains(" and 2 more"), "{}", verdict.message);

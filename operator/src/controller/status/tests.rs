@@ -41,13 +41,15 @@ fn seen(health: Value) -> Seen {
         namespace: "team-a".to_owned(),
         name: name.to_owned(),
         ingest: ObjectRef::new("events").within("team-a"),
+        owner: None,
         image: "lakeingest/sidecar:1".to_owned(),
         is_ready,
         address: None,
     };
     let told = [(pod("a", true), Some(health)), (pod("b", false), Some(json!({})))];
     let summary = summary_of(&told);
-    Seen { pods: told.map(|(pod, _)| pod).to_vec(), missing: vec!["c".to_owned()], summary: Some(summary) }
+    let missing = vec![MissingPod { name: "c".to_owned(), owner: Default::default() }];
+    Seen { pods: told.map(|(pod, _)| pod).to_vec(), missing, summary: Some(summary), told: Vec::new() }
 }
 
 #[test]
