@@ -29,6 +29,7 @@ pub mod sidecars;
 
 pub mod events;
 pub mod left_behind;
+pub mod orphans;
 
 pub mod cli;
 

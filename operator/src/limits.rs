@@ -89,6 +89,9 @@ pub const BEHIND_SLACK: Duration = Duration::from_secs(60);
 /// Pods without their sidecar that a condition names.
 pub const MISSING_NAMED_MAX: usize = 5;
 
+/// The time between two looks for pods whose LakeIngest is gone.
+pub const ORPHANS_PERIOD: Duration = Duration::from_secs(10);
+
 /// Events that a replica writes at once, after a while without any.
 pub const EVENTS_AT_ONCE_MAX: u32 = 50;
 

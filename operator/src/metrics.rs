@@ -27,6 +27,8 @@ pub struct Metrics {
     pub leader: Gauge,
     /// Sidecars that do not answer the leader.
     pub sidecars_unreachable: Gauge,
+    /// Pods whose LakeIngest is gone.
+    pub orphaned_pods: Gauge,
     /// Events that were not written because there were too many.
     pub events_dropped: Counter,
     /// Rows that were in the journals of pods that ended. Every replica sees every pod.
@@ -67,6 +69,9 @@ impl Default for Metrics {
         registry.register("sidecars_unreachable", about, sidecars_unreachable.clone());
         let sidecar_asks = Family::<Labels, Counter>::default();
         registry.register("sidecar_asks", "Questions to sidecars by what came of them", sidecar_asks.clone());
+        let orphaned_pods = Gauge::default();
+        let about = "Pods that run on without their LakeIngest, in the replica that leads";
+        registry.register("orphaned_pods", about, orphaned_pods.clone());
         let events_dropped = Counter::default();
         registry.register("events_dropped", "Events that were one too many", events_dropped.clone());
         let rows_left_behind = Counter::default();
@@ -90,6 +95,7 @@ impl Default for Metrics {
             leader,
             sidecars_unreachable,
             sidecar_asks,
+            orphaned_pods,
             events_dropped,
             rows_left_behind,
             rows_in_log_files,

@@ -29,6 +29,7 @@ use crate::left_behind::{self, LeftBehind};
 use crate::limits::LEAVING_WAIT;
 use crate::metrics::Metrics;
 use crate::namespaces::Namespaces;
+use crate::orphans::Orphans;
 use crate::settings::RunArguments;
 use crate::sidecars::{Asker, Sidecars};
 use crate::webhook::{self, PodReview, Webhook};
@@ -155,6 +156,7 @@ impl Running {
         start(&mut parts, "left-behind", tell_of(&from, left, index.clone()));
         let sidecars = Sidecars::default();
         start(&mut parts, "sidecars", asker_of(&from, &index, &leadership, &sidecars).run());
+        start(&mut parts, "orphans", orphans_of(&from, &index, &leadership).run(from.client.clone()));
         let seen = Seen { index: index.clone(), leadership, sidecars };
         start(&mut parts, "controller", control(&from, seen, watches, is_stopping.clone()));
         start(&mut parts, "namespaces", follow_namespaces);
@@ -252,6 +254,15 @@ fn asker_of(from: &Parts, index: &Index, leadership: &Leadership, sidecars: &Sid
         leadership: leadership.clone(),
         sidecars: sidecars.clone(),
         clock: Arc::clone(&from.clock),
+        metrics: Arc::clone(&from.metrics),
+    }
+}
+
+fn orphans_of(from: &Parts, index: &Index, leadership: &Leadership) -> Orphans {
+    Orphans {
+        index: index.clone(),
+        leadership: leadership.clone(),
+        events: from.events.clone(),
         metrics: Arc::clone(&from.metrics),
     }
 }

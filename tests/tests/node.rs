@@ -34,6 +34,27 @@ fn after_a_leader_was_killed_another_one_speaks() {
     team.cluster.run(operator).expect("the kubelet starts it again");
 }
 
+/// The ConfigMap goes with its LakeIngest; what the kubelet has put into the pod stays, also for a sidecar that starts again.
+#[test]
+fn a_pod_goes_on_when_its_lake_ingest_is_deleted_and_that_is_told() {
+    let team = Team::new("gone");
+    team.lake_ingest("events", &json!({"flush": {"maxAge": "1s"}}));
+    team.start_pod("shop", "events");
+    team.kubectl(&["delete", "lakeingest", "events", "--timeout=60s"]);
+    wait::until("the ConfigMap to go with it", || {
+        let found = team.kubectl(&["get", "configmap", "lakeingest-events", "--ignore-not-found", "--output=name"]);
+        Ok(if found.is_empty() { Look::Ready(()) } else { Look::NotYet(found) })
+    })
+    .expect("it is the LakeIngest's");
+    team.stream("shop", 0, 10);
+    kill_sidecar(&team, "shop");
+    team.stream("shop", 10, 20);
+    team.wait_until_delivered("shop");
+    assert_eq!(team.stored(), (0..20).collect::<Vec<_>>());
+    let told = team.wait_for_event("Pod", "LakeIngestGone");
+    assert!(told.contains("LakeIngest events is gone"), "{told}");
+}
+
 #[test]
 fn i1_a_sidecar_that_is_killed_before_its_flush_delivers_once_and_the_application_runs_on() {
     let team = Team::new("kill");

@@ -101,6 +101,10 @@ pub mod reasons {
     pub const PREFIX_IN_USE: &str = crate::health_reasons::PREFIX_IN_USE;
     /// What the sidecars need could not be written to the cluster.
     pub const APPLY_FAILED: &str = "ApplyFailed";
+    /// Somebody has deleted or changed what is rendered from the LakeIngest; it is put back. An Event alone.
+    pub const CONFIGURATION_RESTORED: &str = "ConfigurationRestored";
+    /// The LakeIngest of pods that run was deleted. An Event alone, on what makes the pods.
+    pub const LAKE_INGEST_GONE: &str = "LakeIngestGone";
     /// No pod has a sidecar that runs.
     pub const NO_SIDECARS: &str = "NoSidecars";
     /// Sidecars run, and none of them answers.

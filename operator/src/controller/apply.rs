@@ -12,7 +12,7 @@ use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, ResourceExt};
 use serde_json::json;
 
-use super::build::{Applied, Prepared, Resources};
+use super::build::{Applied, Prepared, Resources, Restored};
 use super::dereference::Dereferenced;
 use crate::index::ConfigMapMeta;
 use crate::names::{HELD_BY, MANAGER};
@@ -74,6 +74,14 @@ impl Settled {
         })
     }
 
+    /// The version at which the ConfigMap was last seen to hold `wanted`: nothing of ours has changed since, so that whoever
+    /// has was somebody else.
+    fn last_right(&self, wanted: &ConfigMap) -> Option<String> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let (version, content) = seen.get(&key_of(wanted))?;
+        (*content == content_of(wanted)).then(|| version.clone())
+    }
+
     /// Notes that this version holds `wanted`. At most `places` are remembered: who has gone makes room.
     fn note(&self, version: Option<String>, wanted: &ConfigMap, places: usize) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -107,7 +115,7 @@ pub(super) async fn apply(
 ) -> Result<Resources<Applied>, ApplyError> {
     let wanted = prepared.config_map;
     if dereferenced.config_map.as_deref().is_some_and(|found| settled.is_still(found, &wanted)) {
-        return Ok(applied(wanted, false));
+        return Ok(applied(wanted, false, None));
     }
     let name = wanted.name_any();
     let namespace = wanted.namespace().unwrap_or_default();
@@ -118,16 +126,18 @@ pub(super) async fn apply(
         Verdict::Foreign => return Err(ApplyError::Foreign { name }),
         Verdict::Current => {
             settled.note(found.and_then(|found| found.resource_version()), &wanted, places);
-            return Ok(applied(wanted, false));
+            return Ok(applied(wanted, false, None));
         }
         Verdict::Write => {}
     }
+    let was_deleted = found.is_none();
+    let restored = settled.last_right(&wanted).map(|last_right| Restored { was_deleted, last_right });
     // By force: whoever has edited a field of ours by hand is overruled.
     let parameters = PatchParams::apply(MANAGER).force();
     let outcome = config_maps.patch(&name, &parameters, &Patch::Apply(&wanted)).await;
     let config_map = outcome.map_err(|source| ApplyError::Apply { name, source: Box::new(source) })?;
     settled.note(config_map.resource_version(), &wanted, places);
-    Ok(applied(config_map, true))
+    Ok(applied(config_map, true, restored))
 }
 
 /// What has to be done about a ConfigMap.
@@ -150,8 +160,8 @@ fn what_to_do(found: Option<&ConfigMap>, wanted: &ConfigMap) -> Verdict {
     }
 }
 
-fn applied(config_map: ConfigMap, was_changed: bool) -> Resources<Applied> {
-    Resources { config_map, state: Applied { was_changed }, _state: PhantomData }
+fn applied(config_map: ConfigMap, was_changed: bool, restored: Option<Restored>) -> Resources<Applied> {
+    Resources { config_map, state: Applied { was_changed, restored }, _state: PhantomData }
 }
 
 /// Whether everything of ours is in it; what others have added beside it is not read by anybody of ours. An annotation that
@@ -233,7 +243,10 @@ mod tests {
         };
         let settled = Settled::default();
         assert!(!settled.is_still(&meta("7"), &wanted()));
+        assert_eq!(settled.last_right(&wanted()), None, "nobody can have spoiled what was never right");
         settled.note(Some("7".to_owned()), &wanted(), 10);
+        assert_eq!(settled.last_right(&wanted()).as_deref(), Some("7"));
+        assert_eq!(settled.last_right(&build(&validated(), Some("team-b/events")).config_map), None, "we change it");
         assert!(settled.is_still(&meta("7"), &wanted()));
         assert!(!settled.is_still(&meta("8"), &wanted()), "somebody has changed it");
         assert!(

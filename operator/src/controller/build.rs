@@ -20,10 +20,21 @@ use crate::names::{CONFIG_FILE, GENERATION, HELD_BY, LOCATION, MANAGED_BY, MANAG
 pub struct Prepared;
 
 /// What the cluster holds.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Applied {
     /// Whether anything had to be written.
     pub(super) was_changed: bool,
+    /// What somebody had done to it, if that is why.
+    pub(super) restored: Option<Restored>,
+}
+
+/// What somebody had done to an object that was as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// Whether it was deleted, and not changed.
+    pub was_deleted: bool,
+    /// The version at which it was last as it should be; the same for every replica.
+    pub last_right: String,
 }
 
 /// What the cluster holds for a LakeIngest, before and after it was applied.
@@ -39,6 +50,11 @@ impl Resources<Applied> {
     /// Whether anything had to be written.
     pub fn was_changed(&self) -> bool {
         self.state.was_changed
+    }
+
+    /// What somebody had done to it, if that is why it had to be written.
+    pub fn restored(&self) -> Option<&Restored> {
+        self.state.restored.as_ref()
     }
 }
 

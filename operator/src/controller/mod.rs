@@ -14,7 +14,7 @@ mod status;
 mod validate;
 
 pub use apply::{ApplyError, Settled};
-pub use build::build;
+pub use build::{Restored, build};
 pub use dereference::{Dereferenced, Location};
 pub use owners::Told;
 pub use status::Written;
@@ -27,12 +27,12 @@ use futures::StreamExt;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::{Action, Config, Controller};
 use kube::runtime::reflector::ObjectRef;
-use kube::{Client, ResourceExt};
-use lakeingest_crds::lakeingest::LakeIngest;
-use tracing::{Instrument, debug, error, info, info_span};
+use kube::{Client, Resource, ResourceExt};
+use lakeingest_crds::lakeingest::{LakeIngest, reasons};
+use tracing::{Instrument, debug, error, info, info_span, warn};
 
 use crate::clock::SharedClock;
-use crate::events::Events;
+use crate::events::{Events, Happening};
 use crate::index::{Found, Index, Watches, ingest_of};
 use crate::leader::Leadership;
 use crate::metrics::Metrics;
@@ -164,13 +164,31 @@ async fn outcome_of(found: &Found, context: &Context) -> Option<Outcome> {
     // Client required.
     let places = context.index.count().saturating_mul(2);
     match apply::apply(&context.client, prepared, &dereferenced, &context.settled, places).await {
-        Ok(applied) => Some(match dereferenced.holder {
-            Some(holder) => Outcome::PrefixInUse { message: validated.location().conflict_with(&holder) },
-            None => Outcome::Configured { was_applied: applied.was_changed(), location: validated.location() },
-        }),
+        Ok(applied) => {
+            if let Some(restored) = applied.restored() {
+                tell_restored(context, found, &applied.config_map.name_any(), restored).await;
+            }
+            Some(match dereferenced.holder {
+                Some(holder) => Outcome::PrefixInUse { message: validated.location().conflict_with(&holder) },
+                None => Outcome::Configured { was_applied: applied.was_changed(), location: validated.location() },
+            })
+        }
         Err(error) if error.is_of_ending_namespace() => None,
         Err(error) => Some(Outcome::ApplyFailed { error }),
     }
+}
+
+/// Whichever replica has put it back tells it.
+async fn tell_restored(context: &Context, found: &Found, config_map: &str, restored: &Restored) {
+    let done = if restored.was_deleted { "deleted" } else { "changed" };
+    warn!(config_map, done, "put back what somebody had done to the sidecars' configuration");
+    let note = format!(
+        "somebody has {done} ConfigMap {config_map}, which is rendered from this LakeIngest: it is put back; to change it, change the \
+         LakeIngest"
+    );
+    let key = format!("{done} {}", restored.last_right);
+    let happening = Happening { is_warning: true, reason: reasons::CONFIGURATION_RESTORED, note, key };
+    context.events.publish(&context.client, &found.object_ref(&()), happening).await;
 }
 
 fn retry(found: Arc<DeserializeGuard<LakeIngest>>, failure: &ReconcileError, context: Arc<Context>) -> Action {

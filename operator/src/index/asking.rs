@@ -10,7 +10,7 @@ use kube::ResourceExt;
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::{self, Event};
 
-use super::controller_of;
+use super::pods::{controller_of, reference_of_pod};
 use crate::events::reference_of;
 use crate::names::{INJECT, INJECTED_BY};
 
@@ -30,14 +30,7 @@ impl MissingPod {
     pub(super) fn of(pod: &PodMeta) -> Self {
         let namespace = pod.namespace().unwrap_or_default();
         let owner = controller_of(pod.owner_references()).map(|owner| reference_of(owner, &namespace));
-        let itself = || ObjectReference {
-            api_version: Some("v1".to_owned()),
-            kind: Some("Pod".to_owned()),
-            name: Some(pod.name_any()),
-            namespace: Some(namespace.clone()),
-            uid: pod.uid(),
-            ..ObjectReference::default()
-        };
+        let itself = || reference_of_pod(&namespace, &pod.name_any(), pod.uid().as_deref());
         Self { name: pod.name_any(), owner: owner.unwrap_or_else(itself) }
     }
 }

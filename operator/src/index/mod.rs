@@ -192,9 +192,20 @@ impl Index {
 
     /// Every sidecar that has started, whose LakeIngest is there.
     pub fn sidecars(&self) -> Vec<SidecarPod> {
+        let mut pods = self.pods_whose_ingest_is_there(true);
+        pods.retain(|pod| pod.is_ready);
+        pods
+    }
+
+    /// Pods that have a sidecar and have not ended, whose LakeIngest is gone.
+    pub fn orphans(&self) -> Vec<SidecarPod> {
+        self.pods_whose_ingest_is_there(false)
+    }
+
+    fn pods_whose_ingest_is_there(&self, is_there: bool) -> Vec<SidecarPod> {
         let pods = self.pods.state();
-        let sidecars = pods.iter().filter_map(|pod| SidecarPod::of(pod)).filter(|pod| pod.is_ready);
-        sidecars.filter(|pod| self.lake_ingests.get(&pod.ingest).is_some()).collect()
+        let pods = pods.iter().filter_map(|pod| SidecarPod::of(pod));
+        pods.filter(|pod| self.lake_ingests.get(&pod.ingest).is_some() == is_there).collect()
     }
 
     /// The LakeIngest that a pod without a sidecar asks for.

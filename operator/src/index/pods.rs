@@ -35,6 +35,11 @@ pub struct SidecarPod {
 }
 
 impl SidecarPod {
+    /// The pod itself, as something that an Event is about.
+    pub fn reference(&self) -> ObjectReference {
+        reference_of_pod(&self.namespace, &self.name, Some(&self.uid))
+    }
+
     /// None for a pod that has ended.
     pub(super) fn of(pod: &Pod) -> Option<Self> {
         if has_ended(pod) {
@@ -54,6 +59,18 @@ impl SidecarPod {
             is_ready: has_started(pod),
             address: ip.zip(port).map(SocketAddr::from),
         })
+    }
+}
+
+/// A pod, as something that an Event is about.
+pub(super) fn reference_of_pod(namespace: &str, name: &str, uid: Option<&str>) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some("Pod".to_owned()),
+        name: Some(name.to_owned()),
+        namespace: Some(namespace.to_owned()),
+        uid: uid.map(str::to_owned),
+        ..ObjectReference::default()
     }
 }
 

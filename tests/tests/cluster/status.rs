@@ -1,7 +1,7 @@
 //! What is said of a LakeIngest on a real cluster, and who says it.
 
 use lakeingest_tests::team::Team;
-use serde_json::json;
+use serde_json::{Value, json};
 use xtask::cluster::NAMESPACE;
 use xtask::wait::{self, Look};
 
@@ -88,4 +88,41 @@ fn a_pod_that_asks_and_has_no_sidecar_is_counted_until_it_is_gone() {
     }
     team.kubectl(&["delete", "pod/early", "replicaset/shop", "--timeout=60s"]);
     team.wait_for_condition("events", "InjectionHealthy", "True", "AllInjected");
+}
+
+/// Both replicas see it and one of them mends it; it is told once each time.
+#[test]
+fn a_configuration_that_somebody_deletes_or_edits_is_put_back_and_told() {
+    let team = Team::new("restored");
+    team.lake_ingest("events", &json!({}));
+    let data = || team.get("configmap/lakeingest-events")["data"].clone();
+    let right = data();
+    let is_back = |what: &str, events: usize| {
+        wait::until(what, || {
+            let (found, told) = (data_of(&team), team.events("LakeIngest", "ConfigurationRestored"));
+            let is_so = found.as_ref() == Some(&right) && told.len() == events;
+            Ok(if is_so { Look::Ready(told) } else { Look::NotYet(format!("{found:?} {told:?}")) })
+        })
+        .expect("the operator puts it back")
+    };
+    team.kubectl(&["delete", "configmap", "lakeingest-events"]);
+    let told = is_back("the ConfigMap to be there again", 1);
+    assert!(told[0].contains("has deleted ConfigMap lakeingest-events"), "{told:?}");
+    let patch = json!({"data": {"config.yaml": "formatVersion: 1"}}).to_string();
+    team.kubectl(&["patch", "configmap", "lakeingest-events", "--type=merge", "--patch", &patch]);
+    let told = is_back("the ConfigMap to be right again", 2);
+    assert!(told.iter().any(|note| note.contains("has changed ConfigMap lakeingest-events")), "{told:?}");
+    // What the operator itself changes is no news of that kind.
+    team.lake_ingest("events", &json!({"flush": {"maxAge": "30m"}}));
+    assert_ne!(data(), right);
+    assert_eq!(team.events("LakeIngest", "ConfigurationRestored").len(), 2);
+}
+
+/// The ConfigMap of the LakeIngest; none while there is none.
+fn data_of(team: &Team) -> Option<Value> {
+    let found = team.kubectl(&["get", "configmap", "lakeingest-events", "--ignore-not-found", "--output=json"]);
+    (!found.trim().is_empty()).then(|| {
+        let found: Value = serde_json::from_str(&found).expect("kubectl writes JSON");
+        found["data"].clone()
+    })
 }
