@@ -37,6 +37,14 @@ pub const LEFT_BEHIND_QUEUE_MAX: usize = 256;
 /// Pods of which was told already: a pod that ends is seen several times.
 pub const PODS_REMEMBERED_MAX: usize = 4_096;
 
+/// How long the API server may take over the Secret and the webhook configuration, before the operator looks after its own
+/// certificate again.
+pub const CERTIFICATES_WAIT: Duration = Duration::from_secs(10);
+
+/// Authorities that are trusted together. Derivation: two while one replaces the other; the rest is room for Secrets that were
+/// edited by hand. A bundle of them has 5 KiB, of the MiB that etcd gives an object.
+pub const AUTHORITIES_MAX: usize = 8;
+
 /// Warnings of a review. The API server cuts what is beyond 4,096 characters in all.
 pub const WARNINGS_MAX: usize = 16;
 

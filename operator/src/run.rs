@@ -2,7 +2,7 @@
 //!
 //! Owns: the order in which the parts start and end, the exit code. Does not own: the parts.
 //!
-//! Start: API server → authority → leaf → ports → watches and controller, bundle.
+//! Start: API server → certificates → ports → watches and controller.
 //! End, on SIGTERM or SIGINT: not ready → pods are still decided over for a moment → listeners closed → exit.
 
 use std::process::ExitCode;
@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tracing::{Instrument, error, info, info_span};
 
 use crate::admit::{Admission, REFERENCE_WAIT};
-use crate::certs::{Authority, BundleKeeper, LeafKeeper, SecretPlace, keep};
+use crate::certs::{Keeper, KeeperParts, SecretPlace};
 use crate::clock::{SharedClock, SystemClock};
 use crate::controller::{self, Context, ContextNames, Settled};
 use crate::events::Events;
@@ -38,6 +38,7 @@ const EXIT_FAILED: u8 = 70;
 /// # Errors
 /// It could not be started.
 pub async fn run(arguments: RunArguments) -> anyhow::Result<ExitCode> {
+    arguments.lives().require_possible()?;
     anyhow::ensure!(
         arguments.webhook_port != arguments.health_port,
         "--webhook-port and --health-port are both {}; choose another for one of them",
@@ -49,11 +50,8 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<ExitCode> {
     let kubernetes = version::require(&client).await?;
     info!(version = env!("CARGO_PKG_VERSION"), revision = crate::REVISION, target = crate::TARGET, %kubernetes, "starting");
     let names = Arc::new(names(&client, &arguments).await?);
-    let namespace = arguments.namespace.clone();
-    let place = SecretPlace { client: client.clone(), namespace, name: arguments.ca_secret.clone() };
-    let authority = Authority::of_secret(&place, || Authority::new(clock.now()).map(Arc::new)).await?;
-    let leaf = LeafKeeper::new(authority, &arguments.webhook_service, &place.namespace, clock.clone())?;
-    let parts = Parts { arguments, clock, metrics, client, names, leaf: Arc::new(leaf), place };
+    let certificates = certificates(&arguments, &client, &clock, &metrics).await?;
+    let parts = Parts { arguments, clock, metrics, client, names, certificates };
     let mut signals =
         Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
     let mut running = Running::start(parts).await?;
@@ -77,6 +75,27 @@ async fn names(client: &Client, arguments: &RunArguments) -> anyhow::Result<Cont
     Ok(ContextNames { cluster_id, images: arguments.images() })
 }
 
+async fn certificates(
+    arguments: &RunArguments,
+    client: &Client,
+    clock: &SharedClock,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<Keeper> {
+    let place = SecretPlace {
+        client: client.clone(),
+        namespace: arguments.namespace.clone(),
+        name: arguments.ca_secret.clone(),
+    };
+    let parts = KeeperParts {
+        configuration: arguments.webhook_configuration.clone(),
+        place,
+        lives: arguments.lives(),
+        clock: Arc::clone(clock),
+        metrics: Arc::clone(metrics),
+    };
+    Ok(Keeper::start(parts, &arguments.webhook_service).await?)
+}
+
 /// What the parts are made of.
 struct Parts {
     arguments: RunArguments,
@@ -84,8 +103,7 @@ struct Parts {
     metrics: Arc<Metrics>,
     client: Client,
     names: Arc<ContextNames>,
-    leaf: Arc<LeafKeeper>,
-    place: SecretPlace,
+    certificates: Keeper,
 }
 
 /// The signals that end the process.
@@ -129,21 +147,13 @@ impl Running {
         start(&mut parts, "health", health);
 
         let routes = webhook::router(webhook_of(&from, &index));
-        let tls = webhook::tls(Arc::clone(&from.leaf))?;
+        let tls = webhook::tls(from.certificates.leaf())?;
         let webhook = server::serve(webhook_listener, Some(tls), routes, is_stopping.clone());
         start(&mut parts, "webhook", webhook);
 
-        start(&mut parts, "leaf", Arc::clone(&from.leaf).run(Arc::clone(&from.metrics)));
-        let bundle = BundleKeeper {
-            configuration: from.arguments.webhook_configuration.clone(),
-            place: from.place.clone(),
-            leaf: Arc::clone(&from.leaf),
-            metrics: Arc::clone(&from.metrics),
-        };
-        start(&mut parts, "bundle", keep(bundle, from.client.clone(), trusted));
-
         start(&mut parts, "left-behind", tell_of(&from, left, index.clone()));
         start(&mut parts, "controller", control(&from, index.clone(), watches, is_stopping.clone()));
+        start(&mut parts, "certificates", from.certificates.run(trusted));
         let mut until_stop = is_stopping;
         start(&mut parts, "index", async move {
             index.synced().await;

@@ -3,7 +3,10 @@
 //! Owns: the command line of `run`. Does not own: what comes of it (`run`).
 
 use clap::Args;
+use lakeingest_crds::Seconds;
 use lakeingest_crds::lakeingest::ImagePolicy;
+
+use crate::certs::Lives;
 
 /// `lakeingest-operator run`.
 #[derive(Args, Clone, Debug)]
@@ -32,9 +35,17 @@ pub struct RunArguments {
     #[arg(long, value_name = "NAME", default_value = "lakeingest")]
     pub webhook_configuration: String,
 
-    /// The Secret of the operator's namespace that holds the authority; made if it is missing
+    /// The Secret of the operator's namespace that holds the authorities; made if it is missing
     #[arg(long, value_name = "NAME", default_value = "lakeingest-webhook-ca")]
     pub ca_secret: String,
+
+    /// How long an authority lives, at least 6s; another one replaces it after two thirds
+    #[arg(long, value_name = "DURATION", default_value = "8760h")]
+    pub authority_life: Seconds,
+
+    /// How long a certificate lives, at least 2s; another one replaces it after two thirds
+    #[arg(long, value_name = "DURATION", default_value = "168h")]
+    pub certificate_life: Seconds,
 
     /// The image of sidecars whose LakeIngest names none
     #[arg(long, value_name = "IMAGE")]
@@ -46,6 +57,11 @@ pub struct RunArguments {
 }
 
 impl RunArguments {
+    /// How long certificates live.
+    pub fn lives(&self) -> Lives {
+        Lives::new(self.authority_life, self.certificate_life)
+    }
+
     /// Which images a sidecar may have.
     pub fn images(&self) -> ImagePolicy {
         ImagePolicy {

@@ -1,6 +1,8 @@
 //! The pod's path on a real node of Kubernetes: one object, one annotation, and the same curl; and what a user meets when
 //! something is wrong.
 
+#[path = "cluster/certificates.rs"]
+mod certificates;
 #[path = "cluster/command_line.rs"]
 mod command_line;
 

@@ -1,4 +1,4 @@
-//! `cargo xtask torture`: what the tests do to the sidecar for a minute, for as long as a person wants.
+//! `cargo xtask torture`: what the tests do to the sidecar and to the operator for a minute, for as long as a person wants.
 //!
 //! Owns: the options, and building what is run. Does not own: the tortures (`tests/src/torture`).
 
@@ -19,6 +19,9 @@ pub struct TortureOptions {
     /// Kill at every system call that changes a disk (needs strace)
     #[arg(long)]
     pub syscalls: bool,
+    /// Replace so many certificates of three operators on a cluster, while pods are created (a minute for a hundred)
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub rotations: u32,
     /// Make the choices of an earlier run again
     #[arg(long, value_name = "S")]
     pub seed: Option<u64>,
@@ -29,6 +32,9 @@ pub struct TortureOptions {
 /// # Errors
 /// When something cannot be set up or built, or a promise was broken.
 pub fn run(options: &TortureOptions) -> Result<()> {
+    if options.rotations > 0 {
+        test_run::rotate(options.rotations)?;
+    }
     tools::libduckdb()?;
     tools::readers()?;
     if options.syscalls {
@@ -36,6 +42,9 @@ pub fn run(options: &TortureOptions) -> Result<()> {
     }
     test_run::build_release()?;
     let is_default = options.cuts == 0 && options.minutes == 0 && !options.syscalls;
+    if is_default && options.rotations > 0 {
+        return Ok(());
+    }
     let minutes = if is_default { 1 } else { options.minutes };
     let mut torture = command(workspace::target().join("release/lakeingest-torture"))?;
     torture.args(["--cuts", &options.cuts.to_string(), "--minutes", &minutes.to_string()]);

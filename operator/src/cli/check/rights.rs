@@ -20,7 +20,7 @@ enum Scope {
     WebhookConfiguration,
     /// Secrets of the operator's namespace.
     Own,
-    /// The Secret of the authority.
+    /// The Secret of the authorities.
     Authority,
     /// The namespace `kube-system`.
     KubeSystem,
@@ -41,7 +41,7 @@ const NEEDED: [(&str, &str, &[&str], Scope); 9] = [
         Scope::WebhookConfiguration,
     ),
     ("", "secrets", &["create"], Scope::Own),
-    ("", "secrets", &["get"], Scope::Authority),
+    ("", "secrets", &["get", "list", "watch", "update"], Scope::Authority),
 ];
 
 /// Asks for each right of the operator's service account.

@@ -15,7 +15,7 @@ fn now() -> DateTime<Utc> {
 
 /// An installation whose authority was made at this time, with this failure policy and these numbers of pods.
 fn installation(made: DateTime<Utc>, policy: &str, wanted: i32, ready: i32) -> Installation {
-    let bundle = ByteString(Authority::for_test(made).bundle().as_bytes().to_vec());
+    let bundle = ByteString(Authority::for_test(made).certificate_pem().as_bytes().to_vec());
     let webhook = json!({
         "metadata": {"name": "lakeingest"},
         "webhooks": [{
@@ -45,10 +45,10 @@ fn check(finding: Finding, begins: &str, words: &str) {
 #[test]
 fn the_authority_in_the_webhook_configuration_has_to_be_good() {
     let of = |made, policy| webhook(&installation(made, policy, 2, 2), now());
-    check(of(now(), "Fail"), "ok", "good until 2036-01-06");
+    check(of(now(), "Fail"), "ok", "good until 2027-01-08");
     check(of(now(), "Ignore"), "warn", "failurePolicy");
-    check(of(now() - TimeDelta::days(3_640), "Fail"), "warn", "delete secret lakeingest-webhook-ca");
-    check(of(now() - TimeDelta::days(3_651), "Fail"), "FAIL", "has ended on");
+    check(of(now() - TimeDelta::days(340), "Fail"), "warn", "logs deployment/lakeingest-operator");
+    check(of(now() - TimeDelta::days(366), "Fail"), "FAIL", "has ended on");
     let mut without = installation(now(), "Fail", 2, 2);
     let entries = without.webhook.iter_mut().flat_map(|webhook| webhook.webhooks.iter_mut().flatten());
     entries.for_each(|entry| entry.client_config.ca_bundle = None);
