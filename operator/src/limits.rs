@@ -15,7 +15,9 @@ pub const CONNECTIONS_PER_PEER_MAX: usize = 64;
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long the headers of a request may take; also how long a connection may be idle between two requests.
-pub const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Derivation: the API server gives up a connection that was idle for 90 s. Whoever gives it up first must be the one who
+/// sends: an admission that comes on a connection which is just being closed fails, since a POST is not sent again.
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(100);
 
 /// How long a body may take. The API server gives up after three seconds.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(5);
