@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tracing::{Instrument, error, info, info_span};
 
 use crate::admit::{Admission, REFERENCE_WAIT};
-use crate::certs::{Keeper, KeeperParts, SecretPlace};
+use crate::certs::{FilesKeeper, Keeper, KeeperParts, LeafKeeper, SecretPlace};
 use crate::clock::{SharedClock, SystemClock};
 use crate::controller::{self, Context, ContextNames, Settled};
 use crate::events::Events;
@@ -50,7 +50,7 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<ExitCode> {
     let kubernetes = version::require(&client).await?;
     info!(version = env!("CARGO_PKG_VERSION"), revision = crate::REVISION, target = crate::TARGET, %kubernetes, "starting");
     let names = Arc::new(names(&client, &arguments).await?);
-    let certificates = certificates(&arguments, &client, &clock, &metrics).await?;
+    let certificates = Certificates::start(&arguments, &client, &clock, &metrics).await?;
     let parts = Parts { arguments, clock, metrics, client, names, certificates };
     let mut signals =
         Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
@@ -75,25 +75,47 @@ async fn names(client: &Client, arguments: &RunArguments) -> anyhow::Result<Cont
     Ok(ContextNames { cluster_id, images: arguments.images() })
 }
 
-async fn certificates(
-    arguments: &RunArguments,
-    client: &Client,
-    clock: &SharedClock,
-    metrics: &Arc<Metrics>,
-) -> anyhow::Result<Keeper> {
-    let place = SecretPlace {
-        client: client.clone(),
-        namespace: arguments.namespace.clone(),
-        name: arguments.ca_secret.clone(),
-    };
-    let parts = KeeperParts {
-        configuration: arguments.webhook_configuration.clone(),
-        place,
-        lives: arguments.lives(),
-        clock: Arc::clone(clock),
-        metrics: Arc::clone(metrics),
-    };
-    Ok(Keeper::start(parts, &arguments.webhook_service).await?)
+/// Who makes the webhook's certificates.
+enum Certificates {
+    /// The operator.
+    Own(Box<Keeper>),
+    /// Somebody else, into files.
+    Files(FilesKeeper),
+}
+
+impl Certificates {
+    async fn start(
+        arguments: &RunArguments,
+        client: &Client,
+        clock: &SharedClock,
+        metrics: &Arc<Metrics>,
+    ) -> anyhow::Result<Self> {
+        let (service, namespace) = (&arguments.webhook_service, &arguments.namespace);
+        let (clock, metrics) = (Arc::clone(clock), Arc::clone(metrics));
+        if let Some(folder) = &arguments.certificate_files {
+            return Ok(Self::Files(FilesKeeper::start(folder, service, namespace, clock, metrics).await?));
+        }
+        let (namespace, name) = (namespace.clone(), arguments.ca_secret.clone());
+        let place = SecretPlace { client: client.clone(), namespace, name };
+        let (configuration, lives) = (arguments.webhook_configuration.clone(), arguments.lives());
+        let parts = KeeperParts { configuration, place, lives, clock, metrics };
+        Ok(Self::Own(Box::new(Keeper::start(parts, service).await?)))
+    }
+
+    fn leaf(&self) -> Arc<LeafKeeper> {
+        match self {
+            Self::Own(keeper) => keeper.leaf(),
+            Self::Files(keeper) => keeper.leaf(),
+        }
+    }
+
+    /// Keeps them, for ever.
+    async fn run(self, client: Client, configuration: String, is_trusted: watch::Sender<bool>) {
+        match self {
+            Self::Own(keeper) => keeper.run(is_trusted).await,
+            Self::Files(keeper) => keeper.run(client, configuration, is_trusted).await,
+        }
+    }
 }
 
 /// What the parts are made of.
@@ -103,7 +125,7 @@ struct Parts {
     metrics: Arc<Metrics>,
     client: Client,
     names: Arc<ContextNames>,
-    certificates: Keeper,
+    certificates: Certificates,
 }
 
 /// The signals that end the process.
@@ -153,7 +175,8 @@ impl Running {
 
         start(&mut parts, "left-behind", tell_of(&from, left, index.clone()));
         start(&mut parts, "controller", control(&from, index.clone(), watches, is_stopping.clone()));
-        start(&mut parts, "certificates", from.certificates.run(trusted));
+        let configuration = from.arguments.webhook_configuration.clone();
+        start(&mut parts, "certificates", from.certificates.run(from.client, configuration, trusted));
         let mut until_stop = is_stopping;
         start(&mut parts, "index", async move {
             index.synced().await;

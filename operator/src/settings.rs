@@ -2,6 +2,8 @@
 //!
 //! Owns: the command line of `run`. Does not own: what comes of it (`run`).
 
+use std::path::PathBuf;
+
 use clap::Args;
 use lakeingest_crds::Seconds;
 use lakeingest_crds::lakeingest::ImagePolicy;
@@ -38,6 +40,10 @@ pub struct RunArguments {
     /// The Secret of the operator's namespace that holds the authorities; made if it is missing
     #[arg(long, value_name = "NAME", default_value = "lakeingest-webhook-ca")]
     pub ca_secret: String,
+
+    /// A folder with tls.crt and tls.key that somebody else keeps, in place of authorities of the operator's own
+    #[arg(long, value_name = "FOLDER")]
+    pub certificate_files: Option<PathBuf>,
 
     /// How long an authority lives, at least 6s; another one replaces it after two thirds
     #[arg(long, value_name = "DURATION", default_value = "8760h")]

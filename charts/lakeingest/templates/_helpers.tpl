@@ -27,6 +27,11 @@
 {{ include "lakeingest.fullname" . }}-webhook-ca
 {{- end -}}
 
+{{/* Whether cert-manager makes the webhook's certificates; empty if the operator does. */}}
+{{- define "lakeingest.hasCertManager" -}}
+{{- if eq .Values.certificates.mode "cert-manager" -}}true{{- end -}}
+{{- end -}}
+
 {{/* The name of what belongs to the whole cluster: two releases in two namespaces do not share it. */}}
 {{- define "lakeingest.clusterName" -}}
 {{- if eq (include "lakeingest.fullname" .) .Release.Namespace -}}

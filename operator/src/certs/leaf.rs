@@ -19,6 +19,7 @@ use rustls::sign::CertifiedKey;
 
 use super::authority::Authority;
 use super::lives::Validity;
+use super::validity::validity;
 
 /// A certificate with its key.
 #[derive(Debug)]
@@ -37,6 +38,12 @@ pub enum LeafError {
     /// Its key cannot be used.
     #[error("failed to use the key of the webhook's certificate")]
     Key(#[source] rustls::Error),
+    /// It is no PEM.
+    #[error("failed to read the webhook's certificate or its key as PEM")]
+    Pem(#[source] rustls::pki_types::pem::Error),
+    /// It is no certificate.
+    #[error("failed to find the webhook's certificate")]
+    None,
 }
 
 impl Leaf {
@@ -57,6 +64,17 @@ impl Leaf {
         let signing = any_supported_type(&private).map_err(LeafError::Key)?;
         let chain = vec![certificate.der().clone(), authority.certificate().clone()];
         Ok(Self { key: Arc::new(CertifiedKey::new(chain, signing)), validity, life })
+    }
+
+    /// A leaf that somebody else has made, with the certificates between it and its authority.
+    pub(super) fn of_pem(certificates: &[u8], key: &[u8]) -> Result<Self, LeafError> {
+        let chain: Vec<_> =
+            CertificateDer::pem_slice_iter(certificates).collect::<Result<_, _>>().map_err(LeafError::Pem)?;
+        let validity = chain.first().and_then(|certificate| validity(certificate)).ok_or(LeafError::None)?;
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(LeafError::Pem)?;
+        let key = CertifiedKey::new(chain, any_supported_type(&key).map_err(LeafError::Key)?);
+        key.keys_match().map_err(LeafError::Key)?;
+        Ok(Self { key: Arc::new(key), validity, life: TimeDelta::MAX })
     }
 
     /// Whether this authority has signed it.
@@ -94,10 +112,19 @@ impl LeafKeeper {
         now: DateTime<Utc>,
         life: TimeDelta,
     ) -> Result<Self, LeafError> {
-        let name = format!("{service}.{namespace}.svc");
-        let names = vec![name.clone(), format!("{name}.cluster.local")];
+        let names = names(service, namespace);
         let leaf = Leaf::make(authority, &names, now, life)?;
         Ok(Self { names, present: RwLock::new(Arc::new(leaf)) })
+    }
+
+    /// A keeper with this leaf, for the Service `service` of `namespace`.
+    pub(super) fn with(leaf: Leaf, service: &str, namespace: &str) -> Self {
+        Self { names: names(service, namespace), present: RwLock::new(Arc::new(leaf)) }
+    }
+
+    /// Serves with another leaf.
+    pub(super) fn replace(&self, leaf: Leaf) {
+        *self.present.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(leaf);
     }
 
     fn present(&self) -> Arc<Leaf> {
@@ -124,8 +151,7 @@ impl LeafKeeper {
         if present.is_of(signer) && !present.is_due(now) {
             return Ok(false);
         }
-        let leaf = Leaf::make(signer, &self.names, now, life)?;
-        *self.present.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(leaf);
+        self.replace(Leaf::make(signer, &self.names, now, life)?);
         Ok(true)
     }
 
@@ -143,6 +169,12 @@ impl LeafKeeper {
         let now = UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(now.timestamp()).unwrap_or_default()));
         verifier.verify_server_cert(certificate, chain, &name, &[], now).is_ok()
     }
+}
+
+/// The names under which the API server calls a Service, the one that it uses first.
+fn names(service: &str, namespace: &str) -> Vec<String> {
+    let name = format!("{service}.{namespace}.svc");
+    vec![name.clone(), format!("{name}.cluster.local")]
 }
 
 impl ResolvesServerCert for LeafKeeper {

@@ -23,7 +23,7 @@ const BACKDATED_MINUTES: i64 = 10;
 const SETTLE_HOURS_MAX: i64 = 1;
 
 /// How often the wall clock is looked at, at the least. A timer for the whole wait would drift while a machine sleeps.
-const LOOK_EVERY_MAX: Duration = Duration::from_secs(5);
+pub(super) const LOOK_EVERY_MAX: Duration = Duration::from_secs(5);
 
 /// How long certificates live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,11 +8,14 @@
 //! ```text
 //! Secret (authorities, a year each) ──> leaf, in memory, 7 days ──> webhook
 //!         └─> bundle ──> caBundle of the webhook configuration ──> API server
+//!
+//! or, where somebody else makes them: files ──> leaf ──> webhook
 //! ```
 
 mod authorities;
 mod authority;
 mod configuration;
+mod files;
 mod keeper;
 mod leaf;
 mod lives;
@@ -22,6 +25,7 @@ mod validity;
 
 pub use authorities::Authorities;
 pub use authority::Authority;
+pub use files::{FilesError, FilesKeeper};
 pub use keeper::{Keeper, KeeperError, KeeperParts};
 pub use leaf::{Leaf, LeafError, LeafKeeper};
 pub use lives::{Lives, LivesError, Validity};

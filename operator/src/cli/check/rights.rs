@@ -18,6 +18,8 @@ enum Scope {
     Cluster,
     /// The webhook configuration.
     WebhookConfiguration,
+    /// What the webhook configuration has of the operator's own certificates.
+    Bundle,
     /// Secrets of the operator's namespace.
     Own,
     /// The Secret of the authorities.
@@ -27,7 +29,7 @@ enum Scope {
 }
 
 /// Group, resource, verbs, what of them.
-const NEEDED: [(&str, &str, &[&str], Scope); 9] = [
+const NEEDED: [(&str, &str, &[&str], Scope); 10] = [
     ("lakeingest.io", "lakeingests", &["list", "watch"], Scope::Cluster),
     ("lakeingest.io", "lakeingests/status", &["patch"], Scope::Cluster),
     ("", "configmaps", &["get", "list", "watch", "create", "patch"], Scope::Cluster),
@@ -37,9 +39,10 @@ const NEEDED: [(&str, &str, &[&str], Scope); 9] = [
     (
         "admissionregistration.k8s.io",
         "mutatingwebhookconfigurations",
-        &["list", "watch", "patch"],
+        &["list", "watch"],
         Scope::WebhookConfiguration,
     ),
+    ("admissionregistration.k8s.io", "mutatingwebhookconfigurations", &["patch"], Scope::Bundle),
     ("", "secrets", &["create"], Scope::Own),
     ("", "secrets", &["get", "list", "watch", "update"], Scope::Authority),
 ];
@@ -54,7 +57,10 @@ pub(super) async fn check(cluster: &Cluster, installation: &Installation) -> Fin
     let user = format!("system:serviceaccount:{namespace}:{account}");
     let reviews: Api<SubjectAccessReview> = Api::all(cluster.client.clone());
     let mut missing = Vec::new();
-    for (group, resource, verbs, scope) in NEEDED {
+    let makes_certificates =
+        installation.arguments.as_ref().is_none_or(|arguments| arguments.certificate_files.is_none());
+    let is_needed = |scope| makes_certificates || !matches!(scope, Scope::Bundle | Scope::Own | Scope::Authority);
+    for (group, resource, verbs, scope) in NEEDED.into_iter().filter(|(.., scope)| is_needed(*scope)) {
         for verb in verbs {
             let review = review(&user, attributes(installation, namespace, group, resource, verb, scope));
             match reviews.create(&PostParams::default(), &review).await {
@@ -94,7 +100,7 @@ fn attributes(
     let arguments = installation.arguments.as_ref();
     let name = match scope {
         Scope::Cluster | Scope::Own => None,
-        Scope::WebhookConfiguration => {
+        Scope::WebhookConfiguration | Scope::Bundle => {
             Some(arguments.map_or("lakeingest", |arguments| &arguments.webhook_configuration).to_owned())
         }
         Scope::Authority => {
