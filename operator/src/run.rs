@@ -26,7 +26,7 @@ use crate::index::{Index, Watches};
 use crate::left_behind::{self, LeftBehind};
 use crate::limits::LEAVING_WAIT;
 use crate::metrics::Metrics;
-use crate::settings::RunArguments;
+use crate::settings::{Injection, RunArguments};
 use crate::webhook::{self, PodReview, Webhook};
 use crate::{server, version};
 
@@ -50,7 +50,10 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<ExitCode> {
     let kubernetes = version::require(&client).await?;
     info!(version = env!("CARGO_PKG_VERSION"), revision = crate::REVISION, target = crate::TARGET, %kubernetes, "starting");
     let names = Arc::new(names(&client, &arguments).await?);
-    let certificates = Certificates::start(&arguments, &client, &clock, &metrics).await?;
+    let certificates = match arguments.injection {
+        Injection::Webhook => Some(Certificates::start(&arguments, &client, &clock, &metrics).await?),
+        Injection::Policy => None,
+    };
     let parts = Parts { arguments, clock, metrics, client, names, certificates };
     let mut signals =
         Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
@@ -125,7 +128,8 @@ struct Parts {
     metrics: Arc<Metrics>,
     client: Client,
     names: Arc<ContextNames>,
-    certificates: Certificates,
+    /// None where there is no webhook.
+    certificates: Option<Certificates>,
 }
 
 /// The signals that end the process.
@@ -146,6 +150,8 @@ impl Signals {
 /// The operator at work.
 struct Running {
     parts: JoinSet<&'static str>,
+    /// How many of them end by themselves once nothing is taken any more.
+    serving: usize,
     /// Becomes true when other replicas should take over.
     leaving: watch::Sender<bool>,
     /// Becomes true when nothing is taken any more.
@@ -154,7 +160,6 @@ struct Running {
 
 impl Running {
     async fn start(from: Parts) -> anyhow::Result<Self> {
-        let webhook_listener = listen("--webhook-port", from.arguments.webhook_port).await?;
         let health_listener = listen("--health-port", from.arguments.health_port).await?;
         let (leaving, is_leaving) = watch::channel(false);
         let (stopping, is_stopping) = watch::channel(false);
@@ -163,20 +168,30 @@ impl Running {
         let (index, watches, left) = Index::watch(&from.client);
         let mut parts = JoinSet::new();
 
+        let serving = if from.certificates.is_some() { 3 } else { 2 };
         let readiness = Readiness { is_synced, is_trusted, is_leaving };
         let routes = health::router(readiness, Arc::clone(&from.metrics));
         let health = server::serve(health_listener, None, routes, is_stopping.clone());
         start(&mut parts, "health", health);
 
-        let routes = webhook::router(webhook_of(&from, &index));
-        let tls = webhook::tls(from.certificates.leaf())?;
-        let webhook = server::serve(webhook_listener, Some(tls), routes, is_stopping.clone());
-        start(&mut parts, "webhook", webhook);
-
+        if let Some(certificates) = &from.certificates {
+            let listener = listen("--webhook-port", from.arguments.webhook_port).await?;
+            let routes = webhook::router(webhook_of(&from, &index));
+            let tls = webhook::tls(certificates.leaf())?;
+            start(&mut parts, "webhook", server::serve(listener, Some(tls), routes, is_stopping.clone()));
+        }
         start(&mut parts, "left-behind", tell_of(&from, left, index.clone()));
         start(&mut parts, "controller", control(&from, index.clone(), watches, is_stopping.clone()));
-        let configuration = from.arguments.webhook_configuration.clone();
-        start(&mut parts, "certificates", from.certificates.run(from.client, configuration, trusted));
+        match from.certificates {
+            Some(certificates) => {
+                let configuration = from.arguments.webhook_configuration.clone();
+                start(&mut parts, "certificates", certificates.run(from.client, configuration, trusted));
+            }
+            // Nobody has to trust anything.
+            None => {
+                trusted.send_replace(true);
+            }
+        }
         let mut until_stop = is_stopping;
         start(&mut parts, "index", async move {
             index.synced().await;
@@ -184,7 +199,7 @@ impl Running {
             info!("the watches are filled");
             let _ = until_stop.wait_for(|stopping| *stopping).await;
         });
-        Ok(Self { parts, leaving, stopping })
+        Ok(Self { parts, serving, leaving, stopping })
     }
 
     /// The name of the part that ends first.
@@ -205,7 +220,7 @@ impl Running {
             () = signals.next() => {}
         }
         self.stopping.send_replace(true);
-        let mut serving = ["health", "webhook", "controller"].len();
+        let mut serving = self.serving;
         while serving > 0 {
             let ended = tokio::select! {
                 ended = self.parts.join_next() => ended,

@@ -4,15 +4,29 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use lakeingest_crds::Seconds;
 use lakeingest_crds::lakeingest::ImagePolicy;
 
 use crate::certs::Lives;
 
+/// Who puts the sidecar into pods.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Injection {
+    /// The operator, which the API server asks
+    #[default]
+    Webhook,
+    /// The API server itself, by a policy that the chart has brought; the operator serves no webhook
+    Policy,
+}
+
 /// `lakeingest-operator run`.
 #[derive(Args, Clone, Debug)]
 pub struct RunArguments {
+    /// Who puts the sidecar into pods
+    #[arg(long, value_enum, default_value_t)]
+    pub injection: Injection,
+
     /// Port of the webhook, over TLS
     #[arg(long, default_value_t = 9443)]
     pub webhook_port: u16,

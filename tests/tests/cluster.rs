@@ -5,6 +5,8 @@
 mod certificates;
 #[path = "cluster/command_line.rs"]
 mod command_line;
+#[path = "cluster/injection_by_policy.rs"]
+mod injection_by_policy;
 
 use lakeingest_tests::team::{Team, pod_spec};
 use serde_json::{Value, json};

@@ -47,6 +47,7 @@ fn check_refusals() -> Result<()> {
         "podAnnotations.lakeingest\\.io/inject=events",
         "podLabels.app\\.kubernetes\\.io/name=other",
         "policies.authors=perhaps",
+        "injection.mode=magic",
         "certificates.mode=cert-manager",
         "certificates.duration=90d",
     ] {

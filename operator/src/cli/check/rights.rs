@@ -36,12 +36,7 @@ const NEEDED: [(&str, &str, &[&str], Scope); 10] = [
     ("", "pods", &["list", "watch"], Scope::Cluster),
     ("events.k8s.io", "events", &["create"], Scope::Cluster),
     ("", "namespaces", &["get"], Scope::KubeSystem),
-    (
-        "admissionregistration.k8s.io",
-        "mutatingwebhookconfigurations",
-        &["list", "watch"],
-        Scope::WebhookConfiguration,
-    ),
+    ("admissionregistration.k8s.io", "mutatingwebhookconfigurations", &["list", "watch"], Scope::WebhookConfiguration),
     ("admissionregistration.k8s.io", "mutatingwebhookconfigurations", &["patch"], Scope::Bundle),
     ("", "secrets", &["create"], Scope::Own),
     ("", "secrets", &["get", "list", "watch", "update"], Scope::Authority),
@@ -57,9 +52,14 @@ pub(super) async fn check(cluster: &Cluster, installation: &Installation) -> Fin
     let user = format!("system:serviceaccount:{namespace}:{account}");
     let reviews: Api<SubjectAccessReview> = Api::all(cluster.client.clone());
     let mut missing = Vec::new();
+    let has_webhook = !installation.injects_by_policy();
     let makes_certificates =
-        installation.arguments.as_ref().is_none_or(|arguments| arguments.certificate_files.is_none());
-    let is_needed = |scope| makes_certificates || !matches!(scope, Scope::Bundle | Scope::Own | Scope::Authority);
+        has_webhook && installation.arguments.as_ref().is_none_or(|arguments| arguments.certificate_files.is_none());
+    let is_needed = |scope| match scope {
+        Scope::WebhookConfiguration => has_webhook,
+        Scope::Bundle | Scope::Own | Scope::Authority => makes_certificates,
+        Scope::Cluster | Scope::KubeSystem => true,
+    };
     for (group, resource, verbs, scope) in NEEDED.into_iter().filter(|(.., scope)| is_needed(*scope)) {
         for verb in verbs {
             let review = review(&user, attributes(installation, namespace, group, resource, verb, scope));

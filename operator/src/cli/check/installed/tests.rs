@@ -3,6 +3,7 @@
 use k8s_openapi::ByteString;
 use serde_json::json;
 
+use super::super::super::cluster::arguments_of;
 use super::super::finding::lines;
 use super::*;
 use crate::certs::Authority;
@@ -54,6 +55,11 @@ fn the_authority_in_the_webhook_configuration_has_to_be_good() {
     entries.for_each(|entry| entry.client_config.ca_bundle = None);
     check(webhook(&without, now()), "FAIL", "no usable caBundle");
     check(webhook(&Installation::default(), now()), "FAIL", "helm upgrade");
+    let containers = json!([{"name": "operator", "args": ["run", "--sidecar-image=a", "--injection=policy"]}]);
+    let deployment = json!({"spec": {"selector": {}, "template": {"spec": {"containers": containers}}}});
+    let deployment = serde_json::from_value(deployment).expect("it is a Deployment");
+    let by_policy = Installation { arguments: arguments_of(&deployment, "lakeingest"), ..Installation::default() };
+    check(webhook(&by_policy, now()), "ok", "the API server injects by the policy");
 }
 
 #[test]
