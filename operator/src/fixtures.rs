@@ -58,13 +58,15 @@ pub(crate) fn pod() -> Value {
 /// A clock that stands still until it is moved.
 #[derive(Debug)]
 pub(crate) struct ManualClock {
+    start: chrono::DateTime<chrono::Utc>,
     now: std::sync::Mutex<chrono::DateTime<chrono::Utc>>,
 }
 
 impl ManualClock {
     /// A clock at this time (RFC 3339).
     pub(crate) fn at(time: &str) -> std::sync::Arc<Self> {
-        std::sync::Arc::new(Self { now: std::sync::Mutex::new(time.parse().expect("the test's time is one")) })
+        let start = time.parse().expect("the test's time is one");
+        std::sync::Arc::new(Self { start, now: std::sync::Mutex::new(start) })
     }
 
     /// Moves it forward.
@@ -79,6 +81,6 @@ impl crate::clock::Clock for ManualClock {
     }
 
     fn monotonic(&self) -> std::time::Duration {
-        std::time::Duration::ZERO
+        (self.now() - self.start).to_std().unwrap_or_default()
     }
 }

@@ -15,7 +15,9 @@ pub const CONNECTIONS_PER_PEER_MAX: usize = 64;
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long the headers of a request may take; also how long a connection may be idle between two requests.
-pub const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Derivation: the API server gives up a connection that was idle for 90 s. Whoever gives it up first must be the one who
+/// sends: an admission that comes on a connection which is just being closed fails, since a POST is not sent again.
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(100);
 
 /// How long a body may take. The API server gives up after three seconds.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -103,6 +105,14 @@ pub const LEFT_BEHIND_QUEUE_MAX: usize = 256;
 
 /// Pods of which was told already: a pod that ends is seen several times.
 pub const PODS_REMEMBERED_MAX: usize = 4_096;
+
+/// How long the API server may take over the Secret and the webhook configuration, before the operator looks after its own
+/// certificate again.
+pub const CERTIFICATES_WAIT: Duration = Duration::from_secs(10);
+
+/// Authorities that are trusted together. Derivation: two while one replaces the other; the rest is room for Secrets that were
+/// edited by hand. A bundle of them has 5 KiB, of the MiB that etcd gives an object.
+pub const AUTHORITIES_MAX: usize = 8;
 
 /// Warnings of a review. The API server cuts what is beyond 4,096 characters in all.
 pub const WARNINGS_MAX: usize = 16;

@@ -21,6 +21,12 @@ pub struct Metrics {
     registry: Registry,
     /// When the webhook's certificate ends. Unit: seconds since 1970.
     pub certificate_not_after: Gauge,
+    /// When the authority that signs it ends. Unit: seconds since 1970.
+    pub authority_not_after: Gauge,
+    /// How often the webhook's certificate was replaced.
+    pub certificates: Counter,
+    /// How often this replica has made an authority in place of one.
+    pub authorities: Counter,
     /// How often the CA bundle was put into the webhook configuration.
     pub bundle_writes: Counter,
     /// 1 while this replica leads.
@@ -59,6 +65,18 @@ impl Default for Metrics {
             Unit::Seconds,
             certificate_not_after.clone(),
         );
+        let authority_not_after = Gauge::default();
+        let about = "When the authority of the webhook's certificate ends, since 1970";
+        registry.register_with_unit("webhook_authority_not_after", about, Unit::Seconds, authority_not_after.clone());
+        let certificates = Counter::default();
+        registry.register(
+            "webhook_certificates",
+            "Certificates of the webhook that replaced another",
+            certificates.clone(),
+        );
+        let authorities = Counter::default();
+        let about = "Authorities that this replica has made in place of another";
+        registry.register("webhook_authorities", about, authorities.clone());
         let bundle_writes = Counter::default();
         let about = "Times that the CA bundle was put into the webhook configuration";
         registry.register("ca_bundle_writes", about, bundle_writes.clone());
@@ -91,6 +109,9 @@ impl Default for Metrics {
         Self {
             registry,
             certificate_not_after,
+            authority_not_after,
+            certificates,
+            authorities,
             bundle_writes,
             leader,
             sidecars_unreachable,

@@ -2,7 +2,7 @@
 //!
 //! Owns: the order in which the parts start and end, the exit code. Does not own: the parts.
 //!
-//! Start: API server → authority → leaf → ports → watches and controller, bundle, election.
+//! Start: API server → certificates → ports → watches and controller, election.
 //! End, on SIGTERM or SIGINT: not ready, the Lease given back → pods are still decided over for a moment → listeners closed → exit.
 
 use std::process::ExitCode;
@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tracing::{Instrument, error, info, info_span};
 
 use crate::admit::{Admission, REFERENCE_WAIT};
-use crate::certs::{Authority, BundleKeeper, LeafKeeper, SecretPlace, keep};
+use crate::certs::{FilesKeeper, Keeper, KeeperParts, LeafKeeper, SecretPlace};
 use crate::clock::{SharedClock, SystemClock};
 use crate::controller::{self, Context, ContextNames, Settled, Told, Written};
 use crate::events::Events;
@@ -30,7 +30,7 @@ use crate::limits::LEAVING_WAIT;
 use crate::metrics::Metrics;
 use crate::namespaces::Namespaces;
 use crate::orphans::Orphans;
-use crate::settings::RunArguments;
+use crate::settings::{Injection, RunArguments};
 use crate::sidecars::{Asker, Sidecars};
 use crate::webhook::{self, PodReview, Webhook};
 use crate::{server, version};
@@ -43,6 +43,7 @@ const EXIT_FAILED: u8 = 70;
 /// # Errors
 /// It could not be started.
 pub async fn run(arguments: RunArguments) -> anyhow::Result<ExitCode> {
+    arguments.lives().require_possible()?;
     anyhow::ensure!(
         arguments.webhook_port != arguments.health_port,
         "--webhook-port and --health-port are both {}; choose another for one of them",
@@ -54,12 +55,12 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<ExitCode> {
     let kubernetes = version::require(&client).await?;
     info!(version = env!("CARGO_PKG_VERSION"), revision = crate::REVISION, target = crate::TARGET, %kubernetes, "starting");
     let names = Arc::new(names(&client, &arguments).await?);
-    let namespace = arguments.namespace.clone();
-    let place = SecretPlace { client: client.clone(), namespace, name: arguments.ca_secret.clone() };
-    let authority = Authority::of_secret(&place, || Authority::new(clock.now()).map(Arc::new)).await?;
-    let leaf = LeafKeeper::new(authority, &arguments.webhook_service, &place.namespace, clock.clone())?;
+    let certificates = match arguments.injection {
+        Injection::Webhook => Some(Certificates::start(&arguments, &client, &clock, &metrics).await?),
+        Injection::Policy => None,
+    };
     let events = Events::new(&arguments.pod_name, clock.clone(), Arc::clone(&metrics));
-    let parts = Parts { arguments, clock, metrics, client, names, leaf: Arc::new(leaf), place, events };
+    let parts = Parts { arguments, clock, metrics, client, names, certificates, events };
     let mut signals =
         Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
     let mut running = Running::start(parts).await?;
@@ -83,6 +84,49 @@ async fn names(client: &Client, arguments: &RunArguments) -> anyhow::Result<Cont
     Ok(ContextNames { cluster_id, images: arguments.images() })
 }
 
+/// Who makes the webhook's certificates.
+enum Certificates {
+    /// The operator.
+    Own(Box<Keeper>),
+    /// Somebody else, into files.
+    Files(FilesKeeper),
+}
+
+impl Certificates {
+    async fn start(
+        arguments: &RunArguments,
+        client: &Client,
+        clock: &SharedClock,
+        metrics: &Arc<Metrics>,
+    ) -> anyhow::Result<Self> {
+        let (service, namespace) = (&arguments.webhook_service, &arguments.namespace);
+        let (clock, metrics) = (Arc::clone(clock), Arc::clone(metrics));
+        if let Some(folder) = &arguments.certificate_files {
+            return Ok(Self::Files(FilesKeeper::start(folder, service, namespace, clock, metrics).await?));
+        }
+        let (namespace, name) = (namespace.clone(), arguments.ca_secret.clone());
+        let place = SecretPlace { client: client.clone(), namespace, name };
+        let (configuration, lives) = (arguments.webhook_configuration.clone(), arguments.lives());
+        let parts = KeeperParts { configuration, place, lives, clock, metrics };
+        Ok(Self::Own(Box::new(Keeper::start(parts, service).await?)))
+    }
+
+    fn leaf(&self) -> Arc<LeafKeeper> {
+        match self {
+            Self::Own(keeper) => keeper.leaf(),
+            Self::Files(keeper) => keeper.leaf(),
+        }
+    }
+
+    /// Keeps them, for ever.
+    async fn run(self, client: Client, configuration: String, is_trusted: watch::Sender<bool>) {
+        match self {
+            Self::Own(keeper) => keeper.run(is_trusted).await,
+            Self::Files(keeper) => keeper.run(client, configuration, is_trusted).await,
+        }
+    }
+}
+
 /// What the parts are made of.
 struct Parts {
     arguments: RunArguments,
@@ -90,8 +134,8 @@ struct Parts {
     metrics: Arc<Metrics>,
     client: Client,
     names: Arc<ContextNames>,
-    leaf: Arc<LeafKeeper>,
-    place: SecretPlace,
+    /// None where there is no webhook.
+    certificates: Option<Certificates>,
     events: Events,
 }
 
@@ -113,6 +157,8 @@ impl Signals {
 /// The operator at work.
 struct Running {
     parts: JoinSet<&'static str>,
+    /// How many of them end what is under way when they are told to.
+    ending: usize,
     /// Becomes true when other replicas should take over.
     leaving: watch::Sender<bool>,
     /// Becomes true when nothing is taken any more.
@@ -121,7 +167,6 @@ struct Running {
 
 impl Running {
     async fn start(from: Parts) -> anyhow::Result<Self> {
-        let webhook_listener = listen("--webhook-port", from.arguments.webhook_port).await?;
         let health_listener = listen("--health-port", from.arguments.health_port).await?;
         let (leaving, is_leaving) = watch::channel(false);
         let (stopping, is_stopping) = watch::channel(false);
@@ -130,6 +175,8 @@ impl Running {
         let (index, watches, left) = Index::watch(&from.client);
         let (namespaces, follow_namespaces) = Namespaces::watch(&from.client);
         let mut parts = JoinSet::new();
+        // Without a webhook there is one of them less.
+        let ending = ENDING.len() - usize::from(from.certificates.is_none());
 
         let (tell, leadership) = Leadership::new(from.clock.clone());
         start(&mut parts, LEADER, candidate_of(&from, tell).contend(is_leaving.clone()));
@@ -139,20 +186,12 @@ impl Running {
         let health = server::serve(health_listener, None, routes, is_stopping.clone());
         start(&mut parts, "health", health);
 
-        let routes = webhook::router(webhook_of(&from, &index, &namespaces));
-        let tls = webhook::tls(Arc::clone(&from.leaf))?;
-        let webhook = server::serve(webhook_listener, Some(tls), routes, is_stopping.clone());
-        start(&mut parts, "webhook", webhook);
-
-        start(&mut parts, "leaf", Arc::clone(&from.leaf).run(Arc::clone(&from.metrics)));
-        let bundle = BundleKeeper {
-            configuration: from.arguments.webhook_configuration.clone(),
-            place: from.place.clone(),
-            leaf: Arc::clone(&from.leaf),
-            metrics: Arc::clone(&from.metrics),
-        };
-        start(&mut parts, "bundle", keep(bundle, from.client.clone(), trusted));
-
+        if let Some(certificates) = &from.certificates {
+            let listener = listen("--webhook-port", from.arguments.webhook_port).await?;
+            let routes = webhook::router(webhook_of(&from, &index, &namespaces));
+            let tls = webhook::tls(certificates.leaf())?;
+            start(&mut parts, "webhook", server::serve(listener, Some(tls), routes, is_stopping.clone()));
+        }
         start(&mut parts, "left-behind", tell_of(&from, left, index.clone()));
         let sidecars = Sidecars::default();
         start(&mut parts, "sidecars", asker_of(&from, &index, &leadership, &sidecars).run());
@@ -160,6 +199,16 @@ impl Running {
         let seen = Seen { index: index.clone(), leadership, sidecars };
         start(&mut parts, "controller", control(&from, seen, watches, is_stopping.clone()));
         start(&mut parts, "namespaces", follow_namespaces);
+        match from.certificates {
+            Some(certificates) => {
+                let configuration = from.arguments.webhook_configuration.clone();
+                start(&mut parts, "certificates", certificates.run(from.client, configuration, trusted));
+            }
+            // Nobody has to trust anything.
+            None => {
+                trusted.send_replace(true);
+            }
+        }
         let mut until_stop = is_stopping;
         start(&mut parts, "index", async move {
             index.synced().await;
@@ -168,7 +217,7 @@ impl Running {
             info!("the watches are filled");
             let _ = until_stop.wait_for(|stopping| *stopping).await;
         });
-        Ok(Self { parts, leaving, stopping })
+        Ok(Self { parts, ending, leaving, stopping })
     }
 
     /// The name of the part that ends first.
@@ -189,7 +238,7 @@ impl Running {
             () = signals.next() => {}
         }
         self.stopping.send_replace(true);
-        let mut ending = ENDING.len();
+        let mut ending = self.ending;
         while ending > 0 {
             let ended = tokio::select! {
                 ended = self.parts.join_next() => ended,
@@ -210,7 +259,7 @@ impl Running {
 /// The part that stands for election.
 const LEADER: &str = "leader";
 
-/// The parts that end what is under way when they are told to.
+/// The parts that end what is under way when they are told to, where there are all.
 const ENDING: [&str; 4] = ["health", "webhook", "controller", LEADER];
 
 fn start(parts: &mut JoinSet<&'static str>, name: &'static str, part: impl Future<Output = ()> + Send + 'static) {

@@ -48,13 +48,31 @@ pub async fn preflight(settings: &Settings) -> anyhow::Result<ExitCode> {
             Verdict { reason: Some(reason.to_owned()), message }
         }
     };
-    println!("{}", verdict.to_line());
+    let line = line_of(&verdict);
+    println!("{line}");
     if let Some(path) = &settings.termination_log
-        && let Err(error) = std::fs::write(path, verdict.to_line())
+        && let Err(error) = std::fs::write(path, line)
     {
         warn!(error = %error, path = %path.display(), "failed to write the termination message");
     }
     Ok(if verdict.reason.is_none() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_UNUSABLE) })
+}
+
+/// Longest line. Unit: bytes. Source: `terminationMessagePath` of a container, which says what the kubelet cuts off.
+const LINE_BYTES_MAX: usize = 4_096;
+
+/// A verdict as a line of JSON, with a message that is cut where it would be too long.
+fn line_of(verdict: &Verdict) -> String {
+    let mut end = verdict.message.floor_char_boundary(LINE_BYTES_MAX);
+    loop {
+        let shown = Verdict { reason: verdict.reason.clone(), message: verdict.message[..end].to_owned() };
+        let line = serde_json::to_string(&shown).expect("a verdict is plain data");
+        if line.len() <= LINE_BYTES_MAX || end == 0 {
+            return line;
+        }
+        // What has to be escaped is longer in the line than in the message.
+        end = verdict.message.floor_char_boundary(end / 2);
+    }
 }
 
 /// A trial at work.
@@ -156,4 +174,18 @@ fn one_row() -> Vec<u8> {
     let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None).expect("memory can be written");
     writer.write(&batch).expect("memory can be written");
     writer.into_inner().expect("memory can be written")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verdict_fits_a_termination_message_however_long_its_words_are() {
+        let verdict = Verdict { reason: Some("BucketMissing".to_owned()), message: "make it".to_owned() };
+        assert_eq!(line_of(&verdict), r#"{"reason":"BucketMissing","message":"make it"}"#);
+        let line = line_of(&Verdict { reason: None, message: "\u{e9}\"\n".repeat(4_000) });
+        let read: Verdict = serde_json::from_str(&line).expect("it is whole");
+        assert!(line.len() <= LINE_BYTES_MAX && read.message.starts_with("\u{e9}\"\n\u{e9}"), "{line}");
+    }
 }

@@ -17,6 +17,7 @@ pub mod site;
 pub mod team;
 
 pub mod calls;
+pub mod handshakes;
 pub mod wire;
 
 pub mod columns;

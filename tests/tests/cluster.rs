@@ -3,8 +3,12 @@
 
 #[path = "cluster/asked_by_namespace.rs"]
 mod asked_by_namespace;
+#[path = "cluster/certificates.rs"]
+mod certificates;
 #[path = "cluster/command_line.rs"]
 mod command_line;
+#[path = "cluster/injection_by_policy.rs"]
+mod injection_by_policy;
 #[path = "cluster/status.rs"]
 mod status;
 

@@ -148,6 +148,27 @@ fn hold_cluster(options: &TestOptions, selected: &[(String, String)]) -> Result<
     Ok(Some(held))
 }
 
+/// Runs the test of certificates that are replaced, with so many of them, on a cluster of its own.
+///
+/// # Errors
+/// When something cannot be set up or built, or the test fails.
+pub fn rotate(rotations: u32) -> Result<()> {
+    tools::libduckdb()?;
+    let nextest = tools::nextest()?;
+    build_everything()?;
+    let options = TestOptions {
+        filter: vec!["i10_certificates_are_replaced".to_owned()],
+        filterset: format!("binary_id({})", ON_CLUSTER[0]),
+        choice: ClusterChoice::default(),
+    };
+    let held = hold_cluster(&options, &selected(&nextest, &options)?)?;
+    let mut test = nextest_verb(&nextest, "run", &options, &options.filterset)?;
+    test.args(["--profile", "torture", "--success-output", "final"]);
+    test.env("LAKEINGEST_TEST_ROTATIONS", rotations.to_string());
+    test.envs(held.iter().flat_map(|held| held.cluster().environment()));
+    run_shown(test)
+}
+
 /// Builds every program and every test in one go: cargo gives the crates that they share one set of features then, so
 /// that the sidecar which the tests start is built from what they are built from, once.
 fn build_everything() -> Result<()> {

@@ -1,4 +1,4 @@
-//! `cargo xtask torture`: what the tests do to the sidecar for a minute, for as long as a person wants.
+//! `cargo xtask torture`: what the tests do to the sidecar and to the operator for a minute, for as long as a person wants.
 //!
 //! Owns: the options, and building what is run. Does not own: the tortures (`tests/src/torture`).
 
@@ -25,6 +25,9 @@ pub struct TortureOptions {
     /// Kill at every system call that changes a disk (needs strace)
     #[arg(long)]
     pub syscalls: bool,
+    /// Replace so many certificates of three operators on a cluster, while pods are created (a minute for a hundred)
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub rotations: u32,
     /// Make the choices of an earlier run again
     #[arg(long, value_name = "S")]
     pub seed: Option<u64>,
@@ -35,14 +38,20 @@ pub struct TortureOptions {
 /// # Errors
 /// When something cannot be set up or built, or a promise was broken.
 pub fn run(options: &TortureOptions) -> Result<()> {
+    if options.rotations > 0 {
+        test_run::rotate(options.rotations)?;
+    }
     tools::libduckdb()?;
     tools::readers()?;
     if options.syscalls {
         tools::strace()?;
     }
     test_run::build_release()?;
-    let TortureOptions { cuts, minutes, values, slow_minutes, syscalls, seed: _ } = *options;
+    let TortureOptions { cuts, minutes, values, slow_minutes, rotations, syscalls, seed: _ } = *options;
     let is_default = cuts == 0 && minutes == 0 && values == 0 && slow_minutes == 0 && !syscalls;
+    if is_default && rotations > 0 {
+        return Ok(());
+    }
     let minutes = if is_default { 1 } else { minutes };
     let mut torture = command(workspace::target().join("release/lakeingest-torture"))?;
     torture.arg(format!("--cuts={cuts}"));

@@ -32,6 +32,16 @@
 {{ include "lakeingest.fullname" . }}-leader
 {{- end -}}
 
+{{/* Whether cert-manager makes the webhook's certificates; empty if the operator does. */}}
+{{- define "lakeingest.hasCertManager" -}}
+{{- if eq .Values.certificates.mode "cert-manager" -}}true{{- end -}}
+{{- end -}}
+
+{{/* Whether the operator makes the webhook's certificates; empty if somebody else does, or if there is no webhook. */}}
+{{- define "lakeingest.makesCertificates" -}}
+{{- if and (eq .Values.certificates.mode "operator") (not (include "lakeingest.injectsByPolicy" .)) -}}true{{- end -}}
+{{- end -}}
+
 {{/* The name of what belongs to the whole cluster: two releases in two namespaces do not share it. */}}
 {{- define "lakeingest.clusterName" -}}
 {{- if eq (include "lakeingest.fullname" .) .Release.Namespace -}}
@@ -93,6 +103,71 @@ image == {{ include "lakeingest.sidecarImage" . | toJson }} ||
   in {{ include "lakeingest.allowedImages" . }})
 {{- end -}}
 
+{{/* Whether the API server injects by a policy of its own; empty if the operator's webhook does. */}}
+{{- define "lakeingest.injectsByPolicy" -}}
+{{- if eq .Values.injection.mode "policy" -}}true{{- end -}}
+{{- end -}}
+
+{{/* What a policy of pods looks at. Never an update: a pod that is older than the policy must lose its finalizers. */}}
+{{- define "lakeingest.createdPods" -}}
+matchPolicy: Equivalent
+resourceRules:
+  # Never an update: a pod that is older than the policy must lose its finalizers, and its Job be counted.
+  - operations: [CREATE]
+    apiGroups: [""]
+    apiVersions: [v1]
+    resources: [pods]
+    scope: Namespaced
+{{- end -}}
+
+{{/* CEL: whether the pod names the LakeIngest that is the parameter. */}}
+{{- define "lakeingest.celNamesParams" -}}
+has(object.metadata.annotations) && 'lakeingest.io/inject' in object.metadata.annotations &&
+object.metadata.annotations['lakeingest.io/inject'].trim() == params.metadata.name &&
+params.metadata.name != 'true' && params.metadata.name != 'false'
+{{- end -}}
+
+{{/* CEL: whether the operator has rendered the LakeIngest that is the parameter, as it is now. */}}
+{{- define "lakeingest.celIsReady" -}}
+has(params.status) && has(params.status.observedGeneration) &&
+params.status.observedGeneration == params.metadata.generation && has(params.status.conditions) &&
+params.status.conditions.exists(found, found.type == 'Ready' && !(found.reason in ['InvalidSpec', 'ApplyFailed']))
+{{- end -}}
+
+{{/* CEL: whether no container but the sidecar declares a port of the LakeIngest that is the parameter. */}}
+{{- define "lakeingest.celPortsAreFree" -}}
+!(object.spec.containers + (has(object.spec.initContainers) ? object.spec.initContainers : [])).exists(found,
+found.name != 'lakeingest' && has(found.ports) && found.ports.exists(port,
+(!has(port.protocol) || port.protocol == 'TCP') &&
+port.containerPort in [int(params.spec.sidecar.port), int(params.spec.sidecar.healthPort)]))
+{{- end -}}
+
+{{/* CEL: whether what has one of the sidecar's names is what the sidecar of the parameter has. */}}
+{{- define "lakeingest.celHasNoStranger" -}}
+(!has(object.spec.initContainers) || object.spec.initContainers.all(found, found.name != 'lakeingest' ||
+(has(found.args) && found.args == ['serve'] && has(found.volumeMounts) &&
+[['lakeingest-journal', '/var/lib/lakeingest/journal'], ['lakeingest-scratch', '/var/lib/lakeingest/scratch'],
+['lakeingest-config', '/etc/lakeingest/config']].all(wanted, found.volumeMounts.exists(mount,
+mount.name == wanted[0] && mount.mountPath == wanted[1]))))) &&
+(!has(object.spec.volumes) || object.spec.volumes.all(found,
+found.name in ['lakeingest-journal', 'lakeingest-scratch'] ? has(found.emptyDir) :
+found.name == 'lakeingest-config' ? has(found.projected) && has(found.projected.sources) &&
+found.projected.sources.exists(source, has(source.configMap) && source.configMap.name == 'lakeingest-' + params.metadata.name) :
+found.name == 'lakeingest-credentials' ? has(found.projected) && has(found.projected.sources) &&
+has(params.spec.storage.credentials) && params.spec.storage.credentials != null &&
+found.projected.sources.exists(source, has(source.secret) &&
+source.secret.name == params.spec.storage.credentials.secretRef.name) : true))
+{{- end -}}
+
+{{/* CEL: so many bytes (an expression) as a quantity, in the shortest form. */}}
+{{- define "lakeingest.celBytes" -}}
+>-
+        {{- range list (list "Ti" 1099511627776) (list "T" 1000000000000) (list "Gi" 1073741824) (list "G" 1000000000) (list "Mi" 1048576) (list "M" 1000000) (list "Ki" 1024) (list "k" 1000) }}
+        {{ $ }} % {{ index . 1 | int64 }} == 0 ? string({{ $ }} / {{ index . 1 | int64 }}) + '{{ index . 0 }}' :
+        {{- end }}
+        string({{ . }})
+{{- end -}}
+
 {{/* The binding of the policy that has the same name. Takes a list: the top, the name, what is done with what breaks it. */}}
 {{- define "lakeingest.policyBinding" -}}
 {{- $top := index . 0 -}}
@@ -132,7 +207,7 @@ spec:
 name: {{ index . 1 }}
 admissionReviewVersions: [v1]
 clientConfig:
-  # The operator makes the certificates, and puts the authority's here.
+  # Whoever makes the certificates puts the authority's here.
   service:
     name: {{ include "lakeingest.webhook" $top }}
     namespace: {{ $top.Release.Namespace }}

@@ -1,7 +1,7 @@
 //! The certificate that a replica serves with.
 //!
-//! Owns: making it, renewing it in time, whether a bundle vouches for it. It lives in memory alone.
-//! Does not own: the connections.
+//! Owns: making it, when it is replaced, whether a bundle vouches for it. It lives in memory alone.
+//! Does not own: the connections, which authority signs (`keeper`).
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
@@ -16,24 +16,17 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use tracing::info;
 
-use super::authority::{Authority, BACKDATED_MINUTES};
-use crate::clock::SharedClock;
-use crate::metrics::Metrics;
-
-/// How long a leaf is valid. Unit: hours. Seven days: one that leaks is of use for a week at most.
-const LIFE_HOURS: i64 = 7 * 24;
-
-/// How often the wall clock is looked at. A timer for the whole wait would drift while a machine sleeps.
-const LOOK_EVERY: Duration = Duration::from_secs(60);
+use super::authority::Authority;
+use super::lives::Validity;
+use super::validity::validity;
 
 /// A certificate with its key.
 #[derive(Debug)]
 pub struct Leaf {
     key: Arc<CertifiedKey>,
-    not_after: DateTime<Utc>,
-    renew_at: DateTime<Utc>,
+    validity: Validity,
+    life: TimeDelta,
 }
 
 /// There is no certificate.
@@ -45,41 +38,60 @@ pub enum LeafError {
     /// Its key cannot be used.
     #[error("failed to use the key of the webhook's certificate")]
     Key(#[source] rustls::Error),
+    /// It is no PEM.
+    #[error("failed to read the webhook's certificate or its key as PEM")]
+    Pem(#[source] rustls::pki_types::pem::Error),
+    /// It is no certificate.
+    #[error("failed to find the webhook's certificate")]
+    None,
 }
 
 impl Leaf {
-    /// A new leaf for these names.
-    fn make(authority: &Authority, names: &[String], now: DateTime<Utc>) -> Result<Self, LeafError> {
+    /// A new leaf for these names that lives so long, and no longer than its authority.
+    fn make(authority: &Authority, names: &[String], now: DateTime<Utc>, life: TimeDelta) -> Result<Self, LeafError> {
         let key = KeyPair::generate().map_err(LeafError::Make)?;
         let mut parameters = CertificateParams::new(names.to_vec()).map_err(LeafError::Make)?;
         parameters.distinguished_name.push(DnType::CommonName, "lakeingest webhook");
         parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         parameters.use_authority_key_identifier_extension = true;
-        let (not_before, not_after) = (now - TimeDelta::minutes(BACKDATED_MINUTES), now + TimeDelta::hours(LIFE_HOURS));
-        parameters.not_before = SystemTime::from(not_before).into();
-        parameters.not_after = SystemTime::from(not_after).into();
+        let mut validity = Validity::of(now, life);
+        validity.ends = validity.ends.min(authority.validity().ends);
+        parameters.not_before = SystemTime::from(validity.begins).into();
+        parameters.not_after = SystemTime::from(validity.ends).into();
         let certificate = parameters.signed_by(&key, authority.issuer()).map_err(LeafError::Make)?;
         let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let signing = any_supported_type(&private).map_err(LeafError::Key)?;
         let chain = vec![certificate.der().clone(), authority.certificate().clone()];
-        let renew_at = now + TimeDelta::hours(LIFE_HOURS * 2 / 3);
-        Ok(Self { key: Arc::new(CertifiedKey::new(chain, signing)), not_after, renew_at })
+        Ok(Self { key: Arc::new(CertifiedKey::new(chain, signing)), validity, life })
+    }
+
+    /// A leaf that somebody else has made, with the certificates between it and its authority.
+    pub(super) fn of_pem(certificates: &[u8], key: &[u8]) -> Result<Self, LeafError> {
+        let chain: Vec<_> =
+            CertificateDer::pem_slice_iter(certificates).collect::<Result<_, _>>().map_err(LeafError::Pem)?;
+        let validity = chain.first().and_then(|certificate| validity(certificate)).ok_or(LeafError::None)?;
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(LeafError::Pem)?;
+        let key = CertifiedKey::new(chain, any_supported_type(&key).map_err(LeafError::Key)?);
+        key.keys_match().map_err(LeafError::Key)?;
+        Ok(Self { key: Arc::new(key), validity, life: TimeDelta::MAX })
+    }
+
+    /// Whether this authority has signed it.
+    fn is_of(&self, authority: &Authority) -> bool {
+        self.key.cert.last() == Some(authority.certificate())
+    }
+
+    /// Whether it is to be replaced: two thirds of its life are over, or the clock was put back before it.
+    fn is_due(&self, now: DateTime<Utc>) -> bool {
+        now >= self.validity.due_at(self.life) || now < self.validity.begins
     }
 }
 
-/// Serves with the present leaf and renews it.
+/// What is served with.
 pub struct LeafKeeper {
     names: Vec<String>,
-    clock: SharedClock,
-    present: RwLock<Present>,
-}
-
-/// What is served with, and who signed it.
-#[derive(Clone)]
-struct Present {
-    authority: Arc<Authority>,
-    leaf: Arc<Leaf>,
+    present: RwLock<Arc<Leaf>>,
 }
 
 impl std::fmt::Debug for LeafKeeper {
@@ -94,144 +106,151 @@ impl LeafKeeper {
     /// # Errors
     /// See [`LeafError`].
     pub fn new(
-        authority: Arc<Authority>,
+        authority: &Authority,
         service: &str,
         namespace: &str,
-        clock: SharedClock,
+        now: DateTime<Utc>,
+        life: TimeDelta,
     ) -> Result<Self, LeafError> {
-        let name = format!("{service}.{namespace}.svc");
-        let names = vec![name.clone(), format!("{name}.cluster.local")];
-        let leaf = Arc::new(Leaf::make(&authority, &names, clock.now())?);
-        Ok(Self { names, clock, present: RwLock::new(Present { authority, leaf }) })
+        let names = names(service, namespace);
+        let leaf = Leaf::make(authority, &names, now, life)?;
+        Ok(Self { names, present: RwLock::new(Arc::new(leaf)) })
     }
 
-    /// The authority that signs the leaves.
-    pub fn authority(&self) -> Arc<Authority> {
-        self.present().authority
+    /// A keeper with this leaf, for the Service `service` of `namespace`.
+    pub(super) fn with(leaf: Leaf, service: &str, namespace: &str) -> Self {
+        Self { names: names(service, namespace), present: RwLock::new(Arc::new(leaf)) }
     }
 
-    /// Takes another authority, with a leaf of it.
-    ///
-    /// # Errors
-    /// See [`LeafError`]; the present one stays.
-    pub fn adopt(&self, authority: Arc<Authority>) -> Result<(), LeafError> {
-        let leaf = Arc::new(Leaf::make(&authority, &self.names, self.clock.now())?);
-        self.replace(Present { authority, leaf });
-        Ok(())
+    /// Serves with another leaf.
+    pub(super) fn replace(&self, leaf: Leaf) {
+        *self.present.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(leaf);
     }
 
-    fn present(&self) -> Present {
+    fn present(&self) -> Arc<Leaf> {
         // The lock is held for an assignment alone: a panic elsewhere leaves nothing half done.
-        self.present.read().unwrap_or_else(PoisonError::into_inner).clone()
+        Arc::clone(&self.present.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn replace(&self, present: Present) {
-        *self.present.write().unwrap_or_else(PoisonError::into_inner) = present;
+    /// When the present leaf ends.
+    pub fn ends(&self) -> DateTime<Utc> {
+        self.present().validity.ends
     }
 
-    /// Renews the leaf if two thirds of its life are over. Says whether it did.
+    /// Whether this authority has signed the present leaf.
+    pub(super) fn is_of(&self, authority: &Authority) -> bool {
+        self.present().is_of(authority)
+    }
+
+    /// Replaces the leaf if it is due or another authority's. Says whether it did.
     ///
     /// # Errors
     /// See [`LeafError`]; the present leaf stays.
-    pub fn renew_if_due(&self) -> Result<bool, LeafError> {
-        let Present { authority, leaf } = self.present();
-        if self.clock.now() < leaf.renew_at {
+    pub fn renew_if_due(&self, signer: &Authority, now: DateTime<Utc>, life: TimeDelta) -> Result<bool, LeafError> {
+        let present = self.present();
+        if present.is_of(signer) && !present.is_due(now) {
             return Ok(false);
         }
-        let leaf = Arc::new(Leaf::make(&authority, &self.names, self.clock.now())?);
-        self.replace(Present { authority, leaf });
+        self.replace(Leaf::make(signer, &self.names, now, life)?);
         Ok(true)
     }
 
-    /// Renews the leaf in time, for ever.
-    pub async fn run(self: Arc<Self>, metrics: Arc<Metrics>) {
-        let mut looks = tokio::time::interval(LOOK_EVERY);
-        loop {
-            looks.tick().await;
-            match self.renew_if_due() {
-                Ok(true) => info!(not_after = %self.present().leaf.not_after, "renewed the webhook's certificate"),
-                Ok(false) => {}
-                Err(error) => {
-                    tracing::error!(error = %crate::error_chain(&error), "failed to renew the webhook's certificate")
-                }
-            }
-            metrics.certificate_not_after.set(self.present().leaf.not_after.timestamp());
-        }
-    }
-
-    /// Whether a client that trusts `bundle` (PEM) would accept the present leaf now.
-    pub fn is_vouched_for_by(&self, bundle: &[u8]) -> bool {
+    /// Whether a client that trusts `bundle` (PEM) would accept the present leaf at this moment.
+    pub fn is_vouched_for_by(&self, bundle: &[u8], now: DateTime<Utc>) -> bool {
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(bundle).flatten() {
             // One that is no authority vouches for nothing; another one may.
             let _ = roots.add(certificate);
         }
         let Ok(verifier) = WebPkiServerVerifier::builder(Arc::new(roots)).build() else { return false };
-        let (Present { leaf, .. }, Some(name)) = (self.present(), self.names.first()) else { return false };
+        let (leaf, Some(name)) = (self.present(), self.names.first()) else { return false };
         let Ok(name) = ServerName::try_from(name.as_str()) else { return false };
         let Some((certificate, chain)) = leaf.key.cert.split_first() else { return false };
-        let seconds = u64::try_from(self.clock.now().timestamp()).unwrap_or_default();
-        let now = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(now.timestamp()).unwrap_or_default()));
         verifier.verify_server_cert(certificate, chain, &name, &[], now).is_ok()
     }
 }
 
+/// The names under which the API server calls a Service, the one that it uses first.
+fn names(service: &str, namespace: &str) -> Vec<String> {
+    let name = format!("{service}.{namespace}.svc");
+    vec![name.clone(), format!("{name}.cluster.local")]
+}
+
 impl ResolvesServerCert for LeafKeeper {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.present().leaf.key))
+        Some(Arc::clone(&self.present().key))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixtures::ManualClock;
 
-    fn keeper() -> (Arc<ManualClock>, LeafKeeper, String) {
-        let clock = ManualClock::at("2026-01-08T10:05:30Z");
-        let authority = Arc::new(Authority::for_test(crate::clock::Clock::now(&*clock)));
-        let bundle = authority.bundle().to_owned();
-        let keeper = LeafKeeper::new(authority, "webhook", "lakeingest", clock.clone()).expect("a leaf can be made");
-        (clock, keeper, bundle)
+    const LIFE: TimeDelta = TimeDelta::days(7);
+
+    fn now() -> DateTime<Utc> {
+        "2026-01-08T10:05:30Z".parse().expect("the test's time is one")
+    }
+
+    fn keeper() -> (Authority, LeafKeeper) {
+        let authority = Authority::for_test(now());
+        let keeper = LeafKeeper::new(&authority, "webhook", "lakeingest", now(), LIFE).expect("a leaf can be made");
+        (authority, keeper)
+    }
+
+    fn vouches(authority: &Authority, keeper: &LeafKeeper, now: DateTime<Utc>) -> bool {
+        keeper.is_vouched_for_by(authority.certificate_pem().as_bytes(), now)
     }
 
     #[test]
     fn the_bundle_vouches_for_the_leaf_and_a_strangers_does_not() {
-        let (clock, keeper, bundle) = keeper();
-        assert!(keeper.is_vouched_for_by(bundle.as_bytes()));
-        let stranger = Authority::for_test(crate::clock::Clock::now(&*clock));
-        assert!(!keeper.is_vouched_for_by(stranger.bundle().as_bytes()));
-        let both = format!("{}{bundle}", stranger.bundle());
-        assert!(keeper.is_vouched_for_by(both.as_bytes()), "a bundle of two vouches as well");
-        assert!(!keeper.is_vouched_for_by(b""));
+        let (authority, keeper) = keeper();
+        assert!(vouches(&authority, &keeper, now()));
+        let stranger = Authority::for_test(now());
+        assert!(!vouches(&stranger, &keeper, now()));
+        let both = format!("{}{}", stranger.certificate_pem(), authority.certificate_pem());
+        assert!(keeper.is_vouched_for_by(both.as_bytes(), now()), "a bundle of two vouches as well");
+        assert!(!keeper.is_vouched_for_by(b"", now()));
     }
 
     #[test]
     fn the_leaf_is_renewed_at_two_thirds_of_its_life_and_not_before() {
-        let (clock, keeper, bundle) = keeper();
-        let first = keeper.present().leaf;
-        clock.advance(Duration::from_secs(7 * 24 * 3_600 * 2 / 3 - 1));
-        assert!(!keeper.renew_if_due().expect("there is nothing to fail"));
-        assert!(Arc::ptr_eq(&first, &keeper.present().leaf));
-        clock.advance(Duration::from_secs(1));
-        assert!(keeper.renew_if_due().expect("a leaf can be made"));
-        assert!(keeper.present().leaf.not_after > first.not_after);
-        assert!(keeper.is_vouched_for_by(bundle.as_bytes()));
+        let (authority, keeper) = keeper();
+        let first = keeper.present();
+        let due = now() + LIFE / 3 * 2;
+        let renew = |now| keeper.renew_if_due(&authority, now, LIFE).expect("a leaf can be made");
+        assert!(!renew(due - TimeDelta::seconds(1)));
+        assert!(Arc::ptr_eq(&first, &keeper.present()));
+        assert!(renew(due));
+        assert!(keeper.ends() > first.validity.ends);
+        assert!(vouches(&authority, &keeper, due));
+    }
+
+    /// An API server whose clock is right would not believe a leaf that a clock of next year has made.
+    #[test]
+    fn a_clock_that_was_put_back_renews_the_leaf() {
+        let (authority, keeper) = keeper();
+        let earlier = now() - TimeDelta::hours(1);
+        assert!(keeper.renew_if_due(&authority, earlier, LIFE).expect("a leaf can be made"));
+        assert!(keeper.present().validity.holds_at(earlier));
     }
 
     #[test]
-    fn an_authority_that_is_adopted_signs_from_then_on() {
-        let (clock, keeper, bundle) = keeper();
-        let other = Arc::new(Authority::for_test(crate::clock::Clock::now(&*clock)));
-        keeper.adopt(Arc::clone(&other)).expect("a leaf can be made");
-        assert!(keeper.is_vouched_for_by(other.bundle().as_bytes()) && !keeper.is_vouched_for_by(bundle.as_bytes()));
-        assert_eq!(keeper.authority().bundle(), other.bundle());
+    fn another_authority_signs_a_leaf_of_its_own() {
+        let (authority, keeper) = keeper();
+        let other = Authority::for_test(now());
+        assert!(keeper.renew_if_due(&other, now(), LIFE).expect("a leaf can be made"));
+        assert!(vouches(&other, &keeper, now()) && !vouches(&authority, &keeper, now()));
+        assert!(keeper.is_of(&other) && !keeper.is_of(&authority));
     }
 
     #[test]
-    fn a_leaf_whose_life_is_over_is_vouched_for_by_nobody() {
-        let (clock, keeper, bundle) = keeper();
-        clock.advance(Duration::from_secs(7 * 24 * 3_600 + 1));
-        assert!(!keeper.is_vouched_for_by(bundle.as_bytes()));
+    fn a_leaf_whose_life_is_over_is_vouched_for_by_nobody_and_it_ends_with_its_authority() {
+        let (authority, keeper) = keeper();
+        assert!(!vouches(&authority, &keeper, now() + LIFE + TimeDelta::seconds(2)));
+        let short = Authority::new(now(), TimeDelta::days(1)).expect("an authority can be made");
+        assert!(keeper.renew_if_due(&short, now(), LIFE).expect("a leaf can be made"));
+        assert_eq!(keeper.ends(), short.validity().ends);
     }
 }

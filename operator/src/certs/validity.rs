@@ -1,10 +1,12 @@
-//! When a certificate ends.
+//! From when until when a certificate is valid.
 //!
-//! Owns: reading that one time out of X.509. Does not own: trust: nothing is concluded from it but words for people.
+//! Owns: reading these two times out of X.509. Does not own: trust: whoever verifies reads them for themselves.
 //!
 //! Source: RFC 5280, 4.1 (`Certificate`, `TBSCertificate`, `Validity`); X.690, 8.1 (tag, length, content).
 
 use chrono::{DateTime, NaiveDateTime, Utc};
+
+use super::lives::Validity;
 
 const INTEGER: u8 = 0x02;
 const SEQUENCE: u8 = 0x30;
@@ -14,6 +16,11 @@ const GENERALIZED_TIME: u8 = 0x18;
 
 /// When a certificate (DER) ends; none if it is no certificate.
 pub fn not_after(der: &[u8]) -> Option<DateTime<Utc>> {
+    validity(der).map(|validity| validity.ends)
+}
+
+/// From when until when a certificate (DER) is valid; none if it is no certificate.
+pub(super) fn validity(der: &[u8]) -> Option<Validity> {
     let (certificate, _) = element(der, SEQUENCE)?;
     let (mut rest, _) = element(certificate, SEQUENCE)?;
     // A certificate of version 1 does not say its version.
@@ -25,8 +32,8 @@ pub fn not_after(der: &[u8]) -> Option<DateTime<Utc>> {
         (_, rest) = element(rest, tag)?;
     }
     let (validity, _) = element(rest, SEQUENCE)?;
-    let (_, validity) = time(validity)?;
-    time(validity).map(|(not_after, _)| not_after)
+    let (begins, validity) = time(validity)?;
+    time(validity).map(|(ends, _)| Validity { begins, ends })
 }
 
 /// The content of the first element, which must have this tag, and what stands behind it.
@@ -65,6 +72,7 @@ fn time(bytes: &[u8]) -> Option<(DateTime<Utc>, &[u8])> {
 
 #[cfg(test)]
 mod tests {
+    use chrono::TimeDelta;
     use rcgen::{CertificateParams, KeyPair};
 
     use super::*;
@@ -82,6 +90,13 @@ mod tests {
             let found = not_after(&certificate(end)).expect("it is a certificate").format("%Y-%m-%d %T").to_string();
             assert_eq!(found, format!("{}-{:02}-{:02} 00:00:00", end.0, end.1, end.2));
         }
+    }
+
+    #[test]
+    fn both_times_are_those_that_it_was_made_with() {
+        let made = Validity::of(DateTime::UNIX_EPOCH + TimeDelta::days(20_000), TimeDelta::days(7));
+        let authority = super::super::Authority::new(made.made(), TimeDelta::days(7)).expect("it can be made");
+        assert_eq!(authority.validity(), made);
     }
 
     #[test]

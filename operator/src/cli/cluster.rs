@@ -13,7 +13,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config, ResourceExt};
 
 use crate::limits::CLUSTER_WAIT;
-use crate::settings::RunArguments;
+use crate::settings::{Injection, RunArguments};
 
 /// What the chart's objects have in common.
 /// Source: `lakeingest.labels` of charts/lakeingest/templates/_helpers.tpl.
@@ -170,6 +170,11 @@ pub(super) struct Installation {
 }
 
 impl Installation {
+    /// Whether the API server injects by itself.
+    pub(super) fn injects_by_policy(&self) -> bool {
+        self.arguments.as_ref().is_some_and(|arguments| arguments.injection == Injection::Policy)
+    }
+
     /// Namespaces whose pods are never sent to the webhook.
     pub(super) fn excluded_namespaces(&self) -> Vec<String> {
         let entries = self.webhook.iter().flat_map(|webhook| webhook.webhooks.iter().flatten());
@@ -187,7 +192,7 @@ struct CommandLine {
 }
 
 /// How the operator of a Deployment was started.
-fn arguments_of(deployment: &Deployment, namespace: &str) -> Option<RunArguments> {
+pub(super) fn arguments_of(deployment: &Deployment, namespace: &str) -> Option<RunArguments> {
     let pod = deployment.spec.as_ref()?.template.spec.as_ref()?;
     let given = pod.containers.iter().find_map(|container| match container.args.as_deref() {
         Some([verb, rest @ ..]) if verb == "run" => Some(rest.to_vec()),

@@ -155,10 +155,10 @@ async fn a_panic_refuses_one_pod_and_no_other() {
 async fn a_client_that_trusts_the_bundle_is_answered_over_tls() {
     use crate::certs::{Authority, LeafKeeper};
     let clock = SystemClock::shared();
-    let authority = Arc::new(Authority::for_test(clock.now()));
-    let bundle = authority.bundle().to_owned();
-    let leaf =
-        Arc::new(LeafKeeper::new(authority, "webhook", "lakeingest", clock.clone()).expect("a leaf can be made"));
+    let authority = Authority::for_test(clock.now());
+    let bundle = authority.certificate_pem().to_owned();
+    let leaf = LeafKeeper::new(&authority, "webhook", "lakeingest", clock.now(), chrono::TimeDelta::days(7));
+    let leaf = Arc::new(leaf.expect("a leaf can be made"));
     let webhook = Webhook {
         decide: Arc::new(|_| Box::pin(async { Decision::Refused { message: "over TLS".to_owned() } })),
         clock,
@@ -173,7 +173,7 @@ async fn a_client_that_trusts_the_bundle_is_answered_over_tls() {
     let answer = over_tls(&bundle, address, "webhook.lakeingest.svc", &review(|_| {}).to_string()).await;
     assert!(answer.expect("it answers").contains("over TLS"));
     let stranger = Authority::for_test(SystemClock::shared().now());
-    assert!(over_tls(stranger.bundle(), address, "webhook.lakeingest.svc", "{}").await.is_err());
+    assert!(over_tls(stranger.certificate_pem(), address, "webhook.lakeingest.svc", "{}").await.is_err());
     assert!(over_tls(&bundle, address, "elsewhere.lakeingest.svc", "{}").await.is_err());
     stop.send_replace(true);
     tokio::time::timeout(Duration::from_secs(30), server).await.expect("it ends").expect("it does not panic");

@@ -10,7 +10,7 @@ use xtask::workspace;
 use super::Absence;
 
 /// Runs the operator's binary; gives its exit code, its standard output and its standard error.
-fn operator(team: &Team, arguments: &[&str], input: &Value) -> (i32, String, String) {
+pub(super) fn operator(team: &Team, arguments: &[&str], input: &Value) -> (i32, String, String) {
     let mut command = Command::new(workspace::operator_binary());
     command.args(arguments).args(["--namespace", &team.namespace]).env("KUBECONFIG", team.cluster.kubeconfig());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -47,6 +47,9 @@ fn check_refusals() -> Result<()> {
         "podAnnotations.lakeingest\\.io/inject=events",
         "podLabels.app\\.kubernetes\\.io/name=other",
         "policies.authors=perhaps",
+        "injection.mode=magic",
+        "certificates.mode=cert-manager",
+        "certificates.duration=90d",
     ] {
         let output = helm(["template", "lakeingest"], &["--kube-version", KUBERNETES[0].version, "--set", wrong])?;
         ensure!(!output.status.success(), "the chart takes --set {wrong}");

@@ -40,12 +40,32 @@ pub fn install(cluster: &Cluster) -> Result<()> {
     helm.args(["--namespace", NAMESPACE]);
     // An image of the same version that was built anew is rolled out too.
     helm.args(["--set-string", &format!("podAnnotations.image-digest={}", operator.written.digest)]);
+    finish(cluster, helm)?;
+    eprintln!("  the chart is installed and the operator is ready ({:.1} s)", stopwatch.seconds());
+    Ok(())
+}
+
+/// Changes the chart that [`install`] has installed to these values, as `--set` takes them, and all others to their defaults;
+/// waits until the operator is ready.
+///
+/// # Errors
+/// When it cannot be changed; the message has helm's words.
+pub fn change(cluster: &Cluster, values: &[&str]) -> Result<()> {
+    let mut helm = helm(cluster)?;
+    helm.args(["upgrade", RELEASE]).arg(workspace::root().join("charts/lakeingest"));
+    helm.args(["--namespace", NAMESPACE, "--reset-values"]);
+    for value in values {
+        helm.args(["--set", value]);
+    }
+    finish(cluster, helm)
+}
+
+fn finish(cluster: &Cluster, mut helm: Command) -> Result<()> {
     helm.args(["--wait", "--timeout", "2m"]);
     if let Err(error) = run_with_input(helm, &[]) {
         let (_, pods, _) = cluster.try_run(["--namespace", NAMESPACE, "describe", "pods"])?;
         return Err(error).with_context(|| format!("failed to install the chart; its pods:\n{pods}"));
     }
-    eprintln!("  the chart is installed and the operator is ready ({:.1} s)", stopwatch.seconds());
     Ok(())
 }
 

@@ -32,7 +32,7 @@ mod pki;
 
 pub use client::Cluster;
 pub use held::{ClusterChoice, Held};
-pub use install::{NAMESPACE, install};
+pub use install::{NAMESPACE, change, install};
 
 use held::Lock;
 

@@ -132,7 +132,8 @@ async fn of_cluster(arguments: &CheckArguments) -> Vec<Finding> {
 async fn of_installation(cluster: &Cluster, installation: &Installation) -> Vec<Finding> {
     let webhook = installed::webhook(installation, SystemClock::shared().now());
     let mut findings = vec![webhook, installed::operator(installation)];
-    if let Some((namespace, name)) = service_of(installation) {
+    let of_webhook = service_of(installation).filter(|_| !installation.injects_by_policy());
+    if let Some((namespace, name)) = of_webhook {
         findings.push(service(cluster, &namespace, &name).await.unwrap_or_else(|error| unseen("service", &error)));
     }
     findings.push(rights::check(cluster, installation).await);

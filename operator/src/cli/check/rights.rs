@@ -18,9 +18,11 @@ enum Scope {
     Cluster,
     /// The webhook configuration.
     WebhookConfiguration,
+    /// What the webhook configuration has of the operator's own certificates.
+    Bundle,
     /// Objects of the operator's namespace.
     Own,
-    /// The Secret of the authority.
+    /// The Secret of the authorities.
     Authority,
     /// The Lease by which one operator leads.
     Lease,
@@ -29,7 +31,7 @@ enum Scope {
 }
 
 /// Group, resource, verbs, what of them.
-const NEEDED: [(&str, &str, &[&str], Scope); 12] = [
+const NEEDED: [(&str, &str, &[&str], Scope); 13] = [
     ("lakeingest.io", "lakeingests", &["list", "watch"], Scope::Cluster),
     ("lakeingest.io", "lakeingests/status", &["patch"], Scope::Cluster),
     ("", "configmaps", &["get", "list", "watch", "create", "patch"], Scope::Cluster),
@@ -37,14 +39,10 @@ const NEEDED: [(&str, &str, &[&str], Scope); 12] = [
     ("events.k8s.io", "events", &["create"], Scope::Cluster),
     ("", "namespaces", &["get"], Scope::KubeSystem),
     ("", "namespaces", &["list", "watch"], Scope::Cluster),
-    (
-        "admissionregistration.k8s.io",
-        "mutatingwebhookconfigurations",
-        &["list", "watch", "patch"],
-        Scope::WebhookConfiguration,
-    ),
+    ("admissionregistration.k8s.io", "mutatingwebhookconfigurations", &["list", "watch"], Scope::WebhookConfiguration),
+    ("admissionregistration.k8s.io", "mutatingwebhookconfigurations", &["patch"], Scope::Bundle),
     ("", "secrets", &["create"], Scope::Own),
-    ("", "secrets", &["get"], Scope::Authority),
+    ("", "secrets", &["get", "list", "watch", "update"], Scope::Authority),
     ("coordination.k8s.io", "leases", &["create"], Scope::Own),
     ("coordination.k8s.io", "leases", &["get", "update"], Scope::Lease),
 ];
@@ -59,7 +57,18 @@ pub(super) async fn check(cluster: &Cluster, installation: &Installation) -> Fin
     let user = format!("system:serviceaccount:{namespace}:{account}");
     let reviews: Api<SubjectAccessReview> = Api::all(cluster.client.clone());
     let mut missing = Vec::new();
-    for (group, resource, verbs, scope) in NEEDED {
+    let has_webhook = !installation.injects_by_policy();
+    let makes_certificates =
+        has_webhook && installation.arguments.as_ref().is_none_or(|arguments| arguments.certificate_files.is_none());
+    let is_needed = |resource, scope| match scope {
+        Scope::WebhookConfiguration => has_webhook,
+        Scope::Bundle | Scope::Authority => makes_certificates,
+        Scope::Own => makes_certificates || resource != "secrets",
+        Scope::Cluster | Scope::KubeSystem | Scope::Lease => true,
+    };
+    for (group, resource, verbs, scope) in
+        NEEDED.into_iter().filter(|(_, resource, _, scope)| is_needed(*resource, *scope))
+    {
         for verb in verbs {
             let review = review(&user, attributes(installation, namespace, group, resource, verb, scope));
             match reviews.create(&PostParams::default(), &review).await {
@@ -99,7 +108,7 @@ fn attributes(
     let arguments = installation.arguments.as_ref();
     let name = match scope {
         Scope::Cluster | Scope::Own => None,
-        Scope::WebhookConfiguration => {
+        Scope::WebhookConfiguration | Scope::Bundle => {
             Some(arguments.map_or("lakeingest", |arguments| &arguments.webhook_configuration).to_owned())
         }
         Scope::Authority => {

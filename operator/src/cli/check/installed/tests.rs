@@ -3,6 +3,7 @@
 use k8s_openapi::ByteString;
 use serde_json::json;
 
+use super::super::super::cluster::arguments_of;
 use super::super::finding::lines;
 use super::*;
 use crate::certs::Authority;
@@ -15,7 +16,7 @@ fn now() -> DateTime<Utc> {
 
 /// An installation whose authority was made at this time, with this failure policy and these numbers of pods.
 fn installation(made: DateTime<Utc>, policy: &str, wanted: i32, ready: i32) -> Installation {
-    let bundle = ByteString(Authority::for_test(made).bundle().as_bytes().to_vec());
+    let bundle = ByteString(Authority::for_test(made).certificate_pem().as_bytes().to_vec());
     let entry = |name: &str| {
         json!({
             "name": name, "sideEffects": "None", "admissionReviewVersions": ["v1"], "failurePolicy": policy,
@@ -44,10 +45,10 @@ fn check(finding: Finding, begins: &str, words: &str) {
 #[test]
 fn the_authority_in_the_webhook_configuration_has_to_be_good() {
     let of = |made, policy| webhook(&installation(made, policy, 2, 2), now());
-    check(of(now(), "Fail"), "ok", "good until 2036-01-06");
+    check(of(now(), "Fail"), "ok", "good until 2027-01-08");
     check(of(now(), "Ignore"), "warn", "failurePolicy");
-    check(of(now() - TimeDelta::days(3_640), "Fail"), "warn", "delete secret lakeingest-webhook-ca");
-    check(of(now() - TimeDelta::days(3_651), "Fail"), "FAIL", "has ended on");
+    check(of(now() - TimeDelta::days(340), "Fail"), "warn", "logs deployment/lakeingest-operator");
+    check(of(now() - TimeDelta::days(366), "Fail"), "FAIL", "has ended on");
     let mut half = installation(now(), "Fail", 2, 2);
     half.webhook.iter_mut().flat_map(|webhook| &mut webhook.webhooks).for_each(|entries| entries.truncate(1));
     check(webhook(&half, now()), "FAIL", "has no entry inject-by-namespace.lakeingest.io");
@@ -56,6 +57,11 @@ fn the_authority_in_the_webhook_configuration_has_to_be_good() {
     entries.for_each(|entry| entry.client_config.ca_bundle = None);
     check(webhook(&without, now()), "FAIL", "no usable caBundle");
     check(webhook(&Installation::default(), now()), "FAIL", "helm upgrade");
+    let containers = json!([{"name": "operator", "args": ["run", "--sidecar-image=a", "--injection=policy"]}]);
+    let deployment = json!({"spec": {"selector": {}, "template": {"spec": {"containers": containers}}}});
+    let deployment = serde_json::from_value(deployment).expect("it is a Deployment");
+    let by_policy = Installation { arguments: arguments_of(&deployment, "lakeingest"), ..Installation::default() };
+    check(webhook(&by_policy, now()), "ok", "the API server injects by the policy");
 }
 
 #[test]
