@@ -12,6 +12,14 @@ pub const CONTRACT_VERSION: u32 = 1;
 pub const INJECT: &str = "lakeingest.io/inject";
 /// Annotation of a pod: `allow` lets it run without the sidecar rather than not at all.
 pub const ON_ERROR: &str = "lakeingest.io/on-error";
+/// Annotation of a pod: what its sidecar asks for and may take, as JSON, value by value over the LakeIngest's.
+pub const RESOURCES: &str = "lakeingest.io/resources";
+/// Annotation of a pod: names of its containers, with commas between them, that get [`URL_VARIABLE`].
+pub const CONTAINERS: &str = "lakeingest.io/containers";
+/// Annotation of a pod: the sidecar's port for the application, instead of the LakeIngest's.
+pub const PORT_ANNOTATION: &str = "lakeingest.io/port";
+/// Annotation of a pod: the sidecar's port of probes and metrics, instead of the LakeIngest's.
+pub const HEALTH_PORT_ANNOTATION: &str = "lakeingest.io/health-port";
 /// Annotation of a pod, written at injection: what was injected, as JSON.
 pub const STATUS: &str = "lakeingest.io/status";
 /// Label of a pod, written at injection: the LakeIngest that its sidecar is wired from.

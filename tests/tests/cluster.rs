@@ -11,6 +11,8 @@ mod command_line;
 mod injection_by_policy;
 #[path = "cluster/status.rs"]
 mod status;
+#[path = "cluster/wishes.rs"]
+mod wishes;
 
 use lakeingest_tests::team::{Team, pod_spec};
 use serde_json::{Value, json};

@@ -7,10 +7,12 @@
 //! kubectl apply ──> schema (CEL, in the API server) ──> validate_spec (the same words) ──> ValidatedSpec
 //! ```
 
+mod resources;
 pub mod schema;
 mod status;
 mod validate;
 
+pub use resources::validate_resources;
 pub use status::{LakeIngestStatus, PodCounts, conditions, reasons};
 pub use validate::{ImagePolicy, ValidatedSpec, Violations, validate_spec};
 

@@ -6,10 +6,10 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use crate::sidecar_config::{Addressing, SidecarConfig, Violation, bucket_rule, is_bucket};
-use crate::{Quantity, sidecar_config};
+use crate::sidecar_config::{self, Addressing, SidecarConfig, Violation, bucket_rule, is_bucket};
 
-use super::{ComputeResources, ConfigMapKeyReference, LakeIngestSpec, Resources, S3, is_name, schema};
+use super::resources::validate_resources;
+use super::{ConfigMapKeyReference, LakeIngestSpec, Resources, S3, is_name, schema};
 
 /// Which images a sidecar may have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,11 +51,13 @@ pub struct ValidatedSpec {
     pub image: String,
     /// What the sidecar asks for and may take, without ephemeral storage.
     pub resources: Resources,
+    /// As they are stated, over which a pod may lay its own.
+    pub stated_resources: Resources,
 }
 
 /// Every reason why a specification cannot be used. Never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Violations(Vec<Violation>);
+pub struct Violations(pub(super) Vec<Violation>);
 
 impl Violations {
     /// The violations.
@@ -102,35 +104,6 @@ pub fn validate_spec(name: &str, spec: &LakeIngestSpec, images: &ImagePolicy) ->
     {
         check(port >= 1_024, field, schema::PORT_RULE.to_owned());
     }
-    let Resources { requests, limits } = &spec.sidecar.resources;
-    check_resources(
-        requests,
-        ["spec.sidecar.resources.requests.cpu", "spec.sidecar.resources.requests.memory"],
-        &mut check,
-    );
-    check_resources(limits, ["spec.sidecar.resources.limits.cpu", "spec.sidecar.resources.limits.memory"], &mut check);
-    let memory_limit = limits.memory.as_deref().and_then(bytes);
-    check(
-        memory_limit.is_none_or(|limit| limit >= MEMORY_LIMIT_MIN || !is_memory(limit)),
-        "spec.sidecar.resources.limits.memory",
-        schema::MEMORY_LIMIT_RULE.to_owned(),
-    );
-    let is_within =
-        |request: Option<u64>, limit: Option<u64>| request.zip(limit).is_none_or(|(request, limit)| request <= limit);
-    let (cpu, memory) = (
-        |of: &ComputeResources| of.cpu.as_deref().and_then(millicores),
-        |of: &ComputeResources| of.memory.as_deref().and_then(bytes),
-    );
-    check(
-        is_within(cpu(requests), cpu(limits)),
-        "spec.sidecar.resources.requests.cpu",
-        schema::REQUEST_RULE.to_owned(),
-    );
-    check(
-        is_within(memory(requests), memory(limits)),
-        "spec.sidecar.resources.requests.memory",
-        schema::REQUEST_RULE.to_owned(),
-    );
     let image = spec.sidecar.image.as_deref().unwrap_or(&images.default_image);
     check(
         images.allows(image),
@@ -141,6 +114,11 @@ pub fn validate_spec(name: &str, spec: &LakeIngestSpec, images: &ImagePolicy) ->
     // Those of the bucket are above, where the bucket is not optional.
     let of_config = config.violations().into_iter().filter(|violation| violation.field != "storage.bucket");
     found.extend(of_config.map(|violation| Violation { field: in_spec(violation.field), ..violation }));
+    let resources = validate_resources("spec.sidecar.resources", &spec.sidecar.resources);
+    let resources = resources.unwrap_or_else(|violations| {
+        found.extend(violations.0);
+        Resources::default()
+    });
     if found.is_empty() {
         Ok(ValidatedSpec {
             config,
@@ -148,7 +126,8 @@ pub fn validate_spec(name: &str, spec: &LakeIngestSpec, images: &ImagePolicy) ->
             ca_bundle: ca_bundle(spec).cloned(),
             secret_name: spec.storage.credentials.as_ref().map(|credentials| credentials.secret_ref.name.clone()),
             image: image.to_owned(),
-            resources: with_defaults(&spec.sidecar.resources),
+            resources,
+            stated_resources: spec.sidecar.resources.clone(),
         })
     } else {
         Err(Violations(found))
@@ -183,22 +162,6 @@ fn is_config_map_key(key: &str) -> bool {
 
 fn ca_bundle(spec: &LakeIngestSpec) -> Option<&ConfigMapKeyReference> {
     spec.storage.s3.ca_bundle.as_ref().map(|bundle| &bundle.config_map_key_ref)
-}
-
-fn check_resources(
-    resources: &ComputeResources,
-    [cpu, memory]: [&'static str; 2],
-    check: &mut impl FnMut(bool, &'static str, String),
-) {
-    let is_cpu = resources.cpu.as_deref().is_none_or(|cpu| millicores(cpu).is_some());
-    check(is_cpu, cpu, schema::CPU_RULE.to_owned());
-    let is_legal = |memory: &str| bytes(memory).is_some_and(is_memory);
-    check(resources.memory.as_deref().is_none_or(is_legal), memory, schema::MEMORY_RULE.to_owned());
-}
-
-/// Whether an amount of memory is within the range of [`schema::MEMORY_RULE`].
-fn is_memory(bytes: u64) -> bool {
-    (64 << 20..=1 << 40).contains(&bytes)
 }
 
 /// What the sidecars are told.
@@ -295,51 +258,6 @@ fn is_object_name(name: &str) -> bool {
         && name.as_bytes().first().is_some_and(is_edge)
         && name.as_bytes().last().is_some_and(is_edge)
         && name.bytes().all(|byte| is_edge(&byte) || matches!(byte, b'-' | b'.'))
-}
-
-/// Memory that a sidecar may take unless told. Derivation: 300 MiB was its peak when measured, and wide tables take more.
-const MEMORY_LIMIT: &str = "512Mi";
-/// The least limit of memory. Unit: bytes.
-const MEMORY_LIMIT_MIN: u64 = 256 << 20;
-const MEMORY_REQUEST: &str = "256Mi";
-const CPU_REQUEST: &str = "50m";
-
-fn with_defaults(resources: &Resources) -> Resources {
-    let requests = &resources.requests;
-    // A request may not be above its limit: the one that is set moves the default of the other.
-    let raised = || match requests.memory.as_deref().and_then(bytes).zip(bytes(MEMORY_LIMIT)) {
-        Some((request, limit)) if request > limit => requests.memory.clone(),
-        _ => Some(MEMORY_LIMIT.to_owned()),
-    };
-    let limits =
-        ComputeResources { cpu: resources.limits.cpu.clone(), memory: resources.limits.memory.clone().or_else(raised) };
-    let cpu = || match limits.cpu.as_deref().and_then(millicores).zip(millicores(CPU_REQUEST)) {
-        Some((limit, request)) if limit < request => limits.cpu.clone(),
-        _ => Some(CPU_REQUEST.to_owned()),
-    };
-    let requests = ComputeResources {
-        cpu: requests.cpu.clone().or_else(cpu),
-        memory: requests.memory.clone().or_else(|| Some(MEMORY_REQUEST.to_owned())),
-    };
-    Resources { requests, limits }
-}
-
-fn bytes(quantity: &str) -> Option<u64> {
-    quantity.parse::<Quantity>().ok().map(Quantity::bytes)
-}
-
-/// Thousandths of a core. The form is that of the schema's rule.
-fn millicores(cpu: &str) -> Option<u64> {
-    let number = |digits: &str, length_max: usize| {
-        let is_number = (1..=length_max).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
-        is_number.then(|| digits.parse::<u64>().ok()).flatten()
-    };
-    if let Some(thousandths) = cpu.strip_suffix('m') {
-        return number(thousandths, 6);
-    }
-    let (whole, fraction) = cpu.split_once('.').unwrap_or((cpu, "0"));
-    number(fraction, 3)?;
-    Some(number(whole, 4)? * 1_000 + number(&format!("{fraction:0<3}"), 3)?)
 }
 
 #[cfg(test)]

@@ -2,20 +2,24 @@
 //!
 //! Owns: [`inject`], which is the same for the webhook and for whoever asks what it would do. Upholds I4 (pure), I7 and
 //! I10: it works on the pod's raw JSON, adds and never removes, and a second run adds nothing.
-//! Does not own: which LakeIngest a pod asks for (`admit`), the container's shape (`container`).
+//! Does not own: which LakeIngest a pod asks for (`admit`), what of it the pod wants otherwise (`wishes`), the container's
+//! shape (`container`).
 
 mod container;
 mod patch;
+mod wishes;
 
+use lakeingest_crds::Quantity;
 use serde_json::{Value, json};
 
 use crate::controller::ValidatedIngest;
 use crate::names::{
-    CONTAINER, CONTRACT_VERSION, INJECTED_BY, JOURNAL_VOLUME, MIRROR_POD, ORIGINAL_GRACE, SAFE_TO_EVICT_VOLUMES,
-    SCRATCH_VOLUME, STATUS, URL_VARIABLE, shown,
+    CONTAINER, CONTAINERS, CONTRACT_VERSION, HEALTH_PORT_ANNOTATION, INJECTED_BY, JOURNAL_VOLUME, MIRROR_POD,
+    ORIGINAL_GRACE, PORT_ANNOTATION, SAFE_TO_EVICT_VOLUMES, SCRATCH_VOLUME, STATUS, URL_VARIABLE, shown,
 };
 use container::{PodFacts, container, volumes};
 use patch::{Patch, Step};
+use wishes::{Wishes, check_own_container, has_no_image, is_empty, own_container};
 
 /// A pod's grace period when it names none. Unit: seconds.
 /// Source: `terminationGracePeriodSeconds` of `PodSpec`, Kubernetes 1.33.
@@ -55,12 +59,14 @@ pub enum Refusal {
     #[error("the pod runs on Windows (os.name: windows); the sidecar runs on Linux alone")]
     Windows,
     /// It has a container of the sidecar's name that is not the sidecar.
-    #[error("the pod has a container named \"lakeingest\", which is the sidecar's name; rename it")]
+    #[error(
+        "the pod has a container named \"lakeingest\", which is the sidecar's name; rename it, or, to have fields of the sidecar your own way, make it an init container without command and args"
+    )]
     ForeignContainer,
     /// It has a volume of one of the sidecar's names that is not what this LakeIngest's sidecar has: a volume of the
     /// user's own, or one of a pod that was copied with its sidecar.
     #[error(
-        "the pod has a volume named \"{name}\" that is not the one of LakeIngest \"{ingest}\"; rename it, or take the sidecar that the pod was copied with out of it (container \"lakeingest\" and volumes \"lakeingest-…\")"
+        "the pod has a volume named \"{name}\" that is not the one of LakeIngest \"{ingest}\"; rename it, give it an emptyDir with a sizeLimit on the node's disk if it is for the journal or the scratch files, or take the sidecar that the pod was copied with out of it (container \"lakeingest\" and volumes \"lakeingest-…\")"
     )]
     ForeignVolume {
         /// The volume.
@@ -70,17 +76,27 @@ pub enum Refusal {
     },
     /// One of its containers declares a port that the sidecar needs.
     #[error(
-        "container \"{container}\" declares port {port}, which the sidecar needs; choose another with spec.sidecar.{field} of LakeIngest \"{ingest}\""
+        "container \"{container}\" declares port {port}, which the sidecar needs; choose another with the annotation {annotation}, or with spec.sidecar.{field} of LakeIngest \"{ingest}\""
     )]
     PortTaken {
         /// The container.
         container: String,
         /// The port.
         port: u64,
+        /// The annotation of the pod that sets it.
+        annotation: &'static str,
         /// The field of the LakeIngest that sets it.
         field: &'static str,
         /// The LakeIngest.
         ingest: String,
+    },
+    /// It wants something that cannot be.
+    #[error("{place}: {detail}")]
+    Wish {
+        /// The annotation, or the field of the pod.
+        place: String,
+        /// What is wrong with it, and what would be right.
+        detail: String,
     },
     /// It is not a pod.
     #[error("the object has no spec.containers: it is not a pod")]
@@ -92,14 +108,17 @@ pub enum Refusal {
 /// # Errors
 /// See [`Refusal`]; nothing is half done.
 pub fn inject(pod: &Value, ingest: &ValidatedIngest) -> Result<Injection, Refusal> {
-    refuse_what_cannot_work(pod, ingest)?;
+    refuse_what_cannot_work(pod)?;
+    let Wishes { ingest, told } = Wishes::of(pod, ingest)?;
+    refuse_foreigners(&pod["spec"], &ingest)?;
+    refuse_taken_ports(&pod["spec"], &ingest)?;
     let mut patch = Patch::of(pod.clone());
     let mut warnings = Vec::new();
-    add_grace(&mut patch, ingest);
-    add_volumes(&mut patch, ingest);
-    add_container(&mut patch, ingest);
-    add_variables(&mut patch, ingest, &mut warnings);
-    add_marks(&mut patch, ingest);
+    add_grace(&mut patch, &ingest);
+    add_volumes(&mut patch, &ingest);
+    add_container(&mut patch, &ingest);
+    add_variables(&mut patch, &ingest, told.as_deref(), &mut warnings)?;
+    add_marks(&mut patch, &ingest);
     warn_of_proxy(pod, &mut warnings);
     for warning in &mut warnings {
         *warning = warning.chars().take(WARNING_LENGTH_MAX).collect();
@@ -108,7 +127,7 @@ pub fn inject(pod: &Value, ingest: &ValidatedIngest) -> Result<Injection, Refusa
     Ok(Injection { patch, warnings, pod })
 }
 
-fn refuse_what_cannot_work(pod: &Value, ingest: &ValidatedIngest) -> Result<(), Refusal> {
+fn refuse_what_cannot_work(pod: &Value) -> Result<(), Refusal> {
     let spec = &pod["spec"];
     if spec["containers"].as_array().is_none_or(Vec::is_empty) {
         return Err(Refusal::NotAPod);
@@ -122,11 +141,11 @@ fn refuse_what_cannot_work(pod: &Value, ingest: &ValidatedIngest) -> Result<(), 
     if spec["os"]["name"] == "windows" {
         return Err(Refusal::Windows);
     }
-    refuse_foreigners(spec, ingest)?;
-    refuse_taken_ports(spec, ingest)
+    Ok(())
 }
 
-/// What has one of our names must be what we would add. No annotation is believed: a pod can bring any.
+/// What has one of our names must be what we would add, or what a pod may bring itself. No annotation is believed: a pod can
+/// bring any.
 fn refuse_foreigners(spec: &Value, ingest: &ValidatedIngest) -> Result<(), Refusal> {
     let wanted = container(ingest, facts_of(spec));
     let has_name = |container: &&Value| container["name"] == CONTAINER;
@@ -136,19 +155,34 @@ fn refuse_foreigners(spec: &Value, ingest: &ValidatedIngest) -> Result<(), Refus
         // Not the image: a policy of the cluster may have put another registry in front of it.
         found["args"] != wanted["args"] || !mounts.into_iter().all(is_mounted)
     };
-    if items(&spec["initContainers"]).filter(has_name).any(is_foreign)
-        || items(&spec["containers"]).any(|found| has_name(&found))
-    {
+    if items(&spec["containers"]).any(|found| has_name(&found)) {
         return Err(Refusal::ForeignContainer);
+    }
+    match own_container(spec) {
+        Some(own) => check_own_container(own, &wanted)?,
+        None if items(&spec["initContainers"]).filter(has_name).any(is_foreign) => {
+            return Err(Refusal::ForeignContainer);
+        }
+        None => {}
     }
     for wanted in volumes(ingest) {
         let name = wanted["name"].as_str().unwrap_or_default();
         let found = items(&spec["volumes"]).find(|volume| volume["name"] == name);
-        if found.is_some_and(|found| !holds(found, &wanted)) {
+        if found.is_some_and(|found| !is_the_volume(found, &wanted)) {
             return Err(Refusal::ForeignVolume { name: name.to_owned(), ingest: ingest.name.clone() });
         }
     }
     Ok(())
+}
+
+/// Whether a volume is the one that is wanted. Its size may be written in another way: it is that of the pod.
+fn is_the_volume(found: &Value, wanted: &Value) -> bool {
+    let size = |volume: &Value| volume["emptyDir"]["sizeLimit"].as_str()?.parse::<Quantity>().ok();
+    let is_on_disk = found["emptyDir"]["medium"].as_str().unwrap_or_default().is_empty();
+    match size(wanted) {
+        Some(wanted) => is_on_disk && size(found) == Some(wanted),
+        None => holds(found, wanted),
+    }
 }
 
 /// Whether everything of `wanted` is in `found`, which may have more: the API server fills in defaults.
@@ -166,15 +200,19 @@ fn holds(found: &Value, wanted: &Value) -> bool {
 
 fn refuse_taken_ports(spec: &Value, ingest: &ValidatedIngest) -> Result<(), Refusal> {
     let server = &ingest.spec.config.server;
-    let needed = [(u64::from(server.port), "port"), (u64::from(server.health_port), "healthPort")];
+    let needed = [
+        (u64::from(server.port), PORT_ANNOTATION, "port"),
+        (u64::from(server.health_port), HEALTH_PORT_ANNOTATION, "healthPort"),
+    ];
     let others = items(&spec["containers"]).chain(items(&spec["initContainers"]));
     for container in others.filter(|container| container["name"] != CONTAINER) {
         for declared in items(&container["ports"]) {
             let is_tcp = declared["protocol"].as_str().unwrap_or("TCP") == "TCP";
-            let taken = needed.iter().find(|(port, _)| is_tcp && declared["containerPort"] == *port);
-            if let Some((port, field)) = taken {
+            let taken = needed.iter().find(|(port, ..)| is_tcp && declared["containerPort"] == *port);
+            if let Some(&(port, annotation, field)) = taken {
                 let container = shown(container["name"].as_str().unwrap_or_default());
-                return Err(Refusal::PortTaken { container, port: *port, field, ingest: ingest.name.clone() });
+                let ingest = ingest.name.clone();
+                return Err(Refusal::PortTaken { container, port, annotation, field, ingest });
             }
         }
     }
@@ -199,7 +237,7 @@ fn add_volumes(patch: &mut Patch, ingest: &ValidatedIngest) {
     }
 }
 
-/// Adds the container, or puts back what another webhook has taken out of it.
+/// Adds the container, completes the one that the pod brings itself, or puts back what another webhook has taken out of it.
 fn add_container(patch: &mut Patch, ingest: &ValidatedIngest) {
     let wanted = container(ingest, facts_of(&patch.document()["spec"]));
     let list: [Step<'_>; 2] = ["spec".into(), "initContainers".into()];
@@ -209,9 +247,20 @@ fn add_container(patch: &mut Patch, ingest: &ValidatedIngest) {
         return;
     };
     let place = [list.as_slice(), &[index.into()]].concat();
-    for (field, value) in wanted.as_object().into_iter().flatten() {
-        patch.set_if_absent(&place, field, value.clone());
+    let found = &patch.document()["spec"]["initContainers"][index];
+    let unsaid: Vec<&str> = ["args", "restartPolicy"].into_iter().filter(|field| is_empty(&found[*field])).collect();
+    let unsaid: Vec<&str> = unsaid.into_iter().chain(has_no_image(found).then_some("image")).collect();
+    let missing = |list: &str, key: &str| -> Vec<Value> {
+        let is_missing = |ours: &&Value| !items(&found[list]).any(|own| own[key] == ours[key]);
+        items(&wanted[list]).filter(is_missing).cloned().collect()
+    };
+    let lists = [("env", missing("env", "name")), ("volumeMounts", missing("volumeMounts", "mountPath"))];
+    unsaid.into_iter().for_each(|field| patch.set(&place, field, wanted[field].clone()));
+    for (name, missing) in lists {
+        let list = [place.as_slice(), &[name.into()]].concat();
+        missing.into_iter().for_each(|item| patch.append(&list, item));
     }
+    patch.complete(&place, &wanted);
 }
 
 fn facts_of(spec: &Value) -> PodFacts {
@@ -241,15 +290,20 @@ fn after_mesh_proxy(pod: &Value) -> usize {
     proxies.last().map_or(0, |(index, _)| index + 1)
 }
 
-fn add_variables(patch: &mut Patch, ingest: &ValidatedIngest, warnings: &mut Vec<String>) {
+/// Tells the application's containers, or those that the pod names, where the sidecar is.
+fn add_variables(
+    patch: &mut Patch,
+    ingest: &ValidatedIngest,
+    told: Option<&[String]>,
+    warnings: &mut Vec<String>,
+) -> Result<(), Refusal> {
     let url = format!("http://localhost:{}", ingest.spec.config.server.port);
-    let count = patch.document()["spec"]["containers"].as_array().map_or(0, Vec::len);
-    for index in 0..count {
-        let variables: [Step<'_>; 4] = ["spec".into(), "containers".into(), index.into(), "env".into()];
+    for (list, index) in told_containers(&patch.document()["spec"], told)? {
+        let variables: [Step<'_>; 4] = ["spec".into(), list.into(), index.into(), "env".into()];
         if patch.append_named(&variables, json!({"name": URL_VARIABLE, "value": url})) {
             continue;
         }
-        let container = &patch.document()["spec"]["containers"][index];
+        let container = &patch.document()["spec"][list][index];
         let is_ours =
             items(&container["env"]).any(|variable| variable["name"] == URL_VARIABLE && variable["value"] == url);
         if !is_ours {
@@ -257,6 +311,35 @@ fn add_variables(patch: &mut Patch, ingest: &ValidatedIngest, warnings: &mut Vec
             warnings.push(format!("container {name} sets {URL_VARIABLE} itself; the sidecar is at {url}"));
         }
     }
+    Ok(())
+}
+
+/// Which containers are told where the sidecar is: the list that each is in, and its place there.
+fn told_containers(spec: &Value, told: Option<&[String]>) -> Result<Vec<(&'static str, usize)>, Refusal> {
+    let is_told = |container: &Value| match told {
+        Some(names) => names.iter().any(|name| container["name"] == **name),
+        None => true,
+    };
+    let places = |list: &'static str| {
+        let all = items(&spec[list]).enumerate().filter(|(_, container)| is_told(container));
+        all.map(move |(index, _)| (list, index)).collect::<Vec<_>>()
+    };
+    let mut found = places("containers");
+    // An init container reaches the sidecar only if it starts after it, and none is meant unless it is named.
+    let is_init = |place: &(&str, usize)| {
+        let name = &spec[place.0][place.1]["name"];
+        told.is_some() && items(&spec["containers"]).all(|container| container["name"] != *name)
+    };
+    for (list, index) in places("initContainers").into_iter().filter(is_init) {
+        let sidecar = items(&spec[list]).position(|container| container["name"] == CONTAINER);
+        if sidecar.is_some_and(|sidecar| index < sidecar) {
+            let name = shown(spec[list][index]["name"].as_str().unwrap_or_default());
+            let detail = format!("init container \"{name}\" starts before the sidecar and cannot reach it");
+            return Err(Refusal::Wish { place: format!("annotation {CONTAINERS}"), detail });
+        }
+        found.push((list, index));
+    }
+    Ok(found)
 }
 
 /// What tells later that and how the pod was injected.

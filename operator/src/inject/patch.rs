@@ -95,6 +95,29 @@ impl Patch {
         true
     }
 
+    /// Adds an item at the end of a list. The list is made when it is absent.
+    pub(super) fn append(&mut self, list: &[Step<'_>], item: Value) {
+        self.ensure(list, json!([]));
+        let path = [list, &[Step::Item(self.length(list))]].concat();
+        self.operations.push(json!({"op": "add", "path": pointer(&path), "value": item.clone()}));
+        if let Some(Value::Array(items)) = at_mut(&mut self.document, list) {
+            items.push(item);
+        }
+    }
+
+    /// Sets every field of an object that is absent, also within objects that are there. What is there stays as it is.
+    pub(super) fn complete(&mut self, place: &[Step<'_>], wanted: &Value) {
+        for (field, value) in wanted.as_object().into_iter().flatten() {
+            let inner = [place, &[Step::Field(field)]].concat();
+            match value.is_object() && self.get(&inner).is_some_and(Value::is_object) {
+                true => self.complete(&inner, value),
+                false => {
+                    self.set_if_absent(place, field, value.clone());
+                }
+            }
+        }
+    }
+
     /// Where the item of this name is in a list.
     pub(super) fn position(&self, list: &[Step<'_>], name: &str) -> Option<usize> {
         self.get(list)?.as_array()?.iter().position(|item| item["name"] == name)
@@ -203,6 +226,19 @@ mod tests {
                 patch.set(&["a".into()], "set", json!(2));
             },
             json!({"a": {"kept": 1, "set": 2}}),
+        );
+    }
+
+    #[test]
+    fn what_is_absent_in_objects_that_are_there_is_set() {
+        check(
+            json!({"a": {"kept": {"x": 1}, "list": [1], "null": null}}),
+            |patch| {
+                patch.complete(&["a".into()], &json!({"kept": {"x": 2, "y": 2}, "list": [2], "null": {"z": 2}}));
+                patch.append(&["a".into(), "list".into()], json!(3));
+                patch.append(&["b".into()], json!(1));
+            },
+            json!({"a": {"kept": {"x": 1, "y": 2}, "list": [1, 3], "null": {"z": 2}}, "b": [1]}),
         );
     }
 

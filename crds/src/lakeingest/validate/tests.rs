@@ -203,16 +203,6 @@ fn a_lower_limit_lowers_the_default_of_its_request() {
 }
 
 #[test]
-fn cores_are_read_to_the_thousandth() {
-    for (text, expected) in [("1", 1_000), ("0.5", 500), ("1.25", 1_250), ("250m", 250), ("0.001", 1)] {
-        assert_eq!(millicores(text), Some(expected), "{text}");
-    }
-    for text in ["", "m", ".5", "1.", "1.0005", "-1", "1e3", "1.5m"] {
-        assert_eq!(millicores(text), None, "{text}");
-    }
-}
-
-#[test]
 fn a_higher_request_raises_the_default_of_its_limit() {
     let spec = spec(json!({"sidecar": {"resources": {"requests": {"memory": "1Gi"}}}}));
     let resources = validate_spec("events", &spec, &images()).expect("it is legal").resources;
