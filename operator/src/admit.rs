@@ -182,7 +182,9 @@ impl Admission {
             (Asked::Nothing, _) => return None,
             known => known,
         };
-        Some(Wired { asker, ingest: self.look(namespace, &asked) })
+        let assigns_users = self.namespaces.assigns_users(namespace);
+        let ingest = self.look(namespace, &asked).map(|ingest| ingest.with_assigned_users(assigns_users));
+        Some(Wired { asker, ingest })
     }
 
     fn look(&self, namespace: &str, asked: &Asked) -> Result<ValidatedIngest, Unwired> {

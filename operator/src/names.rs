@@ -26,6 +26,11 @@ pub const STATUS: &str = "lakeingest.io/status";
 pub const INJECTED_BY: &str = "lakeingest.io/injected-by";
 /// Annotation of a pod, written at injection: its grace period before ours was added. Unit: seconds.
 pub const ORIGINAL_GRACE: &str = "lakeingest.io/original-termination-grace-period-seconds";
+/// Annotation of a pod, written at injection: `spec.resources` before ours were added, as JSON.
+pub const ORIGINAL_RESOURCES: &str = "lakeingest.io/original-resources";
+/// Annotation of a namespace in which each pod is given a user of its own, and no other is admitted.
+/// Source: <https://docs.redhat.com/en/documentation/openshift_container_platform/>, security context constraints.
+pub const UID_RANGE: &str = "openshift.io/sa.scc.uid-range";
 /// Annotation of a pod that the cluster autoscaler reads: volumes that do not keep it from removing the node. Ours are
 /// drained when a pod is evicted.
 /// Source: <https://github.com/kubernetes/autoscaler/blob/master/cluster-autoscaler/FAQ.md>.

@@ -1,4 +1,5 @@
-//! What is known of namespaces without asking: by which label they ask for sidecars in their pods.
+//! What is known of namespaces without asking: by which label they ask for sidecars in their pods, and whether they give each
+//! pod a user of its own.
 //!
 //! Owns: the watch of their metadata, what is kept of it, the lookup. Does not own: what is done with it.
 
@@ -12,7 +13,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, ResourceExt};
 use tokio::sync::watch;
 
-use crate::names::INJECT;
+use crate::names::{INJECT, UID_RANGE};
 
 /// Namespaces of one page of a list. Derivation: their metadata has at most 256 KiB of annotations.
 const PAGE_OBJECTS: u32 = 50;
@@ -28,10 +29,26 @@ pub struct Namespaces {
 pub struct Known {
     /// Whether all of them have been seen once.
     is_filled: bool,
-    /// The label [`INJECT`] of each that has it.
-    labels: BTreeMap<String, String>,
+    /// Those of which there is something to know.
+    namespaces: BTreeMap<String, Facts>,
     /// As much of a list as has arrived; it takes the place of what is known once it is whole.
-    arriving: BTreeMap<String, String>,
+    arriving: BTreeMap<String, Facts>,
+}
+
+/// What is known of one namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Its label [`INJECT`].
+    pub label: Option<String>,
+    /// Whether it gives each pod a user of its own, and admits no other.
+    pub assigns_users: bool,
+}
+
+impl Facts {
+    /// What the metadata of a namespace says.
+    pub fn of(labels: &BTreeMap<String, String>, annotations: &BTreeMap<String, String>) -> Self {
+        Self { label: labels.get(INJECT).cloned(), assigns_users: annotations.contains_key(UID_RANGE) }
+    }
 }
 
 /// A namespace as it is watched: its metadata alone.
@@ -57,8 +74,8 @@ impl Namespaces {
     }
 
     /// What was asked for once: nothing changes it further.
-    pub fn of(labels: BTreeMap<String, String>) -> Self {
-        let (_, known) = watch::channel(Known { is_filled: true, labels, arriving: BTreeMap::new() });
+    pub fn of(namespaces: BTreeMap<String, Facts>) -> Self {
+        let (_, known) = watch::channel(Known { is_filled: true, namespaces, arriving: BTreeMap::new() });
         Self { known }
     }
 
@@ -67,14 +84,20 @@ impl Namespaces {
     pub(crate) fn for_test() -> (Self, impl FnMut(&str, &str)) {
         let (teller, known) = watch::channel(Known::default());
         let tell = move |namespace: &str, label: &str| {
-            teller.send_modify(|known| drop(known.labels.insert(namespace.to_owned(), label.to_owned())));
+            let facts = Facts { label: Some(label.to_owned()), assigns_users: false };
+            teller.send_modify(|known| drop(known.namespaces.insert(namespace.to_owned(), facts)));
         };
         (Self { known }, tell)
     }
 
     /// The label [`INJECT`] of a namespace.
     pub fn label(&self, namespace: &str) -> Option<String> {
-        self.known.borrow().labels.get(namespace).cloned()
+        self.known.borrow().namespaces.get(namespace)?.label.clone()
+    }
+
+    /// Whether a namespace gives each pod a user of its own.
+    pub fn assigns_users(&self, namespace: &str) -> bool {
+        self.known.borrow().namespaces.get(namespace).is_some_and(|facts| facts.assigns_users)
     }
 
     /// Changes after each change of what is known.
@@ -104,21 +127,22 @@ impl Known {
             // What went while nobody watched is not in the list.
             watcher::Event::InitDone => {
                 let arrived = std::mem::take(&mut self.arriving);
-                let is_new = !self.is_filled || arrived != self.labels;
-                (self.is_filled, self.labels) = (true, arrived);
+                let is_new = !self.is_filled || arrived != self.namespaces;
+                (self.is_filled, self.namespaces) = (true, arrived);
                 is_new
             }
-            watcher::Event::Apply(namespace) => set(&mut self.labels, &namespace),
-            watcher::Event::Delete(namespace) => self.labels.remove(&namespace.name_any()).is_some(),
+            watcher::Event::Apply(namespace) => set(&mut self.namespaces, &namespace),
+            watcher::Event::Delete(namespace) => self.namespaces.remove(&namespace.name_any()).is_some(),
         }
     }
 }
 
-/// Keeps the label of a namespace as it is now; whether it was otherwise.
-fn set(labels: &mut BTreeMap<String, String>, namespace: &NamespaceMeta) -> bool {
-    match namespace.labels().get(INJECT) {
-        Some(label) => labels.insert(namespace.name_any(), label.clone()).as_ref() != Some(label),
-        None => labels.remove(&namespace.name_any()).is_some(),
+/// Keeps what a namespace says now; whether it was otherwise.
+fn set(known: &mut BTreeMap<String, Facts>, namespace: &NamespaceMeta) -> bool {
+    let facts = Facts::of(namespace.labels(), namespace.annotations());
+    match facts == Facts::default() {
+        true => known.remove(&namespace.name_any()).is_some(),
+        false => known.insert(namespace.name_any(), facts.clone()) != Some(facts),
     }
 }
 
@@ -139,7 +163,7 @@ mod tests {
         let mut known = Known::default();
         let mut label = |event, is_new: bool| {
             assert_eq!(known.take_in(event), is_new);
-            known.labels.get("team-a").cloned()
+            known.namespaces.get("team-a").and_then(|facts| facts.label.clone())
         };
         let with = |label| namespace("team-a", label);
         assert_eq!(label(watcher::Event::Init, false), None);
@@ -153,5 +177,16 @@ mod tests {
         assert_eq!(label(watcher::Event::Apply(with(Some("true"))), true), Some("true".to_owned()));
         assert_eq!(label(watcher::Event::Init, false), Some("true".to_owned()), "known until the new list is whole");
         assert_eq!(label(watcher::Event::InitDone, true), None, "it went while nobody watched");
+    }
+
+    #[test]
+    fn a_namespace_that_gives_users_is_known_without_a_label() {
+        let mut known = Known::default();
+        let mut open = namespace("team-a", None);
+        open.metadata.annotations = Some([(UID_RANGE.to_owned(), "1000680000/10000".to_owned())].into());
+        assert!(known.take_in(watcher::Event::Apply(open)));
+        assert_eq!(known.namespaces.get("team-a"), Some(&Facts { label: None, assigns_users: true }));
+        assert!(known.take_in(watcher::Event::Apply(namespace("team-a", None))), "nothing is known of it any more");
+        assert!(known.namespaces.is_empty());
     }
 }

@@ -9,6 +9,8 @@ mod certificates;
 mod command_line;
 #[path = "cluster/injection_by_policy.rs"]
 mod injection_by_policy;
+#[path = "cluster/rules.rs"]
+mod rules;
 #[path = "cluster/status.rs"]
 mod status;
 #[path = "cluster/wishes.rs"]

@@ -306,6 +306,12 @@ pub struct Sidecar {
     #[schemars(length(min = 1, max = 512))]
     pub image: Option<String>,
 
+    /// Secrets of the LakeIngest's own namespace with which the image is pulled, as a pod's `imagePullSecrets`; at most 8. They
+    /// are added to the pods' own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = schema::image_pull_secrets)]
+    pub image_pull_secrets: Vec<PullSecretReference>,
+
     /// The port at which the application finds the sidecar, on localhost alone. Range 1024 to 65535, since the sidecar has
     /// no privilege; default 8001.
     #[schemars(range(min = 1_024, max = 65_535))]
@@ -321,6 +327,15 @@ pub struct Sidecar {
 
     /// How much the sidecar logs.
     pub log_level: LogLevel,
+}
+
+/// A Secret of the type `kubernetes.io/dockerconfigjson`. While it is missing, the image is pulled without it.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PullSecretReference {
+    /// Name of the Secret.
+    #[schemars(transform = schema::object_name)]
+    pub name: String,
 }
 
 /// What a container asks for and may take.
@@ -356,6 +371,7 @@ impl Default for Sidecar {
     fn default() -> Self {
         Self {
             image: None,
+            image_pull_secrets: Vec::new(),
             port: 8001,
             health_port: 8002,
             resources: Resources::default(),

@@ -233,6 +233,14 @@ pub(super) fn tables(schema: &mut Schema) {
     named(schema, crate::tables::TABLES_MAX);
 }
 
+/// Most Secrets of `sidecar.imagePullSecrets`.
+pub(super) const PULL_SECRETS_MAX: usize = 8;
+
+/// `sidecar.imagePullSecrets`.
+pub(super) fn image_pull_secrets(schema: &mut Schema) {
+    named(schema, PULL_SECRETS_MAX);
+}
+
 /// `tables[].name`.
 pub(crate) fn table_name(schema: &mut Schema) {
     pattern(schema, crate::names::TABLE_NAME_BYTES_MAX, "^[a-z][a-z0-9_]*$");

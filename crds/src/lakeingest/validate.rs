@@ -49,6 +49,8 @@ pub struct ValidatedSpec {
     pub secret_name: Option<String>,
     /// The image of the sidecar.
     pub image: String,
+    /// Secrets with which the image is pulled.
+    pub image_pull_secrets: Vec<String>,
     /// What the sidecar asks for and may take, without ephemeral storage.
     pub resources: Resources,
     /// As they are stated, over which a pod may lay its own.
@@ -99,6 +101,10 @@ pub fn validate_spec(name: &str, spec: &LakeIngestSpec, images: &ImagePolicy) ->
     let secret = spec.storage.credentials.as_ref().map(|credentials| credentials.secret_ref.name.as_str());
     let field = "spec.storage.credentials.secretRef.name";
     check(secret.is_none_or(is_object_name), field, schema::OBJECT_NAME_RULE.to_owned());
+    let pull_secrets = &spec.sidecar.image_pull_secrets;
+    let field = "spec.sidecar.imagePullSecrets";
+    check(pull_secrets.iter().all(|secret| is_object_name(&secret.name)), field, schema::OBJECT_NAME_RULE.to_owned());
+    check(pull_secrets.len() <= schema::PULL_SECRETS_MAX, field, format!("are more than {}", schema::PULL_SECRETS_MAX));
     for (port, field) in
         [(spec.sidecar.port, "spec.sidecar.port"), (spec.sidecar.health_port, "spec.sidecar.healthPort")]
     {
@@ -126,6 +132,7 @@ pub fn validate_spec(name: &str, spec: &LakeIngestSpec, images: &ImagePolicy) ->
             ca_bundle: ca_bundle(spec).cloned(),
             secret_name: spec.storage.credentials.as_ref().map(|credentials| credentials.secret_ref.name.clone()),
             image: image.to_owned(),
+            image_pull_secrets: spec.sidecar.image_pull_secrets.iter().map(|secret| secret.name.clone()).collect(),
             resources,
             stated_resources: spec.sidecar.resources.clone(),
         })

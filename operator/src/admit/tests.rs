@@ -7,6 +7,7 @@ use super::*;
 use crate::controller::build;
 use crate::fixtures::{ingest, names, pod};
 use crate::index::Filler;
+use crate::namespaces::Facts as NamespaceFacts;
 
 fn admission(index: Index, reference_wait: Duration) -> Admission {
     Admission { index, namespaces: Namespaces::of(Default::default()), names: Arc::new(names()), reference_wait }
@@ -14,7 +15,9 @@ fn admission(index: Index, reference_wait: Duration) -> Admission {
 
 /// As [`admission`], in a cluster where namespace `team-a` has this label.
 fn labelled(index: Index, label: &str) -> Admission {
-    let namespaces = Namespaces::of([("team-a".to_owned(), label.to_owned())].into());
+    let namespaces = Namespaces::of(
+        [("team-a".to_owned(), NamespaceFacts { label: Some(label.to_owned()), assigns_users: false })].into(),
+    );
     Admission { namespaces, ..admission(index, Duration::ZERO) }
 }
 

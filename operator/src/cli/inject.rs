@@ -124,12 +124,12 @@ async fn context(
     let mut asking = BTreeSet::new();
     for (namespace, asks) in namespaces(documents, namespace)? {
         let is_asking = match cluster {
-            Some(cluster) if !asks => known.ask_label(cluster, &namespace).await.unwrap_or_else(|error| {
+            Some(cluster) => known.ask_namespace(cluster, &namespace).await.unwrap_or_else(|error| {
                 words.push(format!("warning: {}", error_chain(&error)));
                 false
             }),
-            _ => asks,
-        };
+            None => false,
+        } || asks;
         asking.extend(is_asking.then_some(namespace));
     }
     if let Some(cluster) = cluster.filter(|_| !asking.is_empty()) {

@@ -17,8 +17,8 @@ use lakeingest_crds::lakeingest::ImagePolicy;
 use crate::admit::Admission;
 use crate::controller::{ContextNames, build, validate};
 use crate::index::{ConfigMapMeta, Found, Index};
-use crate::names::{INJECT, config_map};
-use crate::namespaces::Namespaces;
+use crate::names::config_map;
+use crate::namespaces::{Facts, Namespaces};
 
 use super::cluster::{Cluster, ClusterError};
 use super::objects::Object;
@@ -63,16 +63,17 @@ pub(super) struct Known {
     config_maps: Vec<ConfigMapMeta>,
     /// Those of files have no ConfigMap yet: the operator renders it once they are applied.
     to_be_rendered: Vec<(String, String)>,
-    /// What is known of namespaces: their label, if they have it.
-    labels: BTreeMap<String, Option<String>>,
+    /// What is known of namespaces.
+    namespaces: BTreeMap<String, Facts>,
 }
 
 impl Known {
     /// A LakeIngest or a namespace of a file; false if the object is neither.
     pub(super) fn add(&mut self, object: &Object<'_>, default_namespace: &str) -> bool {
         if object.is("", "Namespace") {
-            let label = object.value["metadata"]["labels"][INJECT].as_str().map(str::to_owned);
-            self.labels.insert(object.name(), label);
+            let texts =
+                |field: &str| serde_json::from_value(object.value["metadata"][field].clone()).unwrap_or_default();
+            self.namespaces.insert(object.name(), Facts::of(&texts("labels"), &texts("annotations")));
             return true;
         }
         if !object.is("lakeingest.io", "LakeIngest") {
@@ -96,15 +97,15 @@ impl Known {
     ///
     /// # Errors
     /// The API server does not give it.
-    pub(super) async fn ask_label(&mut self, cluster: &Cluster, namespace: &str) -> Result<bool, ClusterError> {
-        if !self.labels.contains_key(namespace) {
+    pub(super) async fn ask_namespace(&mut self, cluster: &Cluster, namespace: &str) -> Result<bool, ClusterError> {
+        if !self.namespaces.contains_key(namespace) {
             let all: Api<Namespace> = Api::all(cluster.client.clone());
-            let what = format!("the label of namespace {namespace}");
+            let what = format!("namespace {namespace}");
             let found = all.get_metadata_opt(namespace).await.map_err(ClusterError::ask(what))?;
-            let label = found.and_then(|found| found.labels().get(INJECT).cloned());
-            self.labels.insert(namespace.to_owned(), label);
+            let facts = found.map(|found| Facts::of(found.labels(), found.annotations())).unwrap_or_default();
+            self.namespaces.insert(namespace.to_owned(), facts);
         }
-        Ok(self.labels.get(namespace).is_some_and(Option::is_some))
+        Ok(self.namespaces.get(namespace).is_some_and(|facts| facts.label.is_some()))
     }
 
     /// The LakeIngests of a namespace of the cluster, with their ConfigMaps.
@@ -134,7 +135,7 @@ impl Known {
     pub(super) fn admission(self, images: ImagePolicy) -> Admission {
         // The cluster's identity is in what sidecars are told, not in what pods get.
         let names = ContextNames { cluster_id: String::new(), images };
-        let Self { lake_ingests, mut config_maps, to_be_rendered, labels } = self;
+        let Self { lake_ingests, mut config_maps, to_be_rendered, namespaces } = self;
         let files = to_be_rendered.iter().filter_map(|key| lake_ingests.get(key)?.0.as_ref().ok());
         let rendered = files.filter_map(|ingest| Some(build(&validate(ingest, &names).ok()?, None).config_map));
         config_maps.extend(rendered.map(|config_map| ConfigMapMeta {
@@ -143,8 +144,7 @@ impl Known {
             _phantom: std::marker::PhantomData,
         }));
         let index = Index::of(lake_ingests.into_values().collect(), config_maps);
-        let labels = labels.into_iter().filter_map(|(name, label)| Some((name, label?))).collect();
-        let namespaces = Namespaces::of(labels);
+        let namespaces = Namespaces::of(namespaces);
         Admission { index, namespaces, names: Arc::new(names), reference_wait: Duration::ZERO }
     }
 }

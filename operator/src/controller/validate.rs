@@ -33,6 +33,8 @@ pub struct ValidatedIngest {
     pub cluster_id: String,
     /// Its specification.
     pub spec: ValidatedSpec,
+    /// Whether its namespace gives each pod a user of its own. Whoever injects says so; nothing else goes by it.
+    pub assigns_users: bool,
     location: Location,
 }
 
@@ -44,6 +46,12 @@ impl ValidatedIngest {
             namespace: self.namespace.clone(),
             name: self.name.clone(),
         }
+    }
+
+    /// The same, in a namespace that gives each pod a user of its own, or does not.
+    #[must_use]
+    pub fn with_assigned_users(self, assigns_users: bool) -> Self {
+        Self { assigns_users, ..self }
     }
 
     /// Where its lake is.
@@ -65,6 +73,7 @@ pub fn validate(ingest: &LakeIngest, names: &ContextNames) -> Result<ValidatedIn
         uid: ingest.uid().unwrap_or_default(),
         generation: ingest.metadata.generation.unwrap_or_default(),
         cluster_id: names.cluster_id.clone(),
+        assigns_users: false,
         location: Location::of(ingest),
     })
 }

@@ -5,6 +5,7 @@
 use lakeingest_crds::lakeingest::ComputeResources;
 use serde_json::{Map, Value, json};
 
+use super::amounts::Amount;
 use crate::controller::ValidatedIngest;
 use crate::names::{
     CA_FILE, CONFIG_FILE, CONFIG_PATH, CONFIG_VOLUME, CONTAINER, CREDENTIALS_KEYS, CREDENTIALS_PATH,
@@ -16,6 +17,10 @@ use crate::names::{
 /// What the sidecar's log may take of the node's disk beside its volumes. Unit: bytes.
 /// Derivation: the kubelet rotates a container's log at 10 MiB and keeps five files.
 const LOG_ALLOWANCE_BYTES: u64 = 50 << 20;
+
+/// The limit of processor time where every other container of the pod has one, and nobody has named ours.
+/// Derivation: a quarter of a core encodes a few megabytes a second; a pod that sends more says so.
+const CPU_LIMIT: Amount = Amount::of_millicores(250);
 
 /// How long the sidecar may take to open its journal before it is started again. Unit: seconds.
 /// Derivation: a journal of a terabyte at the 2 GB/s of a fast disk; one of the default size is open in a second.
@@ -29,6 +34,10 @@ pub(super) struct PodFacts {
     /// Whether some container has a limit of ephemeral storage. The kubelet then adds up the limits that there are and
     /// evicts the pod at their sum, so ours must be among them.
     pub(super) has_ephemeral_limit: bool,
+    /// Whether every other container has a limit of processor time: a quota of the namespace may ask for one.
+    pub(super) has_cpu_limits: bool,
+    /// Whether every other container is sure of what it may take, so that the pod is of the class Guaranteed without ours.
+    pub(super) is_guaranteed: bool,
 }
 
 /// The container.
@@ -63,16 +72,24 @@ pub(super) fn container(ingest: &ValidatedIngest, facts: PodFacts) -> Value {
         },
         "lifecycle": {"preStop": {"exec": {"command": [PROGRAM, "drain"]}}},
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "securityContext": {
-            "runAsNonRoot": true,
-            "runAsUser": USER_ID,
-            "runAsGroup": USER_ID,
-            "allowPrivilegeEscalation": false,
-            "readOnlyRootFilesystem": true,
-            "capabilities": {"drop": ["ALL"]},
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": security_context(ingest),
     })
+}
+
+/// Every rule of the Pod Security Standard "restricted". Where the namespace gives each pod a user, it refuses any other.
+fn security_context(ingest: &ValidatedIngest) -> Value {
+    let mut context = json!({
+        "runAsNonRoot": true,
+        "allowPrivilegeEscalation": false,
+        "readOnlyRootFilesystem": true,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    });
+    if !ingest.assigns_users {
+        context["runAsUser"] = json!(USER_ID);
+        context["runAsGroup"] = json!(USER_ID);
+    }
+    context
 }
 
 fn environment(ingest: &ValidatedIngest, facts: PodFacts) -> Value {
@@ -99,8 +116,16 @@ fn resources(ingest: &ValidatedIngest, facts: PodFacts) -> Value {
     let ephemeral = buffer.size_limit.bytes() + buffer.scratch_size_limit.bytes() + LOG_ALLOWANCE_BYTES;
     let ephemeral = json!(lakeingest_crds::Quantity::from_bytes(ephemeral).to_string());
     let mut requests = compute(&ingest.spec.resources.requests);
-    requests.insert("ephemeral-storage".to_owned(), ephemeral.clone());
     let mut limits = compute(&ingest.spec.resources.limits);
+    if facts.has_cpu_limits && !limits.contains_key("cpu") {
+        let request = requests.get("cpu").and_then(Amount::of);
+        let limit = request.unwrap_or(CPU_LIMIT).max(CPU_LIMIT);
+        limits.insert("cpu".to_owned(), json!(limit.to_string()));
+    }
+    if facts.is_guaranteed {
+        requests.extend(limits.clone());
+    }
+    requests.insert("ephemeral-storage".to_owned(), ephemeral.clone());
     if facts.has_ephemeral_limit {
         limits.insert("ephemeral-storage".to_owned(), ephemeral);
     }

@@ -5,8 +5,10 @@
 //! Does not own: which LakeIngest a pod asks for (`admit`), what of it the pod wants otherwise (`wishes`), the container's
 //! shape (`container`).
 
+mod amounts;
 mod container;
 mod patch;
+mod qos;
 mod wishes;
 
 use lakeingest_crds::Quantity;
@@ -19,6 +21,7 @@ use crate::names::{
 };
 use container::{PodFacts, container, volumes};
 use patch::{Patch, Step};
+use qos::{is_guaranteed, raise_pod_resources};
 use wishes::{Wishes, check_own_container, has_no_image, is_empty, own_container};
 
 /// A pod's grace period when it names none. Unit: seconds.
@@ -117,6 +120,8 @@ pub fn inject(pod: &Value, ingest: &ValidatedIngest) -> Result<Injection, Refusa
     add_grace(&mut patch, &ingest);
     add_volumes(&mut patch, &ingest);
     add_container(&mut patch, &ingest);
+    raise_pod_resources(&mut patch, &container(&ingest, facts_of(&pod["spec"])))?;
+    add_pull_secrets(&mut patch, &ingest);
     add_variables(&mut patch, &ingest, told.as_deref(), &mut warnings)?;
     add_marks(&mut patch, &ingest);
     warn_of_proxy(pod, &mut warnings);
@@ -265,10 +270,13 @@ fn add_container(patch: &mut Patch, ingest: &ValidatedIngest) {
 
 fn facts_of(spec: &Value) -> PodFacts {
     let all = items(&spec["containers"]).chain(items(&spec["initContainers"]));
-    let mut others = all.filter(|container| container["name"] != CONTAINER);
+    let others: Vec<&Value> = all.filter(|container| container["name"] != CONTAINER).collect();
+    let limits = |container: &Value, name: &str| !container["resources"]["limits"][name].is_null();
     PodFacts {
         grace_seconds: spec["terminationGracePeriodSeconds"].as_u64().unwrap_or(DEFAULT_GRACE_SECONDS),
-        has_ephemeral_limit: others.any(|container| !container["resources"]["limits"]["ephemeral-storage"].is_null()),
+        has_ephemeral_limit: others.iter().any(|container| limits(container, "ephemeral-storage")),
+        has_cpu_limits: others.iter().all(|container| limits(container, "cpu")),
+        is_guaranteed: spec["resources"].is_null() && others.iter().all(|container| is_guaranteed(container)),
     }
 }
 
@@ -288,6 +296,13 @@ fn after_mesh_proxy(pod: &Value) -> usize {
     };
     let proxies = items(&pod["spec"]["initContainers"]).enumerate().filter(|(_, container)| is_proxy(container));
     proxies.last().map_or(0, |(index, _)| index + 1)
+}
+
+/// The pod's own stay, and are tried first.
+fn add_pull_secrets(patch: &mut Patch, ingest: &ValidatedIngest) {
+    for name in &ingest.spec.image_pull_secrets {
+        patch.append_named(&["spec".into(), "imagePullSecrets".into()], json!({"name": name}));
+    }
 }
 
 /// Tells the application's containers, or those that the pod names, where the sidecar is.

@@ -376,6 +376,8 @@ fn i4_build_and_inject_can_name_nothing_impure() {
         ("inject/mod.rs", include_str!("mod.rs")),
         ("inject/container.rs", include_str!("container.rs")),
         ("inject/wishes.rs", include_str!("wishes.rs")),
+        ("inject/qos.rs", include_str!("qos.rs")),
+        ("inject/amounts.rs", include_str!("amounts.rs")),
         ("inject/patch.rs", include_str!("patch.rs")),
         ("controller/build.rs", include_str!("../controller/build.rs")),
     ];

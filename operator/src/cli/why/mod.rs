@@ -146,7 +146,7 @@ async fn facts(cluster: &Cluster, object: Value) -> Result<Facts, ClusterError> 
         notes.push("how the operator was started cannot be seen: images are those of this version".to_owned());
     }
     let owners = owners(cluster, &object).await?;
-    if let Err(error) = known.ask_label(cluster, &cluster.namespace).await {
+    if let Err(error) = known.ask_namespace(cluster, &cluster.namespace).await {
         notes.push(format!("whether the namespace asks: {}", crate::error_chain(&error)));
     }
     Ok(Facts {

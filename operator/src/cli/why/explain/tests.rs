@@ -12,7 +12,7 @@ use super::*;
 use crate::controller::{build, validate};
 use crate::fixtures::{ingest, names, pod, validated};
 use crate::index::{ConfigMapMeta, Index};
-use crate::namespaces::Namespaces;
+use crate::namespaces::{Facts as NamespaceFacts, Namespaces};
 
 fn admission(ingests: Vec<LakeIngest>) -> Admission {
     let rendered = ingests.iter().filter_map(|ingest| Some(build(&validate(ingest, &names()).ok()?, None).config_map));
@@ -109,7 +109,9 @@ fn a_pod_that_does_not_ask_is_told_how_to() {
 fn a_pod_for_which_its_namespace_asks_is_told_so() {
     let of = |label: &str, annotations: Value| {
         let mut facts = facts(named(|pod| pod["metadata"]["annotations"] = annotations));
-        facts.admission.namespaces = Namespaces::of([("team-a".to_owned(), label.to_owned())].into());
+        facts.admission.namespaces = Namespaces::of(
+            [("team-a".to_owned(), NamespaceFacts { label: Some(label.to_owned()), assigns_users: false })].into(),
+        );
         facts
     };
     let asks = "asks by its label lakeingest.io/inject: ";
