@@ -96,6 +96,18 @@ pub const CREDENTIALS_PATH: &str = "/etc/lakeingest/credentials";
 /// The keys of the credentials' Secret, each a file.
 pub const CREDENTIALS_KEYS: [&str; 3] = ["accessKeyId", "secretAccessKey", "sessionToken"];
 
+/// The volume of the token that is exchanged for keys.
+pub const IDENTITY_VOLUME: &str = "lakeingest-token";
+/// Where it is mounted.
+pub const IDENTITY_PATH: &str = "/etc/lakeingest/token";
+/// The file of the token.
+pub const IDENTITY_FILE: &str = "token";
+/// Variable of the sidecar: the role whose keys are lent. Source: this and the next one, the AWS SDKs and Tools Reference
+/// Guide, "Assume role credential provider".
+pub const ROLE_VARIABLE: &str = "AWS_ROLE_ARN";
+/// Variable of the sidecar: the file of the token.
+pub const TOKEN_FILE_VARIABLE: &str = "AWS_WEB_IDENTITY_TOKEN_FILE";
+
 /// Where the API server mounts a pod's token into each container that has nothing there.
 /// Source: the admission plugin ServiceAccount, Kubernetes 1.33.
 pub const TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";

@@ -17,6 +17,7 @@ type Answer = Box<dyn Fn(&Head, &[u8]) -> Vec<u8> + Send + Sync>;
 
 /// The server; dropping it ends it.
 pub struct Stub {
+    host: String,
     address: SocketAddr,
     scheme: &'static str,
     /// Its certificate as PEM; empty without TLS.
@@ -34,12 +35,17 @@ impl std::fmt::Debug for Stub {
 impl Stub {
     /// A server without TLS.
     pub fn plain(answer: impl Fn(&Head, &[u8]) -> Vec<u8> + Send + Sync + 'static) -> Self {
-        Self::start(Box::new(answer), None, String::new())
+        Self::start("localhost", Box::new(answer), None, String::new())
     }
 
     /// A server with TLS, whose certificate is its own.
     pub fn tls(answer: impl Fn(&Head, &[u8]) -> Vec<u8> + Send + Sync + 'static) -> Self {
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate can be made");
+        Self::tls_at("localhost", answer)
+    }
+
+    /// As [`Self::tls`], at an address of this machine that others reach.
+    pub fn tls_at(host: &str, answer: impl Fn(&Head, &[u8]) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        let made = rcgen::generate_simple_self_signed([host.to_owned()]).expect("a certificate can be made");
         let key = rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
@@ -48,11 +54,12 @@ impl Stub {
             .with_no_client_auth()
             .with_single_cert(vec![made.cert.der().clone()], key.into())
             .expect("the key is that of the certificate");
-        Self::start(Box::new(answer), Some(Arc::new(config)), made.cert.pem())
+        Self::start(host, Box::new(answer), Some(Arc::new(config)), made.cert.pem())
     }
 
-    fn start(answer: Answer, tls: Option<Arc<ServerConfig>>, certificate: String) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("some port is free");
+    fn start(host: &str, answer: Answer, tls: Option<Arc<ServerConfig>>, certificate: String) -> Self {
+        let bound = if host == "localhost" { "127.0.0.1" } else { host };
+        let listener = TcpListener::bind((bound, 0)).expect("some port is free");
         let address = listener.local_addr().expect("it listens");
         let scheme = if tls.is_some() { "https" } else { "http" };
         let (has_ended, answer) = (Arc::new(AtomicBool::new(false)), Arc::new(answer));
@@ -69,12 +76,12 @@ impl Stub {
                 }
             }
         });
-        Self { address, scheme, certificate, has_ended, thread: Some(thread) }
+        Self { host: host.to_owned(), address, scheme, certificate, has_ended, thread: Some(thread) }
     }
 
     /// Its URL, without a slash at its end.
     pub fn url(&self) -> String {
-        format!("{}://localhost:{}", self.scheme, self.address.port())
+        format!("{}://{}:{}", self.scheme, self.host, self.address.port())
     }
 }
 

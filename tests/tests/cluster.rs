@@ -7,6 +7,8 @@ mod asked_by_namespace;
 mod certificates;
 #[path = "cluster/command_line.rs"]
 mod command_line;
+#[path = "cluster/identity.rs"]
+mod identity;
 #[path = "cluster/injection_by_policy.rs"]
 mod injection_by_policy;
 #[path = "cluster/rules.rs"]

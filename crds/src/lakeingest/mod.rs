@@ -277,12 +277,50 @@ pub struct ConfigMapKeyReference {
     pub key: String,
 }
 
-/// Where the keys of the storage come from.
+/// Where the keys of the storage come from: a Secret, or the pod's own identity.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(transform = schema::credentials)]
+pub struct Credentials {
+    /// A Secret with the keys `accessKeyId`, `secretAccessKey` and, if there is one, `sessionToken`. Not beside
+    /// `workloadIdentity`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretReference>,
+
+    /// A token of the pod's service account, which is exchanged for keys that are good for an hour or so. Not beside
+    /// `secretRef`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workload_identity: Option<WorkloadIdentity>,
+}
+
+/// A token of the pod's service account, mounted into the sidecar alone and renewed by the kubelet, for which the provider
+/// lends keys.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Credentials {
-    /// A Secret with the keys `accessKeyId`, `secretAccessKey` and, if there is one, `sessionToken`.
-    pub secret_ref: SecretReference,
+pub struct WorkloadIdentity {
+    /// The service account that pods have to run as, since the role takes no other's token. A pod that runs as another is
+    /// refused. Absent: any, and the provider decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::object_name)]
+    pub service_account_name: Option<String>,
+
+    /// For whom the token is: the provider takes none that is for another. At most 253 characters. Default
+    /// `sts.amazonaws.com`.
+    #[serde(default = "default_audience")]
+    #[schemars(transform = schema::audience)]
+    pub audience: String,
+
+    /// The role on AWS, or on what speaks its protocol.
+    pub aws: AwsRole,
+}
+
+/// A role whose keys are lent.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AwsRole {
+    /// Its ARN, as `arn:aws:iam::123456789012:role/lake`. At most 2048 characters.
+    #[schemars(transform = schema::role_arn)]
+    pub role_arn: String,
 }
 
 /// A Secret of the LakeIngest's own namespace. The kubelet mounts it; nothing else reads it. While it is missing, pods
@@ -378,6 +416,10 @@ impl Default for Sidecar {
             log_level: LogLevel::default(),
         }
     }
+}
+
+fn default_audience() -> String {
+    "sts.amazonaws.com".to_owned()
 }
 
 fn default_prefix() -> String {

@@ -131,6 +131,28 @@ pub(super) fn object_name(schema: &mut Schema) {
     text(schema, 253, [rule(form, OBJECT_NAME_RULE)]);
 }
 
+/// Which of the sources of keys there may be.
+pub const CREDENTIALS_RULE: &str = "must have either secretRef or workloadIdentity";
+/// What an audience may be.
+pub const AUDIENCE_RULE: &str = "must be 1 to 253 characters without spaces";
+/// What a role may be.
+pub const ROLE_RULE: &str = "must be an ARN, such as arn:aws:iam::123456789012:role/lake";
+
+/// `storage.credentials`.
+pub(super) fn credentials(schema: &mut Schema) {
+    add(schema, [rule("has(self.secretRef) != has(self.workloadIdentity)", CREDENTIALS_RULE)]);
+}
+
+/// `storage.credentials.workloadIdentity.audience`.
+pub(super) fn audience(schema: &mut Schema) {
+    text(schema, 253, [rule("self.matches('^[!-~]+$')", AUDIENCE_RULE)]);
+}
+
+/// `storage.credentials.workloadIdentity.aws.roleArn`.
+pub(super) fn role_arn(schema: &mut Schema) {
+    text(schema, 2_048, [rule("self.matches('^arn:[!-~]+$')", ROLE_RULE)]);
+}
+
 /// `storage.bucket`.
 pub(super) fn bucket(schema: &mut Schema) {
     let form = "self.matches('^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$') && !self.contains('..')";

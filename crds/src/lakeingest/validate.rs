@@ -9,7 +9,7 @@ use std::fmt;
 use crate::sidecar_config::{self, Addressing, SidecarConfig, Violation, bucket_rule, is_bucket};
 
 use super::resources::validate_resources;
-use super::{ConfigMapKeyReference, LakeIngestSpec, Resources, S3, is_name, schema};
+use super::{ConfigMapKeyReference, Credentials, LakeIngestSpec, Resources, S3, WorkloadIdentity, is_name, schema};
 
 /// Which images a sidecar may have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +47,8 @@ pub struct ValidatedSpec {
     pub ca_bundle: Option<ConfigMapKeyReference>,
     /// The Secret that is mounted into the sidecars, if there is one.
     pub secret_name: Option<String>,
+    /// The identity for which keys are lent, if there is one.
+    pub workload_identity: Option<WorkloadIdentity>,
     /// The image of the sidecar.
     pub image: String,
     /// Secrets with which the image is pulled.
@@ -98,9 +100,9 @@ pub fn validate_spec(name: &str, spec: &LakeIngestSpec, images: &ImagePolicy) ->
     let has_room = spec.flush.max_bytes.bytes().saturating_mul(2) <= spec.buffer.size_limit.bytes();
     check(has_room, "spec.buffer.sizeLimit", schema::ROOM_RULE.to_owned());
     check(spec.storage.region.as_deref().is_none_or(is_region), "spec.storage.region", schema::REGION_RULE.to_owned());
-    let secret = spec.storage.credentials.as_ref().map(|credentials| credentials.secret_ref.name.as_str());
-    let field = "spec.storage.credentials.secretRef.name";
-    check(secret.is_none_or(is_object_name), field, schema::OBJECT_NAME_RULE.to_owned());
+    if let Some(credentials) = &spec.storage.credentials {
+        check_credentials(credentials, &mut check);
+    }
     let pull_secrets = &spec.sidecar.image_pull_secrets;
     let field = "spec.sidecar.imagePullSecrets";
     check(pull_secrets.iter().all(|secret| is_object_name(&secret.name)), field, schema::OBJECT_NAME_RULE.to_owned());
@@ -130,7 +132,8 @@ pub fn validate_spec(name: &str, spec: &LakeIngestSpec, images: &ImagePolicy) ->
             config,
             bucket: spec.storage.bucket.clone(),
             ca_bundle: ca_bundle(spec).cloned(),
-            secret_name: spec.storage.credentials.as_ref().map(|credentials| credentials.secret_ref.name.clone()),
+            secret_name: secret_name(spec),
+            workload_identity: spec.storage.credentials.as_ref().and_then(|from| from.workload_identity.clone()),
             image: image.to_owned(),
             image_pull_secrets: spec.sidecar.image_pull_secrets.iter().map(|secret| secret.name.clone()).collect(),
             resources,
@@ -139,6 +142,31 @@ pub fn validate_spec(name: &str, spec: &LakeIngestSpec, images: &ImagePolicy) ->
     } else {
         Err(Violations(found))
     }
+}
+
+fn check_credentials(credentials: &Credentials, check: &mut impl FnMut(bool, &'static str, String)) {
+    let Credentials { secret_ref, workload_identity } = credentials;
+    let is_one = secret_ref.is_some() != workload_identity.is_some();
+    check(is_one, "spec.storage.credentials", schema::CREDENTIALS_RULE.to_owned());
+    let secret = secret_ref.as_ref().map(|secret| secret.name.as_str());
+    let field = "spec.storage.credentials.secretRef.name";
+    check(secret.is_none_or(is_object_name), field, schema::OBJECT_NAME_RULE.to_owned());
+    let Some(WorkloadIdentity { service_account_name, audience, aws }) = workload_identity else { return };
+    let field = "spec.storage.credentials.workloadIdentity.serviceAccountName";
+    let is_account = service_account_name.as_deref().is_none_or(is_object_name);
+    check(is_account, field, schema::OBJECT_NAME_RULE.to_owned());
+    let is_text = |text: &str, length_max: usize| {
+        (1..=length_max).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+    };
+    let field = "spec.storage.credentials.workloadIdentity.audience";
+    check(is_text(audience, 253), field, schema::AUDIENCE_RULE.to_owned());
+    let field = "spec.storage.credentials.workloadIdentity.aws.roleArn";
+    let is_arn = is_text(&aws.role_arn, 2_048) && aws.role_arn.starts_with("arn:") && aws.role_arn.len() > 4;
+    check(is_arn, field, schema::ROLE_RULE.to_owned());
+}
+
+fn secret_name(spec: &LakeIngestSpec) -> Option<String> {
+    Some(spec.storage.credentials.as_ref()?.secret_ref.as_ref()?.name.clone())
 }
 
 fn check_s3(s3: &S3, check: &mut impl FnMut(bool, &'static str, String)) {
@@ -173,7 +201,7 @@ fn ca_bundle(spec: &LakeIngestSpec) -> Option<&ConfigMapKeyReference> {
 
 /// What the sidecars are told.
 fn config(spec: &LakeIngestSpec) -> SidecarConfig {
-    let has_secret = spec.storage.credentials.is_some();
+    let has_secret = secret_name(spec).is_some();
     SidecarConfig {
         format_version: Some(sidecar_config::FORMAT_VERSION),
         generation: None,

@@ -9,9 +9,10 @@ use super::amounts::Amount;
 use crate::controller::ValidatedIngest;
 use crate::names::{
     CA_FILE, CONFIG_FILE, CONFIG_PATH, CONFIG_VOLUME, CONTAINER, CREDENTIALS_KEYS, CREDENTIALS_PATH,
-    CREDENTIALS_VARIABLE, CREDENTIALS_VOLUME, GRACE_VARIABLE, HEALTH_PORT, HEALTH_PORT_VARIABLE, JOURNAL_PATH,
-    JOURNAL_SIZE_VARIABLE, JOURNAL_VOLUME, NO_TOKEN, PORT_VARIABLE, PROGRAM, SCRATCH_PATH, SCRATCH_SIZE_VARIABLE,
-    SCRATCH_VOLUME, TOKEN_PATH, USER_ID, config_map,
+    CREDENTIALS_VARIABLE, CREDENTIALS_VOLUME, GRACE_VARIABLE, HEALTH_PORT, HEALTH_PORT_VARIABLE, IDENTITY_FILE,
+    IDENTITY_PATH, IDENTITY_VOLUME, JOURNAL_PATH, JOURNAL_SIZE_VARIABLE, JOURNAL_VOLUME, NO_TOKEN, PORT_VARIABLE,
+    PROGRAM, ROLE_VARIABLE, SCRATCH_PATH, SCRATCH_SIZE_VARIABLE, SCRATCH_VOLUME, TOKEN_FILE_VARIABLE, TOKEN_PATH,
+    USER_ID, config_map,
 };
 
 /// What the sidecar's log may take of the node's disk beside its volumes. Unit: bytes.
@@ -25,6 +26,10 @@ const CPU_LIMIT: Amount = Amount::of_millicores(250);
 /// How long the sidecar may take to open its journal before it is started again. Unit: seconds.
 /// Derivation: a journal of a terabyte at the 2 GB/s of a fast disk; one of the default size is open in a second.
 const START_SECONDS_MAX: u32 = 600;
+
+/// How long a token is good. The kubelet renews it after four fifths of that. Unit: seconds.
+/// Source: the default of `ServiceAccountTokenProjection`, Kubernetes 1.33; the least is 600.
+const TOKEN_SECONDS: u32 = 3_600;
 
 /// What of the pod the container depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +57,9 @@ pub(super) fn container(ingest: &ValidatedIngest, facts: PodFacts) -> Value {
     ];
     if ingest.spec.secret_name.is_some() {
         mounts.push(json!({"name": CREDENTIALS_VOLUME, "mountPath": CREDENTIALS_PATH, "readOnly": true}));
+    }
+    if ingest.spec.workload_identity.is_some() {
+        mounts.push(json!({"name": IDENTITY_VOLUME, "mountPath": IDENTITY_PATH, "readOnly": true}));
     }
     json!({
         "name": CONTAINER,
@@ -97,7 +105,7 @@ fn environment(ingest: &ValidatedIngest, facts: PodFacts) -> Value {
     let value = |name: &str, value: String| json!({"name": name, "value": value});
     let config = &ingest.spec.config;
     let credentials = if ingest.spec.secret_name.is_some() { "files" } else { "environment" };
-    json!([
+    let mut variables = vec![
         field("POD_NAME", "metadata.name"),
         field("POD_NAMESPACE", "metadata.namespace"),
         field("POD_UID", "metadata.uid"),
@@ -108,7 +116,12 @@ fn environment(ingest: &ValidatedIngest, facts: PodFacts) -> Value {
         value(JOURNAL_SIZE_VARIABLE, config.buffer.size_limit.to_string()),
         value(SCRATCH_SIZE_VARIABLE, config.buffer.scratch_size_limit.to_string()),
         value(CREDENTIALS_VARIABLE, credentials.to_owned()),
-    ])
+    ];
+    if let Some(identity) = &ingest.spec.workload_identity {
+        variables.push(value(ROLE_VARIABLE, identity.aws.role_arn.clone()));
+        variables.push(value(TOKEN_FILE_VARIABLE, format!("{IDENTITY_PATH}/{IDENTITY_FILE}")));
+    }
+    Value::from(variables)
 }
 
 fn resources(ingest: &ValidatedIngest, facts: PodFacts) -> Value {
@@ -157,6 +170,12 @@ pub(super) fn volumes(ingest: &ValidatedIngest) -> Vec<Value> {
         let items: Vec<Value> = CREDENTIALS_KEYS.iter().map(|key| json!({"key": key, "path": key})).collect();
         let secret = json!({"name": secret, "optional": true, "items": items});
         volumes.push(json!({"name": CREDENTIALS_VOLUME, "projected": {"sources": [{"secret": secret}]}}));
+    }
+    if let Some(identity) = &ingest.spec.workload_identity {
+        let token = json!({
+            "audience": identity.audience, "expirationSeconds": TOKEN_SECONDS, "path": IDENTITY_FILE,
+        });
+        volumes.push(json!({"name": IDENTITY_VOLUME, "projected": {"sources": [{"serviceAccountToken": token}]}}));
     }
     volumes
 }

@@ -28,6 +28,9 @@ use wishes::{Wishes, check_own_container, has_no_image, is_empty, own_container}
 /// Source: `terminationGracePeriodSeconds` of `PodSpec`, Kubernetes 1.33.
 const DEFAULT_GRACE_SECONDS: u64 = 30;
 
+/// The service account of a pod that names none. Source: the admission plugin ServiceAccount, Kubernetes 1.33.
+const DEFAULT_ACCOUNT: &str = "default";
+
 /// Containers through which all of a pod's traffic goes. Where one is a native sidecar, ours comes right after it, so
 /// that it starts with a network and ends before the network does.
 const MESH_PROXIES: [&str; 3] = ["istio-proxy", "linkerd-proxy", "kuma-sidecar"];
@@ -93,6 +96,18 @@ pub enum Refusal {
         /// The LakeIngest.
         ingest: String,
     },
+    /// It runs as another service account than its keys are for.
+    #[error(
+        "the pod runs as service account \"{found}\", and the keys of LakeIngest \"{ingest}\" are for \"{wanted}\"; set serviceAccountName: {wanted} in the pod"
+    )]
+    ServiceAccount {
+        /// The pod's.
+        found: String,
+        /// The one that the LakeIngest names.
+        wanted: String,
+        /// The LakeIngest.
+        ingest: String,
+    },
     /// It wants something that cannot be.
     #[error("{place}: {detail}")]
     Wish {
@@ -113,6 +128,7 @@ pub enum Refusal {
 pub fn inject(pod: &Value, ingest: &ValidatedIngest) -> Result<Injection, Refusal> {
     refuse_what_cannot_work(pod)?;
     let Wishes { ingest, told } = Wishes::of(pod, ingest)?;
+    refuse_other_accounts(&pod["spec"], &ingest)?;
     refuse_foreigners(&pod["spec"], &ingest)?;
     refuse_taken_ports(&pod["spec"], &ingest)?;
     let mut patch = Patch::of(pod.clone());
@@ -147,6 +163,17 @@ fn refuse_what_cannot_work(pod: &Value) -> Result<(), Refusal> {
         return Err(Refusal::Windows);
     }
     Ok(())
+}
+
+/// A token is for the account that the pod runs as; another's would be taken for nothing.
+fn refuse_other_accounts(spec: &Value, ingest: &ValidatedIngest) -> Result<(), Refusal> {
+    let identity = ingest.spec.workload_identity.as_ref();
+    let Some(wanted) = identity.and_then(|identity| identity.service_account_name.clone()) else { return Ok(()) };
+    let named = spec["serviceAccountName"].as_str().filter(|name| !name.is_empty());
+    match named.unwrap_or(DEFAULT_ACCOUNT) {
+        found if found == wanted => Ok(()),
+        found => Err(Refusal::ServiceAccount { found: shown(found), wanted, ingest: ingest.name.clone() }),
+    }
 }
 
 /// What has one of our names must be what we would add, or what a pod may bring itself. No annotation is believed: a pod can

@@ -98,6 +98,46 @@ fn without_a_secret_there_is_no_volume_for_one() {
 }
 
 #[test]
+fn an_identity_is_a_token_in_the_sidecar_alone_and_a_role() {
+    let of = |account: Value| {
+        let mut lent = ingest("events", json!({}));
+        let identity =
+            json!({"serviceAccountName": account, "audience": "lake", "aws": {"roleArn": "arn:aws:iam::1:role/lake"}});
+        lent.spec.storage.credentials = serde_json::from_value(json!({"workloadIdentity": identity})).ok();
+        validate(&lent, &names()).expect("it is legal")
+    };
+    let lent = of(Value::Null);
+    let pod = inject(&pod(), &lent).expect("it can be injected").pod;
+    let token = json!({"audience": "lake", "expirationSeconds": 3600, "path": "token"});
+    let volume = json!({"name": "lakeingest-token", "projected": {"sources": [{"serviceAccountToken": token}]}});
+    assert!(items(&pod["spec"]["volumes"]).any(|found| *found == volume), "{pod}");
+    assert!(items(&pod["spec"]["volumes"]).all(|volume| volume["name"] != CREDENTIALS_VOLUME));
+    let mounts = |container: &Value| items(&container["volumeMounts"]).any(|mount| mount["name"] == "lakeingest-token");
+    assert!(mounts(sidecar(&pod)) && !mounts(&pod["spec"]["containers"][0]));
+    for (name, value) in [
+        ("AWS_ROLE_ARN", "arn:aws:iam::1:role/lake"),
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", "/etc/lakeingest/token/token"),
+        ("LAKEINGEST_CREDENTIALS", "environment"),
+    ] {
+        assert!(items(&sidecar(&pod)["env"]).any(|found| *found == json!({"name": name, "value": value})), "{name}");
+    }
+    assert_eq!(inject(&pod, &lent).expect("it can be injected").patch, Vec::<Value>::new());
+
+    let other = inject(&self::pod(), &of(json!("shop"))).expect_err("it runs as default").to_string();
+    assert!(other.contains("\"default\"") && other.contains("serviceAccountName: shop"), "{other}");
+    let mut shop = self::pod();
+    shop["spec"]["serviceAccountName"] = json!("shop");
+    inject(&shop, &of(json!("shop"))).expect("it runs as the account that is named");
+
+    let own = json!([{"name": "lakeingest", "env": [{"name": "AWS_ROLE_ARN", "value": "arn:of:the:pod"}]}]);
+    let mut shop = self::pod();
+    shop["spec"]["initContainers"] = own;
+    let pod = inject(&shop, &lent).expect("it can be injected").pod;
+    let roles: Vec<&Value> = items(&sidecar(&pod)["env"]).filter(|found| found["name"] == "AWS_ROLE_ARN").collect();
+    assert_eq!(roles, [&json!({"name": "AWS_ROLE_ARN", "value": "arn:of:the:pod"})], "what is there is kept");
+}
+
+#[test]
 fn authorities_lie_beside_the_configuration_and_need_not_be_there() {
     let s3 = json!({"caBundle": {"configMapKeyRef": {"name": "authorities", "key": "bundle.pem"}}});
     let with = validate(&ingest("events", json!({"storage": {"s3": s3}})), &names()).expect("it is legal");

@@ -208,7 +208,9 @@ pub(super) fn check_own_container(found: &Value, wanted: &Value) -> Result<(), R
         return Err(refused(at("restartPolicy"), "must be Always or absent: the container is a sidecar"));
     }
     for (list, key) in [("env", "name"), ("volumeMounts", "mountPath")] {
-        let is_ours = |own: &&Value| items(&wanted[list]).any(|ours| ours[key] == own[key]);
+        // Which keys are lent, and by whom, a pod may say itself.
+        let is_aws = |item: &Value| item[key].as_str().is_some_and(|name| name.starts_with("AWS_"));
+        let is_ours = |own: &&Value| !is_aws(own) && items(&wanted[list]).any(|ours| ours[key] == own[key]);
         if let Some(own) = items(&found[list]).find(is_ours) {
             let name = shown(own[key].as_str().unwrap_or_default());
             return Err(refused(at(list), format!("\"{name}\" is the sidecar's own; take it out")));

@@ -238,3 +238,29 @@ fn an_endpoint_is_a_host_and_perhaps_a_port() {
         assert!(!is_endpoint(endpoint), "{endpoint}");
     }
 }
+
+#[test]
+fn keys_come_from_a_secret_or_are_lent_to_an_identity() {
+    let of = |credentials: Value| json!({"storage": {"credentials": credentials}});
+    let identity = |more: Value| {
+        let mut identity = json!({"aws": {"roleArn": "arn:aws:iam::123456789012:role/lake"}});
+        merge(&mut identity, more);
+        of(json!({"workloadIdentity": identity}))
+    };
+    let validated = validate_spec("events", &spec(identity(json!({}))), &images()).expect("it is legal");
+    let found = validated.workload_identity.expect("there is one");
+    assert_eq!((found.audience.as_str(), &found.service_account_name), ("sts.amazonaws.com", &None));
+    assert_eq!(validated.secret_name, None);
+    assert_eq!(validated.config.credentials, sidecar_config::CredentialsSource::Environment);
+    rejects_with("spec.storage.credentials", "either secretRef or workloadIdentity", of(json!({})));
+    let both = json!({"secretRef": {"name": "keys"}, "workloadIdentity": {"aws": {"roleArn": "arn:x"}}});
+    rejects_with("spec.storage.credentials", "either secretRef or workloadIdentity", of(both));
+    let at = |field: &str| format!("spec.storage.credentials.workloadIdentity.{field}");
+    for role in ["", "arn:", "role/lake", "arn:aws:iam::1:role/a b"] {
+        rejects_with(&at("aws.roleArn"), "must be an ARN", identity(json!({"aws": {"roleArn": role}})));
+    }
+    for audience in ["", "a b"] {
+        rejects_with(&at("audience"), "without spaces", identity(json!({"audience": audience})));
+    }
+    rejects_with(&at("serviceAccountName"), "", identity(json!({"serviceAccountName": "Shop"})));
+}
