@@ -142,6 +142,19 @@ found.name != 'lakeingest' && has(found.ports) && found.ports.exists(port,
 port.containerPort in [int(params.spec.sidecar.port), int(params.spec.sidecar.healthPort)]))
 {{- end -}}
 
+{{/* CEL: whether the pod wants of its sidecar what a policy cannot give. */}}
+{{- define "lakeingest.celHasNoWishes" -}}
+(!has(object.metadata.annotations) || !['lakeingest.io/resources', 'lakeingest.io/containers', 'lakeingest.io/port',
+'lakeingest.io/health-port'].exists(wish, wish in object.metadata.annotations)) && !has(object.spec.resources)
+{{- end -}}
+
+{{/* CEL: whether the LakeIngest that is the parameter is one that a policy can wire. */}}
+{{- define "lakeingest.celCanBeWired" -}}
+(!has(params.spec.storage.credentials) || params.spec.storage.credentials == null ||
+!has(params.spec.storage.credentials.workloadIdentity) || params.spec.storage.credentials.workloadIdentity == null) &&
+(!has(params.spec.sidecar.imagePullSecrets) || size(params.spec.sidecar.imagePullSecrets) == 0)
+{{- end -}}
+
 {{/* CEL: whether what has one of the sidecar's names is what the sidecar of the parameter has. */}}
 {{- define "lakeingest.celHasNoStranger" -}}
 (!has(object.spec.initContainers) || object.spec.initContainers.all(found, found.name != 'lakeingest' ||
@@ -155,6 +168,7 @@ found.name == 'lakeingest-config' ? has(found.projected) && has(found.projected.
 found.projected.sources.exists(source, has(source.configMap) && source.configMap.name == 'lakeingest-' + params.metadata.name) :
 found.name == 'lakeingest-credentials' ? has(found.projected) && has(found.projected.sources) &&
 has(params.spec.storage.credentials) && params.spec.storage.credentials != null &&
+has(params.spec.storage.credentials.secretRef) && params.spec.storage.credentials.secretRef != null &&
 found.projected.sources.exists(source, has(source.secret) &&
 source.secret.name == params.spec.storage.credentials.secretRef.name) : true))
 {{- end -}}

@@ -236,7 +236,7 @@ fn status(
 fn expected(ingest: &LakeIngest, now: DateTime<Utc>) -> Expected {
     let credentials = ingest.spec.storage.credentials.as_ref();
     Expected {
-        secret: credentials.map(|credentials| credentials.secret_ref.name.clone()),
+        secret: credentials.and_then(|credentials| Some(credentials.secret_ref.as_ref()?.name.clone())),
         namespace: ingest.namespace().unwrap_or_default(),
         max_age: ingest.spec.flush.max_age.duration(),
         quarantine: format!("{}/_quarantine/", Location::of(ingest)),
