@@ -197,7 +197,10 @@ impl Intake {
         match self.journal.append(batch, schema, key).await {
             Ok(appended) => {
                 self.registry.keep(&table, claim);
-                self.status.clear(&[reasons::JOURNAL_FULL]);
+                // A short request may find room where a longer one does not.
+                if self.journal.view().has_room() {
+                    self.status.clear(&[reasons::JOURNAL_FULL]);
+                }
                 let (is_replay, settled) = (false, None);
                 Ok(Accepted { table, rows, misfits, reasons, days, appended, is_replay, settled })
             }

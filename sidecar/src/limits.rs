@@ -40,6 +40,10 @@ pub const CONNECTIONS_MAX: usize = 256;
 /// closed.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Time between an answer and the next request of a connection, while there is room for others; else [`HEADER_TIMEOUT`]. Longer
+/// than what clients keep their connections for (90 s in Go's `http.DefaultTransport`): who closes first cuts nobody off.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+
 /// Requests under way on one HTTP/2 connection; the client holds further ones back. RFC 9113, 6.5.2 asks for no less.
 pub const HTTP2_STREAMS_MAX: u32 = 100;
 
@@ -249,6 +253,12 @@ pub const BATCH_PARTITIONS_MAX: usize = 64;
 /// Schemas in a segment; past it the segment is sealed. Columns that come one by one would else make a schema for each
 /// request, of which each holds all columns before it: 64 of 1,000 columns are some 25 MiB.
 pub const SEGMENT_SCHEMAS_MAX: usize = 64;
+
+/// Fields of all schemas together that segments have which are not in the lake yet, each schema once. Past it a request that
+/// brings another schema is refused, 429 or 503; requests of known columns are not. A field is some 330 bytes (its name three
+/// times, its type), so these are some 130 MiB: as many as 400 tables of 1,000 columns, or 28 columns that came one by one in
+/// each of 1,000 tables.
+pub const WAITING_SCHEMA_FIELDS_MAX: usize = 400_000;
 
 /// Files that a segment becomes, about; past it the segment is sealed: one for each of its days, and as many times that as
 /// its bodies have [`ROW_GROUP_BYTES_MAX`], where its records are long.

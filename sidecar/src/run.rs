@@ -138,8 +138,9 @@ impl Running {
         let (grace, graces) = watch::channel(grace_of(settings));
         let reload = Reload::new(told, settings, Arc::clone(&state), policy, grace);
         let front = application_front(state.clone());
-        let application = server::serve(application, front, draining.clone(), CONNECTION_DRAIN_WAIT);
-        let health = server::serve(health, health_front(state), finished, CONNECTION_DRAIN_WAIT);
+        let application =
+            server::serve(application, front, draining.clone(), CONNECTION_DRAIN_WAIT, Arc::clone(&clock));
+        let health = server::serve(health, health_front(state), finished, CONNECTION_DRAIN_WAIT, Arc::clone(&clock));
         let hurry = (leaving.clone(), graces.borrow().believed());
         let worker = FlushWorker::new(Arc::clone(&context), policies, requests, hurry, draining, closed, recovered);
         Self {

@@ -486,6 +486,9 @@ impl<'a> Run<'a> {
         });
         context.status.clear(&CLEARED_BY_SUCCESS);
         context.status.clear_for(&CLEARED_BY_TABLE, &contents.table);
+        if context.journal.view().has_room() {
+            context.status.clear(&[reasons::JOURNAL_FULL]);
+        }
         info!(rows, files, quarantined_rows = plan.quarantined_rows, "segment is in the lake");
         context.outcomes.finish(contents.number, plan.settled());
     }

@@ -256,8 +256,8 @@ async fn ingest(
 
 /// Why a submission was not accepted; where the journal is full, with the time after which it will not be.
 fn refusal(state: &AppState, error: IntakeError) -> Problem {
-    let is_full = matches!(error, IntakeError::Append(AppendError::Full { .. } | AppendError::NoSpace));
-    let is_at_cap = matches!(error, IntakeError::Append(AppendError::Full { .. }));
+    let is_at_cap = matches!(error, IntakeError::Append(AppendError::Full { .. } | AppendError::TooManySchemas { .. }));
+    let is_full = is_at_cap || matches!(error, IntakeError::Append(AppendError::NoSpace));
     let problem = Problem::from(error);
     if !is_full {
         return problem;

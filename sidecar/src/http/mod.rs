@@ -13,6 +13,7 @@ mod front;
 mod guard;
 mod ingest;
 mod page;
+mod patience;
 pub mod problem;
 mod query;
 mod receipts;

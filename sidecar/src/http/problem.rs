@@ -291,7 +291,9 @@ impl From<IntakeError> for Problem {
             IntakeError::Internal => Self::new(ProblemKind::Internal, detail),
             IntakeError::Append(error) => {
                 let kind = match &error {
-                    AppendError::Full { .. } | AppendError::NoSpace => ProblemKind::JournalFull,
+                    AppendError::Full { .. } | AppendError::NoSpace | AppendError::TooManySchemas { .. } => {
+                        ProblemKind::JournalFull
+                    }
                     AppendError::Failed | AppendError::Unknown => ProblemKind::DiskFailed,
                 };
                 let outcome = if error.is_refused() { Outcome::Refused } else { Outcome::Unknown };
@@ -352,6 +354,7 @@ mod tests {
         let outcome = |error: AppendError| Problem::from(IntakeError::Append(error)).outcome;
         assert_eq!(outcome(AppendError::Full { cap_bytes: 1 }), Outcome::Refused);
         assert_eq!(outcome(AppendError::NoSpace), Outcome::Refused);
+        assert_eq!(outcome(AppendError::TooManySchemas { fields_max: 1 }), Outcome::Refused);
         assert_eq!(outcome(AppendError::Failed), Outcome::Refused);
         assert_eq!(outcome(AppendError::Unknown), Outcome::Unknown);
     }

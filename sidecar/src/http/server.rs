@@ -1,17 +1,14 @@
 //! Connections.
 //!
-//! Owns: listening, both versions of HTTP, the bounds on connections and on what they hold, the header timeout, the orderly
-//! end. Does not own: routes.
-//!
-//! `axum::serve` gives hyper no timer, and without one hyper has no header timeout; hence this loop.
+//! Owns: listening, both versions of HTTP, the bounds on connections and on what they hold, the orderly end.
+//! Does not own: routes, how long a connection may say nothing (`patience`).
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use http::Request;
+use http::{Request, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -21,7 +18,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tracing::{debug, warn};
 
+use crate::clock::SharedClock;
 use crate::http::front::Front;
+use crate::http::patience::{Patient, Requests};
 use crate::limits::{
     CONNECTIONS_MAX, HEADER_TIMEOUT, HTTP2_HEADER_BYTES_MAX, HTTP2_PING_INTERVAL, HTTP2_STREAMS_MAX, HTTP2_WINDOW_BYTES,
 };
@@ -36,6 +35,7 @@ pub async fn serve(
     front: Front,
     mut draining: watch::Receiver<bool>,
     drain_wait: Duration,
+    clock: SharedClock,
 ) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let graceful = GracefulShutdown::new();
@@ -57,22 +57,27 @@ pub async fn serve(
         if let Err(error) = stream.set_nodelay(true) {
             debug!(error = %error, "failed to set nodelay");
         }
-        let has_begun = Arc::new(AtomicBool::new(false));
+        let requests = Arc::<Requests>::default();
         let service = service_fn({
-            let (front, has_begun) = (front.clone(), Arc::clone(&has_begun));
+            let (front, requests) = (front.clone(), Arc::clone(&requests));
             move |request: Request<Incoming>| {
-                has_begun.store(true, Ordering::Relaxed);
+                let under_way = requests.begin(request.version() == Version::HTTP_2);
                 let answer = front.clone().answer(request);
-                async move { Ok::<_, Infallible>(answer.await) }
+                async move {
+                    let answer = answer.await;
+                    drop(under_way);
+                    Ok::<_, Infallible>(answer)
+                }
             }
         });
+        let stream = Patient::new(stream, Arc::clone(&requests), Arc::clone(&room), Arc::clone(&clock));
         let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service).into_owned());
         tokio::spawn(async move {
             tokio::select! {
                 ended = connection => if let Err(error) = ended {
                     debug!(%peer, error = %error, "connection ended early");
                 },
-                () = nothing_begins(&has_begun) => debug!(%peer, "connection closed; no request came in time"),
+                () = nothing_begins(&requests) => debug!(%peer, "connection closed; no request came in time"),
             }
             drop(permit);
         });
@@ -86,7 +91,7 @@ pub async fn serve(
 /// HTTP/1.1, and HTTP/2 for clients that begin with its preface (RFC 9113, 3.3).
 fn connection_builder() -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(None);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -99,11 +104,10 @@ fn connection_builder() -> auto::Builder<TokioExecutor> {
     builder
 }
 
-/// Ends when a connection has had its time and not one request has come. hyper's own timeout counts only once it is known
-/// which version of HTTP the client speaks, and only in the older one.
-async fn nothing_begins(has_begun: &AtomicBool) {
+/// Ends when a connection has had its time and not one request has come, in whichever version of HTTP.
+async fn nothing_begins(requests: &Requests) {
     tokio::time::sleep(HEADER_TIMEOUT).await;
-    if has_begun.load(Ordering::Relaxed) {
+    if requests.has_begun() {
         std::future::pending().await
     }
 }

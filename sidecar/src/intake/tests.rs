@@ -3,6 +3,7 @@
 use super::*;
 use crate::clock::SystemClock;
 use crate::journal::{JournalOptions, OpenedJournal};
+use crate::limits::WAITING_SCHEMA_FIELDS_MAX;
 use crate::publish::directory::DirectoryStore;
 use crate::publish::key::Prefix;
 use crate::publish::store::Store;
@@ -60,6 +61,25 @@ async fn a_request_that_the_journal_refuses_leaves_no_column_behind() {
     assert_eq!(accepted.rows, 1);
     let refused = fixture.send(r#"{"x": "text"}"#).await;
     assert!(matches!(refused, Err(IntakeError::Decode(_))), "what was journaled stays: {refused:?}");
+}
+
+/// Columns that come one by one, while nothing goes to the lake: each request makes a schema with all columns before it.
+#[tokio::test]
+async fn i12_columns_that_come_one_by_one_are_refused_before_they_fill_the_memory_and_known_ones_are_not() {
+    let fixture = Fixture::new(1 << 30);
+    let mut count = 0;
+    let refused = loop {
+        match fixture.send(&format!("{{\"c{count}\": 1}}")).await {
+            Ok(_) => count += 1,
+            Err(error) => break error,
+        }
+        assert!(count * count / 2 <= WAITING_SCHEMA_FIELDS_MAX, "{count} columns were taken");
+    };
+    assert!(matches!(refused, IntakeError::Append(AppendError::TooManySchemas { .. })), "{refused:?}");
+    assert!(count > 800, "{count}");
+    fixture.send(r#"{"c5": 2, "c7": 3}"#).await.expect("these are known");
+    let refused = fixture.send(&format!("{{\"c{count}\": \"text\"}}")).await;
+    assert!(matches!(refused, Err(IntakeError::Append(AppendError::TooManySchemas { .. }))), "{refused:?}");
 }
 
 #[tokio::test]

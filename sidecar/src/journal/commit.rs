@@ -26,10 +26,11 @@ use crate::journal::frame::{FRAME_HEADER_BYTES, FrameKind, LogHeader};
 use crate::journal::key_log::KeyLog;
 use crate::journal::keys::{KeyClaim, KeyedBatch, Keys};
 use crate::journal::reserve::Reserve;
+use crate::journal::schemas::WaitingSchemas;
 use crate::journal::segment::Contents;
 use crate::journal::view::{JournalView, OpenSegment, SealedSegment};
 use crate::journal::writer::LogWriter;
-use crate::limits::COMMIT_GROUP_FRAMES_MAX;
+use crate::limits::{COMMIT_GROUP_FRAMES_MAX, WAITING_SCHEMA_FIELDS_MAX};
 use crate::metrics::Metrics;
 use crate::schema::Schema;
 use crate::seeded::{self, Bug};
@@ -124,6 +125,7 @@ pub(super) struct Committer {
     pub(super) next_segment: u64,
     pub(super) open: HashMap<String, Contents>,
     pub(super) sealed: BTreeMap<u64, SealedSegment>,
+    pub(super) schemas: WaitingSchemas,
     pub(super) keys: Keys,
     pub(super) key_log: KeyLog,
     /// Length of what was set aside. Unit: bytes.
@@ -227,6 +229,7 @@ impl Committer {
                 self.keep_keys(segment, &settled)?;
                 self.push(FrameKind::Retire, segment, b"{}");
                 self.sealed.remove(&segment);
+                self.schemas.release(segment);
                 Some(Pending::Done(reply))
             }
         })
@@ -254,6 +257,9 @@ impl Committer {
         if self.size_bytes() + frame_bytes > self.cap_bytes {
             return Err(AppendError::Full { cap_bytes: self.cap_bytes });
         }
+        if !self.schemas.has_room_for(batch.schema, schema) {
+            return Err(AppendError::TooManySchemas { fields_max: WAITING_SCHEMA_FIELDS_MAX });
+        }
         // What the reserve is for comes first: without it a batch would take the space that retiring needs.
         if !self.reserve.try_hold() {
             return Err(AppendError::NoSpace);
@@ -275,6 +281,9 @@ impl Committer {
             }
         };
         self.log.push_batch(sequence, segment.number, batch);
+        if !segment.schemas.contains_key(&batch.schema) {
+            self.schemas.hold(segment.number, batch.schema, schema);
+        }
         segment.add(sequence, self.log.position(), batch, schema);
         Ok(Appended { sequence, segment: segment.number, epoch: segment.epoch })
     }

@@ -120,6 +120,14 @@ pub enum AppendError {
     /// Nothing was appended: the volume has no space.
     #[error("the journal's volume has no space left")]
     NoSpace,
+    /// Nothing was appended: the batch has a schema that no segment has yet, and there is no room for another one.
+    #[error(
+        "schemas of {fields_max} fields wait for the lake already, and this request brings new columns; send records whose columns are known, or wait until the lake has taken more"
+    )]
+    TooManySchemas {
+        /// The bound.
+        fields_max: usize,
+    },
     /// Nothing was appended: an earlier write or sync failed, and the process is about to end.
     #[error("the journal's disk failed and the sidecar restarts")]
     Failed,
@@ -132,7 +140,7 @@ impl AppendError {
     /// Whether it is certain that nothing was appended.
     pub fn is_refused(&self) -> bool {
         match self {
-            Self::Full { .. } | Self::NoSpace | Self::Failed => true,
+            Self::Full { .. } | Self::NoSpace | Self::TooManySchemas { .. } | Self::Failed => true,
             Self::Unknown => false,
         }
     }

@@ -23,6 +23,7 @@ pub mod keys;
 pub mod reader;
 pub mod recovery;
 pub mod reserve;
+mod schemas;
 pub mod segment;
 pub mod view;
 pub mod writer;
@@ -56,6 +57,7 @@ use key_log::KeyLog;
 use keys::{KeyClaim, Keys};
 use recovery::{PartialSegment, Recovered, RecoveredSegment};
 use reserve::Reserve;
+use schemas::WaitingSchemas;
 use segment::{Contents, SegmentEvent, SegmentState};
 use view::{JournalView, SealedSegment};
 use writer::LogWriter;
@@ -187,6 +189,7 @@ impl Journal {
             next_segment: recovered.next_segment,
             open: HashMap::new(),
             sealed: BTreeMap::new(),
+            schemas: WaitingSchemas::default(),
             keys,
             key_log,
             aside_bytes,
@@ -333,6 +336,7 @@ impl Committer {
     fn adopt_segment(&mut self, segment: RecoveredSegment) -> Result<RecoveredSegment, JournalError> {
         let RecoveredSegment { contents, mut state } = segment;
         let number = contents.number;
+        contents.schemas.iter().for_each(|(fingerprint, schema)| self.schemas.hold(number, *fingerprint, schema));
         if state == SegmentState::Open {
             let seal = contents.seal(contents.last_received_micros, SealReason::Recovery);
             self.push_seal(number, &seal);

@@ -132,6 +132,12 @@ impl JournalView {
         sealed.chain(self.open.iter().map(|segment| segment.body_bytes)).sum()
     }
 
+    /// Whether the journal is far enough from its bound to say that it is not full any more: a tenth of it is free, so that
+    /// what is said does not change with every request.
+    pub fn has_room(&self) -> bool {
+        self.size_bytes <= self.cap_bytes - self.cap_bytes / 10
+    }
+
     /// The segments, and the length of their bodies in bytes, that have to reach the lake before the journal gives space
     /// back: those that begin in its oldest file.
     pub fn before_room(&self) -> (usize, u64) {
