@@ -49,6 +49,9 @@ fn keys_that_come_late_are_waited_for_and_keys_that_change_are_read_again() {
     stream_many(&ledger, &sidecar, 1, 10);
     let message = wait_for_reason(&sidecar, "CredentialsMissing");
     assert!(message.contains("accessKeyId is missing"), "{message}");
+    site.put_keys("lakekey", "a-wrong-secret-4711");
+    wait_for_reason(&sidecar, "CredentialsInvalid");
+    assert!(!reasons(&sidecar).contains(&"CredentialsMissing".to_owned()), "they are there");
 
     put_right_keys(&site, weed.access());
     wait_until_delivered(&sidecar);

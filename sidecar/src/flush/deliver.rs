@@ -253,11 +253,12 @@ impl DeliveryContext {
         let table = contents.map_or("", |contents| &contents.table);
         match verdict {
             Verdict::RetryAll(reason) => {
-                // Keys that are refused are there, and those that are missing are not refused.
+                // Keys that are missing are not refused; and whatever else a request fails by, it had keys. A prefix that is
+                // withheld is known without a request.
                 match reason {
-                    DENIED => self.status.clear(&[KEYLESS]),
                     KEYLESS => self.status.clear(&[DENIED]),
-                    _ => {}
+                    reasons::PREFIX_IN_USE => {}
+                    _ => self.status.clear(&[KEYLESS]),
                 }
                 self.status.set(reason, message.clone());
             }
