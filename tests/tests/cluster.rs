@@ -11,6 +11,8 @@ mod command_line;
 mod identity;
 #[path = "cluster/injection_by_policy.rs"]
 mod injection_by_policy;
+#[path = "cluster/kinds.rs"]
+mod kinds;
 #[path = "cluster/rules.rs"]
 mod rules;
 #[path = "cluster/status.rs"]
