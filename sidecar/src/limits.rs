@@ -281,8 +281,9 @@ pub const ROW_GROUP_BYTES_MAX: u64 = 32 << 20;
 /// Rows of a row group at the most: the engines' own default.
 pub const ROW_GROUP_ROWS_MAX: u64 = 122_880;
 
-/// Sealed segments that may wait for the lake before a segment is sealed only because it is full. An outage then
-/// makes few large segments instead of many small ones.
+/// Sealed segments that may wait for the lake before a table of which one waits gets another sealed only because it is
+/// full. An outage then makes few large segments instead of many small ones, at most one more for each table, and a table
+/// that cannot be delivered keeps no other from the lake.
 pub const BACKLOG_SEGMENTS_MAX: usize = 64;
 
 /// A file of less is counted as a small one. Unit: bytes. A reader of a bucket spends some tens of milliseconds on a file

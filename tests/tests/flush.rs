@@ -1,5 +1,7 @@
 //! When rows go to the lake, the orderly end, and the journal's bound.
 
+use std::fs;
+
 use lakeingest_tests::calls::{
     body, flush, health, ingest, metric, post, reasons, stream, table_status, wait_for_health, wait_for_reason,
     wait_until_delivered,
@@ -324,4 +326,38 @@ fn a_lake_that_goes_away_is_told_and_used_again_at_once() {
     site.bring_lake_back();
     wait_until_delivered(&sidecar);
     assert_eq!(site.lake().table("events").len(), 2);
+}
+
+/// Goal: what waits for a table that cannot be delivered is not held against the others. Method: a table whose object of the
+/// registry no build has written gets more segments than may wait; another table is asked for, and grows old.
+#[test]
+fn a_table_that_cannot_be_delivered_keeps_no_other_from_the_lake() {
+    let site = Site::local().with_config("flush: {maxAge: 2s}\n");
+    let sidecar = site.start();
+    ingest(&sidecar, "broken", &[json!({"n": 0})]);
+    assert_eq!(sidecar.stop().expect("it ends").code(), Some(0), "{}", site.log());
+    drop(sidecar);
+    let schema = site.lake_folder().join("data/_lakeingest/schemas/broken/1.json");
+    let whole = fs::read(&schema).expect("the table was registered");
+    fs::write(&schema, "{").expect("it can be written");
+
+    let sidecar = site.start();
+    let mut sent = 1;
+    wait_for_health(&sidecar, "as many segments as may wait, and an open one", |health| {
+        let answer = post(&sidecar, "/ingest?wait=0", &json!({"table_name": "broken", "record": {"n": sent}}));
+        assert_eq!(answer.status, 202, "{}", answer.text());
+        sent += 1;
+        health["backlog"]["segments"].as_u64().filter(|segments| *segments > 64)
+    });
+    for number in 1..=3 {
+        ingest(&sidecar, "well", &[json!({"n": number})]);
+    }
+    stream(&sidecar, "well", &json!({"n": 4}));
+    wait_for_published_rows(&sidecar, "well", 4);
+    sidecar.kill().expect("it can be killed");
+    drop(sidecar);
+
+    fs::write(&schema, whole).expect("it can be written");
+    wait_until_delivered(&site.start());
+    assert_eq!((site.lake().table("broken").len(), site.lake().table("well").len()), (sent, 4));
 }

@@ -39,12 +39,12 @@ pub struct Moment {
 /// What the tracker is told.
 #[derive(Clone, Copy, Debug)]
 pub enum FlushEvent<'a> {
-    /// The segments that are open now, and how many are sealed and not in the lake.
+    /// The segments that are open now, and what is sealed and on its way to the lake.
     Open {
         /// The open segments.
         open: &'a [OpenSegment],
-        /// The sealed ones.
-        backlog: usize,
+        /// The table of each sealed segment that can still get into the lake, sorted.
+        backlog: &'a [&'a str],
         /// The log file that has to go: see [`crate::journal::view::JournalView::crowded_file`].
         crowded: Option<u64>,
     },
@@ -82,7 +82,6 @@ pub enum FlushAction {
 pub struct FlushTracker {
     policy: FlushPolicy,
     open: BTreeMap<u64, Tracked>,
-    backlog: usize,
     crowded: Option<u64>,
     hurried: bool,
     draining: bool,
@@ -94,6 +93,8 @@ struct Tracked {
     segment: OpenSegment,
     /// When a request falls due.
     requested: Option<Duration>,
+    /// The backlog is long, and some of it is of the same table: it is sealed only because it is full.
+    is_held: bool,
     /// An action was given out for it.
     is_sealing: bool,
 }
@@ -101,15 +102,15 @@ struct Tracked {
 impl FlushTracker {
     /// A tracker that has seen nothing.
     pub fn new(policy: FlushPolicy) -> Self {
-        Self { policy, open: BTreeMap::new(), backlog: 0, crowded: None, hurried: false, draining: false }
+        Self { policy, open: BTreeMap::new(), crowded: None, hurried: false, draining: false }
     }
 
     /// Takes in an event and answers what is to be done now. Each segment is sealed once.
     pub fn on_event(&mut self, now: Moment, event: FlushEvent<'_>) -> Vec<FlushAction> {
         match event {
             FlushEvent::Open { open, backlog, crowded } => {
-                (self.backlog, self.crowded) = (backlog, crowded);
-                self.take_open(now, open);
+                self.crowded = crowded;
+                self.take_open(now, open, backlog);
             }
             FlushEvent::Requested { segment, linger } => {
                 let due = now.monotonic + if linger { INGEST_LINGER } else { Duration::ZERO };
@@ -131,10 +132,7 @@ impl FlushTracker {
 
     /// When the tracker must be asked again, if nothing happens before.
     pub fn next_wake(&self) -> Option<Duration> {
-        if self.backlog >= BACKLOG_SEGMENTS_MAX {
-            return None;
-        }
-        let waiting = self.open.values().filter(|tracked| !tracked.is_sealing);
+        let waiting = self.open.values().filter(|tracked| !tracked.is_sealing && !tracked.is_held);
         waiting
             .map(|tracked| tracked.requested.unwrap_or(Duration::MAX).min(tracked.opened.monotonic + self.age_max()))
             .min()
@@ -145,16 +143,19 @@ impl FlushTracker {
         if self.hurried { self.policy.age_max.min(HURRIED_AGE) } else { self.policy.age_max }
     }
 
-    fn take_open(&mut self, now: Moment, open: &[OpenSegment]) {
+    fn take_open(&mut self, now: Moment, open: &[OpenSegment], backlog: &[&str]) {
+        let is_long = backlog.len() >= BACKLOG_SEGMENTS_MAX;
         self.open.retain(|number, _| open.iter().any(|segment| segment.number == *number));
         for segment in open {
             let tracked = self.open.entry(segment.number).or_insert_with(|| Tracked {
                 opened: now,
                 segment: segment.clone(),
                 requested: None,
+                is_held: false,
                 is_sealing: false,
             });
             tracked.segment.clone_from(segment);
+            tracked.is_held = is_long && backlog.binary_search(&segment.table.as_str()).is_ok();
         }
     }
 
@@ -168,10 +169,9 @@ impl FlushTracker {
             let reason = match self.draining {
                 true => Some(SealReason::Drain),
                 false => tracked.is_full(&policy).or_else(|| {
-                    let has_room = self.backlog < BACKLOG_SEGMENTS_MAX;
                     let is_crowding = self.crowded == Some(tracked.segment.start_file);
                     let due = || is_crowding.then_some(SealReason::Journal).or_else(|| tracked.is_due(now, &policy));
-                    has_room.then(due).flatten()
+                    (!tracked.is_held).then(due).flatten()
                 }),
             };
             if let Some(reason) = reason {
@@ -266,25 +266,26 @@ mod tests {
         ] {
             let mut tracker = FlushTracker::new(POLICY);
             assert_eq!(
-                tracker.on_event(at(0), FlushEvent::Open { open: &[open(1, 5, 5)], backlog: 0, crowded: None }),
+                tracker.on_event(at(0), FlushEvent::Open { open: &[open(1, 5, 5)], backlog: &[], crowded: None }),
                 []
             );
             assert_eq!(
                 tracker.on_event(
                     at(1),
-                    FlushEvent::Open { open: std::slice::from_ref(&segment), backlog: 0, crowded: None }
+                    FlushEvent::Open { open: std::slice::from_ref(&segment), backlog: &[], crowded: None }
                 ),
                 seal(1, reason)
             );
-            assert_eq!(tracker.on_event(at(2), FlushEvent::Open { open: &[segment], backlog: 0, crowded: None }), []);
+            assert_eq!(tracker.on_event(at(2), FlushEvent::Open { open: &[segment], backlog: &[], crowded: None }), []);
         }
     }
 
     #[test]
     fn a_quiet_segment_is_sealed_at_its_age_and_the_tracker_says_when_to_ask() {
         let mut tracker = FlushTracker::new(POLICY);
-        tracker.on_event(at(10), FlushEvent::Open { open: &[open(1, 1, 1)], backlog: 0, crowded: None });
-        tracker.on_event(at(30), FlushEvent::Open { open: &[open(1, 2, 2), open(2, 1, 1)], backlog: 0, crowded: None });
+        tracker.on_event(at(10), FlushEvent::Open { open: &[open(1, 1, 1)], backlog: &[], crowded: None });
+        tracker
+            .on_event(at(30), FlushEvent::Open { open: &[open(1, 2, 2), open(2, 1, 1)], backlog: &[], crowded: None });
         assert_eq!(tracker.next_wake(), Some(Duration::from_secs(70)));
         assert_eq!(tracker.on_event(at(69), FlushEvent::Tick), []);
         assert_eq!(tracker.on_event(at(70), FlushEvent::Tick), seal(1, SealReason::Age));
@@ -294,24 +295,24 @@ mod tests {
     #[test]
     fn a_jump_of_the_wall_clock_flushes_once_and_no_age_with_it() {
         let mut tracker = FlushTracker::new(POLICY);
-        tracker.on_event(at(0), FlushEvent::Open { open: &[open(1, 1, 1)], backlog: 0, crowded: None });
+        tracker.on_event(at(0), FlushEvent::Open { open: &[open(1, 1, 1)], backlog: &[], crowded: None });
         let yesterday = Moment { day: at(0).day - chrono::Days::new(1), ..at(1) };
         assert_eq!(tracker.on_event(yesterday, FlushEvent::Tick), seal(1, SealReason::Day));
-        tracker.on_event(yesterday, FlushEvent::Open { open: &[open(2, 1, 1)], backlog: 0, crowded: None });
+        tracker.on_event(yesterday, FlushEvent::Open { open: &[open(2, 1, 1)], backlog: &[], crowded: None });
         assert_eq!(tracker.next_wake(), Some(Duration::from_secs(61)));
     }
 
     #[test]
     fn the_change_of_the_day_seals() {
         let mut tracker = FlushTracker::new(FlushPolicy { age_max: Duration::from_secs(3_600), ..POLICY });
-        tracker.on_event(at(86_390), FlushEvent::Open { open: &[open(1, 1, 1)], backlog: 0, crowded: None });
+        tracker.on_event(at(86_390), FlushEvent::Open { open: &[open(1, 1, 1)], backlog: &[], crowded: None });
         assert_eq!(tracker.on_event(at(86_401), FlushEvent::Tick), seal(1, SealReason::Day));
     }
 
     #[test]
     fn requests_that_arrive_together_share_a_segment() {
         let mut tracker = FlushTracker::new(POLICY);
-        tracker.on_event(at(0), FlushEvent::Open { open: &[open(1, 1, 1)], backlog: 0, crowded: None });
+        tracker.on_event(at(0), FlushEvent::Open { open: &[open(1, 1, 1)], backlog: &[], crowded: None });
         assert_eq!(tracker.on_event(at(0), FlushEvent::Requested { segment: 1, linger: true }), []);
         let later = Moment { monotonic: INGEST_LINGER / 2, ..at(0) };
         assert_eq!(tracker.on_event(later, FlushEvent::Requested { segment: 1, linger: true }), []);
@@ -323,7 +324,7 @@ mod tests {
     #[test]
     fn a_request_without_linger_seals_at_once_and_an_unknown_segment_is_passed_over() {
         let mut tracker = FlushTracker::new(POLICY);
-        tracker.on_event(at(0), FlushEvent::Open { open: &[open(1, 1, 1)], backlog: 0, crowded: None });
+        tracker.on_event(at(0), FlushEvent::Open { open: &[open(1, 1, 1)], backlog: &[], crowded: None });
         assert_eq!(tracker.on_event(at(0), FlushEvent::Requested { segment: 7, linger: false }), []);
         assert_eq!(
             tracker.on_event(at(0), FlushEvent::Requested { segment: 1, linger: false }),
@@ -333,8 +334,8 @@ mod tests {
 
     /// Invariant I12: an outage makes no endless number of segments.
     #[test]
-    fn i12_while_the_backlog_is_long_only_what_is_full_is_sealed() {
-        let backlog = BACKLOG_SEGMENTS_MAX;
+    fn i12_while_the_backlog_is_long_a_table_that_is_in_it_gets_only_full_segments_sealed() {
+        let backlog = &["t1"; BACKLOG_SEGMENTS_MAX];
         let mut tracker = FlushTracker::new(POLICY);
         let opened = [open(1, 1, 1), open(2, 100, 1)];
         assert_eq!(
@@ -344,19 +345,33 @@ mod tests {
         assert_eq!(tracker.on_event(at(0), FlushEvent::Requested { segment: 1, linger: false }), []);
         assert_eq!(tracker.on_event(at(99), FlushEvent::Tick), []);
         assert_eq!(tracker.next_wake(), None);
-        let shorter = FlushEvent::Open { open: &opened, backlog: backlog - 1, crowded: None };
+        let shorter = FlushEvent::Open { open: &opened, backlog: &backlog[1..], crowded: None };
         assert_eq!(tracker.on_event(at(99), shorter), seal(1, SealReason::Request));
+    }
+
+    #[test]
+    fn a_long_backlog_of_one_table_holds_no_other() {
+        let backlog = &["t1"; BACKLOG_SEGMENTS_MAX];
+        let mut tracker = FlushTracker::new(POLICY);
+        let opened = [open(1, 1, 1), open(2, 1, 1), open(3, 1, 1)];
+        tracker.on_event(at(0), FlushEvent::Open { open: &opened, backlog, crowded: None });
+        assert_eq!(
+            tracker.on_event(at(1), FlushEvent::Requested { segment: 2, linger: false }),
+            seal(2, SealReason::Request)
+        );
+        assert_eq!(tracker.next_wake(), Some(Duration::from_secs(60)));
+        assert_eq!(tracker.on_event(at(60), FlushEvent::Tick), seal(3, SealReason::Age));
     }
 
     #[test]
     fn a_hurry_seals_what_is_open_at_once_and_later_segments_within_a_second_until_it_is_over() {
         let mut tracker = FlushTracker::new(POLICY);
-        tracker.on_event(at(0), FlushEvent::Open { open: &[open(1, 1, 1)], backlog: 0, crowded: None });
+        tracker.on_event(at(0), FlushEvent::Open { open: &[open(1, 1, 1)], backlog: &[], crowded: None });
         assert_eq!(tracker.on_event(at(5), FlushEvent::Hurry(true)), seal(1, SealReason::Request));
-        tracker.on_event(at(6), FlushEvent::Open { open: &[open(2, 1, 1)], backlog: 0, crowded: None });
+        tracker.on_event(at(6), FlushEvent::Open { open: &[open(2, 1, 1)], backlog: &[], crowded: None });
         assert_eq!(tracker.next_wake(), Some(Duration::from_secs(7)));
         assert_eq!(tracker.on_event(at(7), FlushEvent::Tick), seal(2, SealReason::Age));
-        tracker.on_event(at(8), FlushEvent::Open { open: &[open(3, 1, 1)], backlog: 0, crowded: None });
+        tracker.on_event(at(8), FlushEvent::Open { open: &[open(3, 1, 1)], backlog: &[], crowded: None });
         assert_eq!(tracker.on_event(at(8), FlushEvent::Hurry(false)), []);
         assert_eq!(tracker.next_wake(), Some(Duration::from_secs(68)));
     }
@@ -365,20 +380,21 @@ mod tests {
     fn a_segment_that_keeps_a_full_journal_from_getting_room_is_sealed() {
         let mut tracker = FlushTracker::new(POLICY);
         let opened = [open(1, 1, 1), open(2, 1, 1)];
+        let long = &["t1"; BACKLOG_SEGMENTS_MAX];
         let crowded = |backlog, crowded| FlushEvent::Open { open: &opened, backlog, crowded };
-        assert_eq!(tracker.on_event(at(0), crowded(0, None)), []);
-        assert_eq!(tracker.on_event(at(0), crowded(BACKLOG_SEGMENTS_MAX, Some(1))), []);
-        assert_eq!(tracker.on_event(at(0), crowded(0, Some(1))), seal(1, SealReason::Journal));
-        assert_eq!(tracker.on_event(at(0), crowded(0, Some(1))), []);
+        assert_eq!(tracker.on_event(at(0), crowded(&[], None)), []);
+        assert_eq!(tracker.on_event(at(0), crowded(long, Some(1))), []);
+        assert_eq!(tracker.on_event(at(0), crowded(&[], Some(1))), seal(1, SealReason::Journal));
+        assert_eq!(tracker.on_event(at(0), crowded(&[], Some(1))), []);
     }
 
     #[test]
     fn draining_seals_what_is_open_and_what_opens_later() {
         let mut tracker = FlushTracker::new(POLICY);
-        tracker.on_event(at(0), FlushEvent::Open { open: &[open(1, 1, 1)], backlog: 0, crowded: None });
+        tracker.on_event(at(0), FlushEvent::Open { open: &[open(1, 1, 1)], backlog: &[], crowded: None });
         assert_eq!(tracker.on_event(at(0), FlushEvent::Draining), seal(1, SealReason::Drain));
         assert_eq!(
-            tracker.on_event(at(1), FlushEvent::Open { open: &[open(2, 1, 1)], backlog: 0, crowded: None }),
+            tracker.on_event(at(1), FlushEvent::Open { open: &[open(2, 1, 1)], backlog: &[], crowded: None }),
             seal(2, SealReason::Drain)
         );
     }

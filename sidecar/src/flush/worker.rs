@@ -3,7 +3,7 @@
 //! Owns: the tracker, the order of deliveries (oldest first, at most `DELIVERIES_MAX` at a time).
 //! Does not own: what a delivery does (`deliver`).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,7 +69,8 @@ pub struct FlushWorker {
     /// How many had when a segment last failed, by its number: if more had when its next attempt began, and that fails too,
     /// the failure is its own.
     failed_at: BTreeMap<u64, u64>,
-    stuck: usize,
+    /// Segments that nobody can deliver.
+    stuck: BTreeSet<u64>,
 }
 
 /// A delivery and the moment before which it is not tried.
@@ -104,11 +105,6 @@ const TRIALS_MAX: usize = 2;
 /// How long nothing may happen before the tracker is asked all the same: the day may have changed.
 const TICK: Duration = Duration::from_secs(1);
 
-/// What the tracker is told of a view.
-fn opened(view: &JournalView) -> FlushEvent<'_> {
-    FlushEvent::Open { open: &view.open, backlog: view.sealed.len(), crowded: view.crowded_file() }
-}
-
 impl FlushWorker {
     /// A worker that begins with what an earlier process left.
     pub fn new(
@@ -139,7 +135,7 @@ impl FlushWorker {
             failures_in_a_row: 0,
             successes: 0,
             failed_at: BTreeMap::new(),
-            stuck: 0,
+            stuck: BTreeSet::new(),
         }
     }
 
@@ -156,7 +152,7 @@ impl FlushWorker {
                 return WorkerEnd::Fatal;
             }
             let view = journal.borrow_and_update().clone();
-            if self.act(opened(&view)).await.is_err() {
+            if self.take_view(&view).await.is_err() {
                 return WorkerEnd::Fatal;
             }
             self.start_deliveries();
@@ -164,7 +160,7 @@ impl FlushWorker {
             let is_closed = *self.closed.borrow_and_update();
             let is_idle = self.under_way.is_empty() && self.waiting.is_empty();
             if is_closed && is_idle && self.context.journal.view().open.is_empty() {
-                return if self.stuck == 0 { WorkerEnd::Drained } else { WorkerEnd::Stuck };
+                return if self.stuck.is_empty() { WorkerEnd::Drained } else { WorkerEnd::Stuck };
             }
             let now = self.now().monotonic;
             let wake = self.next_wake().map_or(TICK, |wake| wake.saturating_sub(now).min(TICK));
@@ -230,13 +226,21 @@ impl FlushWorker {
     /// A request names a segment that its caller has just seen open, so the newest view is taken in first.
     async fn take_requests(&mut self, first: FlushRequest) -> Result<(), ()> {
         let view = self.context.journal.view();
-        self.act(opened(&view)).await?;
+        self.take_view(&view).await?;
         let mut next = Some(first);
         while let Some(FlushRequest { segment, linger }) = next {
             self.act(FlushEvent::Requested { segment, linger }).await?;
             next = self.requests.try_recv().ok();
         }
         Ok(())
+    }
+
+    /// Tells the tracker of a view. What is stuck keeps nothing else from being sealed: it would do so for ever.
+    async fn take_view(&mut self, view: &JournalView) -> Result<(), ()> {
+        let waiting = view.sealed.iter().filter(|segment| !self.stuck.contains(&segment.number));
+        let mut backlog: Vec<_> = waiting.map(|segment| &*segment.table).collect();
+        backlog.sort_unstable();
+        self.act(FlushEvent::Open { open: &view.open, backlog: &backlog, crowded: view.crowded_file() }).await
     }
 
     /// Tells the tracker and does what it answers.
@@ -317,7 +321,7 @@ impl FlushWorker {
                 self.put_back(*delivery, wait, is_everybodys, successes_before);
             }
             Delivered::Stuck => {
-                self.stuck += 1;
+                self.stuck.insert(contents.number);
                 self.failed_at.remove(&contents.number);
             }
             Delivered::Fatal => return false,

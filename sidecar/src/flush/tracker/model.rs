@@ -20,8 +20,8 @@ enum Op {
     Grow { choice: usize, rows: u64, bytes: u64 },
     /// A segment that was sealed is gone from the view.
     Sealed { choice: usize },
-    /// The lake takes segments, or does not.
-    Backlog { segments: usize },
+    /// The lake takes segments, or does not: those that wait are of so many tables.
+    Backlog { segments: usize, tables: u64 },
     /// The journal is half full, and a file of it is to go; or it is not.
     Crowd { file: Option<u64> },
     /// A caller waits.
@@ -40,7 +40,7 @@ fn op() -> impl Strategy<Value = Op> {
         3 => (any::<usize>(), 0..80_u64, 0..900_u64)
             .prop_map(|(choice, rows, bytes)| Op::Grow { choice, rows, bytes }),
         3 => any::<usize>().prop_map(|choice| Op::Sealed { choice }),
-        2 => (0..2 * BACKLOG_SEGMENTS_MAX).prop_map(|segments| Op::Backlog { segments }),
+        2 => (0..2 * BACKLOG_SEGMENTS_MAX, 1..12_u64).prop_map(|(segments, tables)| Op::Backlog { segments, tables }),
         1 => proptest::option::of(0..8_u64).prop_map(|file| Op::Crowd { file }),
         3 => (any::<usize>(), any::<bool>()).prop_map(|(choice, linger)| Op::Request { choice, linger }),
         4 => (0..40_000_u64, prop_oneof![8 => Just(0_i8), 1 => -1..2_i8])
@@ -65,7 +65,8 @@ struct Pair {
     now: Moment,
     segments: Vec<ModelSegment>,
     sealed: BTreeSet<u64>,
-    backlog: usize,
+    /// The tables of what waits for the lake.
+    backlog: Vec<String>,
     crowded: Option<u64>,
     hurried: bool,
     draining: bool,
@@ -80,7 +81,7 @@ impl Pair {
             now: Moment { monotonic: Duration::ZERO, day },
             segments: Vec::new(),
             sealed: BTreeSet::new(),
-            backlog: 0,
+            backlog: Vec::new(),
             crowded: None,
             hurried: false,
             draining: false,
@@ -124,8 +125,8 @@ impl Pair {
                 }
                 self.show();
             }
-            Op::Backlog { segments } => {
-                self.backlog = segments;
+            Op::Backlog { segments, tables } => {
+                self.backlog = (1..=tables).cycle().take(segments).map(|table| format!("t{table}")).collect();
                 self.show();
             }
             Op::Crowd { file } => {
@@ -166,7 +167,10 @@ impl Pair {
     /// Shows the tracker what is open.
     fn show(&mut self) {
         let open: Vec<_> = self.segments.iter().map(|segment| segment.open.clone()).collect();
-        self.tell(FlushEvent::Open { open: &open, backlog: self.backlog, crowded: self.crowded });
+        let waiting = self.backlog.clone();
+        let mut backlog: Vec<_> = waiting.iter().map(String::as_str).collect();
+        backlog.sort_unstable();
+        self.tell(FlushEvent::Open { open: &open, backlog: &backlog, crowded: self.crowded });
     }
 
     /// Tells the tracker, and holds what it does against what must be done.
@@ -187,9 +191,14 @@ impl Pair {
         let is_full = open.rows >= POLICY.rows_max || open.body_bytes >= POLICY.bytes_max;
         let is_old = self.now.monotonic >= opened.monotonic + self.age_max();
         let is_asked_for = due.is_some_and(|due| due <= self.now.monotonic);
-        let has_room = self.backlog < BACKLOG_SEGMENTS_MAX;
         let is_crowding = self.crowded == Some(open.start_file);
-        self.draining || is_full || has_room && (is_crowding || is_old || is_asked_for || self.now.day != opened.day)
+        let is_due = is_crowding || is_old || is_asked_for || self.now.day != opened.day;
+        self.draining || is_full || is_due && !self.is_held(open)
+    }
+
+    /// No table is kept waiting for the segments of another.
+    fn is_held(&self, open: &OpenSegment) -> bool {
+        self.backlog.len() >= BACKLOG_SEGMENTS_MAX && self.backlog.contains(&open.table)
     }
 
     fn age_max(&self) -> Duration {
@@ -198,12 +207,13 @@ impl Pair {
 
     /// The tracker asks to be asked exactly when the next segment falls due by time.
     fn check_wake(&self) {
-        let waiting = self.segments.iter().filter(|segment| !self.sealed.contains(&segment.open.number));
+        let is_waiting = |open: &OpenSegment| !self.sealed.contains(&open.number) && !self.is_held(open);
+        let waiting = self.segments.iter().filter(|segment| is_waiting(&segment.open));
         let due = waiting.map(|segment| {
             let by_age = segment.opened.monotonic + self.age_max();
             segment.due.map_or(by_age, |due| due.min(by_age))
         });
-        let expected = due.min().filter(|_| self.backlog < BACKLOG_SEGMENTS_MAX);
+        let expected = due.min();
         assert_eq!(self.tracker.next_wake(), expected);
     }
 }
