@@ -3,13 +3,14 @@
 use std::fs;
 use std::process::Output;
 
-use lakeingest_tests::calls::{health, wait_for_health, wait_until_delivered};
+use lakeingest_tests::calls::{health, post, wait_for_health, wait_until_delivered};
 use lakeingest_tests::lake::Lake;
 use lakeingest_tests::ledger::{Ledger, Shape, record};
 use lakeingest_tests::oracle::verify;
-use lakeingest_tests::pod::{QUIET, fill, give_grace, term};
+use lakeingest_tests::pod::{QUIET, fill, give_grace, local_pod, term};
 use lakeingest_tests::proxy::{Fault, Proxy};
 use lakeingest_tests::site::{Site, sidecar_program, temporary_folder, wait_for_end};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use xtask::servers::{Sidecar, Weed, WeedOptions};
 use xtask::wait::{self, Look};
@@ -90,7 +91,7 @@ fn what_cannot_be_encoded_in_time_leaves_as_it_is_and_is_delivered_once_however_
     let sidecar = pod.site.start();
     let ledger = Ledger::default();
     fill(&ledger, &sidecar, 1, 500);
-    wait_for_health(&sidecar, "the first contact", |health| (health["reasons"] == serde_json::json!([])).then_some(()));
+    wait_for_health(&sidecar, "the first contact", |health| (health["reasons"] == json!([])).then_some(()));
     pod.slow_files();
     pod.announce(&sidecar);
     term(&sidecar);
@@ -206,4 +207,34 @@ fn health_says_what_a_drain_would_take() {
     fill(&Ledger::default(), &sidecar, 1, 10);
     let seconds = health(&sidecar)["backlog"]["drain_seconds"].as_f64().expect("it is a number");
     assert!(seconds > 0.0, "two segments take their time");
+}
+
+/// Goal: log files that leave early end no delivery. Method: more bytes than it is known how fast they are delivered, and a
+/// table that takes nothing until the log files are in the lake.
+#[test]
+fn what_left_as_log_files_early_still_gets_into_its_tables() {
+    let site = local_pod(None, 14, QUIET);
+    let blocked = site.lake_folder().join("data/orders");
+    fs::create_dir_all(site.lake_folder().join("data")).expect("a folder can be made");
+    fs::write(&blocked, "").expect("a file can be written");
+    let sidecar = site.start();
+    let ledger = Ledger::default();
+    fill(&ledger, &sidecar, 1, 10);
+    // Each of these bodies has seven megabytes.
+    let long: Vec<Value> = (0..7).map(|number| json!({"number": number, "text": "x".repeat(1_000_000)})).collect();
+    for _ in 0..13 {
+        let answer = post(&sidecar, "/ingest/stream", &json!({"table_name": "long", "records": long}));
+        assert_eq!(answer.status, 202, "{}", answer.text());
+    }
+    term(&sidecar);
+    wait::until("the log files to be in the lake", || {
+        let log = site.log();
+        Ok(if log.contains("the log files are in the lake") { Look::Ready(()) } else { Look::NotYet(log) })
+    })
+    .expect("they get there");
+    fs::remove_file(&blocked).expect("it is there");
+    assert_eq!(wait_for_end(&sidecar).code(), Some(0), "{}", site.log());
+    assert!(site.log().contains("drained"), "{}", site.log());
+    assert_eq!(site.lake().table("long").len(), 91);
+    assert_eq!(verify(&ledger, site.lake()).acknowledged, 20);
 }

@@ -6,6 +6,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::limits::DELIVERIES_MAX;
+
 /// Weight of the newest measurement: the last ten or so count.
 const WEIGHT: f64 = 0.2;
 
@@ -15,7 +17,7 @@ const LARGE_SEGMENT_BYTES: u64 = 1 << 20;
 /// An upload from here on measures the network. Unit: bytes.
 const LARGE_UPLOAD_BYTES: u64 = 64 << 10;
 
-/// The pace of deliveries. What it begins with is slow: a promise that is kept early does no harm.
+/// The pace of deliveries. What it begins with is slow for a lake that is near: a promise that is kept early does no harm.
 #[derive(Debug)]
 pub struct Pace {
     inner: Mutex<Rates>,
@@ -23,7 +25,7 @@ pub struct Pace {
 
 #[derive(Clone, Copy, Debug)]
 struct Rates {
-    /// What every segment takes, however small. Unit: seconds.
+    /// What every segment takes, however small, beside the others that are under way. Unit: seconds.
     segment_seconds: f64,
     /// Bodies that become files in the lake. Unit: bytes a second.
     delivery: f64,
@@ -33,7 +35,7 @@ struct Rates {
 
 impl Default for Pace {
     fn default() -> Self {
-        let slow = Rates { segment_seconds: 0.2, delivery: 8e6, upload: 8e6 };
+        let slow = Rates { segment_seconds: 0.1, delivery: 8e6, upload: 8e6 };
         Self { inner: Mutex::new(slow) }
     }
 }
@@ -58,11 +60,13 @@ impl Pace {
         }
     }
 
-    /// How long so many segments with bodies of so many bytes will take.
+    /// How long so many segments with bodies of so many bytes will take. [`DELIVERIES_MAX`] segments are under way at a time;
+    /// their bodies go through the one encoder one after another.
     pub fn time_to_deliver(&self, segments: usize, body_bytes: u64) -> Duration {
         let rates = *self.inner();
         // No journal has so many segments or bytes that their number is not exact here.
-        Duration::from_secs_f64(segments as f64 * rates.segment_seconds + body_bytes as f64 / rates.delivery)
+        let turns = segments.div_ceil(DELIVERIES_MAX) as f64;
+        Duration::from_secs_f64(turns * rates.segment_seconds + body_bytes as f64 / rates.delivery)
     }
 
     /// How long it will take to send so many bytes.
@@ -89,6 +93,7 @@ fn blend_rate(known: &mut f64, bytes: u64, seconds: f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::EXIT_MARGIN;
 
     #[test]
     fn it_goes_by_what_was_measured() {
@@ -102,9 +107,17 @@ mod tests {
         }
         let close_to = |found: Duration, seconds: f64| (found.as_secs_f64() / seconds - 1.0).abs() < 0.1;
         assert!(close_to(pace.time_to_deliver(0, 640 << 20), 9.5), "{:?}", pace.time_to_deliver(0, 640 << 20));
-        assert!(close_to(pace.time_to_deliver(100, 0), 5.0), "{:?}", pace.time_to_deliver(100, 0));
+        assert!(close_to(pace.time_to_deliver(100, 0), 1.25), "{:?}", pace.time_to_deliver(100, 0));
+        assert!(close_to(pace.time_to_deliver(1, 0), 0.05), "{:?}", pace.time_to_deliver(1, 0));
         assert!(close_to(pace.time_to_send(20 << 20), 20.0), "{:?}", pace.time_to_send(20 << 20));
         assert!(before > pace.time_to_deliver(0, 100 << 20));
+    }
+
+    /// Encoding was once given up for what takes three seconds.
+    #[test]
+    fn hundreds_of_small_tables_have_time_in_a_pod_before_anything_was_measured() {
+        let in_pod = Duration::from_secs(30) - EXIT_MARGIN;
+        assert!(Pace::default().time_to_deliver(300, 300 << 10) < in_pod / 2);
     }
 
     #[test]

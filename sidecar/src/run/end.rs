@@ -4,7 +4,8 @@
 //!
 //! ```text
 //! told to end ──> no new records ──> flush ────────────────────────────────────────────> drained (0)
-//!                                      ├─ in a pod, when time runs out: log files ──> rescued (0)
+//!                                      ├─ in a pod, when time runs out: log files, flush on ──> drained (0)
+//!                                      │                                      ├────> rescued (0)
 //!                                      │                                      └────> unflushed (75)
 //!                                      ├─ what cannot be delivered; in a pod: log files ──> stuck (75)
 //!                                      └─ a part fails; in a pod: log files ──> failed (70)
@@ -178,7 +179,7 @@ impl Running {
         let end = {
             let (departed, deadline) = (departure.run(wait), tokio::time::sleep(wait));
             tokio::pin!(departed, deadline);
-            let mut is_closed = false;
+            let (mut is_closed, mut is_gone) = (false, false);
             loop {
                 let known = *worker_end.borrow();
                 let found = tokio::select! {
@@ -190,11 +191,18 @@ impl Running {
                     }
                     end = &mut worker, if known.is_none() => end.unwrap_or(WorkerEnd::Fatal),
                     _ = journal_failed.wait_for(|failed| *failed), if known.is_none() => WorkerEnd::Fatal,
-                    () = &mut departed, if is_pod => break known,
+                    () = &mut departed, if is_pod && !is_gone => {
+                        is_gone = true;
+                        if known.is_some() {
+                            break known;
+                        }
+                        // What gets into its table in the time that is left needs no rescue.
+                        continue;
+                    }
                     () = &mut deadline => break known,
                     _ = signals.interrupt.recv() => break known,
                 };
-                if found == WorkerEnd::Drained || !is_pod {
+                if found == WorkerEnd::Drained || !is_pod || is_gone {
                     break Some(found);
                 }
                 // What is left goes as it is, and at once: in a pod there is no next start.
