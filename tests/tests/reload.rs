@@ -159,3 +159,23 @@ fn a_transform_that_changes_holds_for_what_comes_after_it() {
         [[json!(3), null.clone(), json!(true)], [json!(10), null.clone(), null.clone()], [json!(200), json!(2), null],]
     );
 }
+
+/// A column that was declared by mistake was once in force until the process started again.
+#[test]
+fn a_column_that_is_declared_no_more_is_gone_as_at_a_start() {
+    let with = |generation: u8, column: &str| {
+        let columns = format!("[{{name: id, type: bigint}}, {{name: {column}, type: bigint}}]");
+        format!("generation: {generation}\ntables: [{{name: orders, columns: {columns}, onUnknownColumn: reject}}]\n")
+    };
+    let site = Site::local().with_config(&with(1, "amuont"));
+    let sidecar = site.start();
+    wait_for_generation(&sidecar, 1);
+    change(&site, &with(2, "amount"));
+    wait_for_generation(&sidecar, 2);
+    let records = [json!({"id": 1, "amuont": 5}), json!({"id": 2, "amount": 5})];
+    assert_eq!(statuses(&sidecar, &records), [422, 202]);
+    flush(&sidecar);
+    let rows = site.lake().table("orders");
+    assert_eq!(rows.len(), 1);
+    assert!(!rows[0].contains_key("amuont"), "{rows:?}");
+}

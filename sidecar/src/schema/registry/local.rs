@@ -50,12 +50,16 @@ impl Claim {
 pub(super) struct TableSchemas {
     declared: Option<Arc<Declaration>>,
     pub(super) registered: Arc<RegisteredSchema>,
-    /// The registered columns, those that are declared and those of journaled requests.
+    /// The registered columns and those of journaled requests. They stay, whatever is declared next.
+    stored: Schema,
+    /// Those and the columns that are declared now, whose types come before the ones that are journaled alone.
     decided: Schema,
-    /// Columns of requests whose outcome is open, as far as these are not decided; by the number of the claim.
+    /// Whether something is declared that is not stored, and is gone if another declaration comes before it is.
+    is_ahead: bool,
+    /// Columns of requests whose outcome is open, as far as these are not stored; by the number of the claim.
     open: BTreeMap<u64, Vec<Column>>,
     next_claim: u64,
-    /// Both together: what the next request is held against.
+    /// What is decided and what is open: what the next request is held against.
     pub(super) local: Schema,
     records: Records,
 }
@@ -74,16 +78,20 @@ enum Records {
 impl TableSchemas {
     /// A table of which there is no record, and perhaps a declaration.
     pub(super) fn new(declared: Option<Arc<Declaration>>) -> Self {
-        let known = declared.as_ref().map_or_else(Schema::empty, |declared| declared.schema.clone());
-        Self {
+        let mut table = Self {
             declared,
             registered: Arc::new(RegisteredSchema::unknown()),
-            decided: known.clone(),
+            stored: Schema::empty(),
+            decided: Schema::empty(),
+            is_ahead: false,
             open: BTreeMap::new(),
             next_claim: 0,
-            local: known,
+            local: Schema::empty(),
             records: Records::None,
-        }
+        };
+        table.decide();
+        table.meet();
+        table
     }
 
     /// Its declaration.
@@ -136,17 +144,16 @@ impl TableSchemas {
 
     fn claim(&mut self, schema: &Schema, present: &[bool]) -> Claim {
         let mut number = None;
-        if !self.is_settled() {
+        if !self.is_settled() || self.is_ahead {
             let present = schema.columns().iter().zip(present).filter(|(_, is_present)| **is_present);
-            let is_undecided = |column: &Column| {
-                let position = self.decided.position(&column.name);
-                position.is_none_or(|position| self.decided.columns()[position] != *column)
+            let is_new = |column: &Column| {
+                let position = self.stored.position(&column.name);
+                position.is_none_or(|position| self.stored.columns()[position] != *column)
             };
-            let undecided: Vec<Column> =
-                present.map(|(column, _)| column).filter(|column| is_undecided(column)).cloned().collect();
-            if !undecided.is_empty() {
+            let new: Vec<Column> = present.map(|(column, _)| column).filter(|column| is_new(column)).cloned().collect();
+            if !new.is_empty() {
                 number = Some(self.next_claim);
-                self.open.insert(self.next_claim, undecided);
+                self.open.insert(self.next_claim, new);
                 self.next_claim += 1;
             }
         }
@@ -161,9 +168,7 @@ impl TableSchemas {
 
     pub(super) fn keep(&mut self, claim: Claim) {
         if let Some(columns) = claim.number.and_then(|number| self.open.remove(&number)) {
-            if !self.is_transformed() {
-                self.decided = self.decided.merged(&columns);
-            }
+            self.store(&columns);
             // Where nothing is open, both are one again, in one order.
             if self.open.is_empty() {
                 self.meet();
@@ -185,16 +190,8 @@ impl TableSchemas {
 
     /// Takes in another declaration. Requests that are looked at meanwhile are looked at again.
     pub(super) fn redeclare(&mut self, declared: Option<Arc<Declaration>>) {
-        let was_transformed = self.is_transformed();
         self.declared = declared;
-        let known = self.declared().map_or_else(Schema::empty, |declared| declared.schema.clone());
-        self.decided = match (self.is_transformed(), was_transformed) {
-            (true, _) => known.clone(),
-            // What was decided was of its records, and not of its files.
-            (false, true) => self.registered.schema.merged(known.columns()),
-            (false, false) => self.registered.schema.merged(&[known.columns(), self.decided.columns()].concat()),
-        };
-        self.decided = self.decided.constrained(known.constraints());
+        self.decide();
         self.meet();
     }
 
@@ -213,9 +210,7 @@ impl TableSchemas {
 
     /// Takes in columns of journaled requests.
     pub(super) fn remember(&mut self, observed: &[Column]) {
-        if !self.is_transformed() {
-            self.decided = self.decided.merged(observed);
-        }
+        self.store(observed);
         self.records = Records::Taken;
         self.meet();
     }
@@ -223,12 +218,32 @@ impl TableSchemas {
     /// Takes in a registered version: its types win over what this process has seen and over what is declared, and its
     /// columns stay.
     pub(super) fn learn(&mut self, registered: Arc<RegisteredSchema>) {
-        if !self.is_transformed() {
-            let decided = registered.schema.merged(self.decided.columns());
-            self.decided = decided.constrained(self.decided.constraints());
-        }
+        self.stored = registered.schema.merged(self.stored.columns());
         self.registered = registered;
+        self.decide();
         self.meet();
+    }
+
+    /// Takes in columns that are journaled. What its files have says nothing of records that a transform gets.
+    fn store(&mut self, columns: &[Column]) {
+        if !self.is_transformed() {
+            self.stored = self.stored.merged(columns);
+            self.decide();
+        }
+    }
+
+    /// Decides anew, after what is declared or stored has changed.
+    fn decide(&mut self) {
+        let declared = self.declared().map_or_else(Schema::empty, |declared| declared.schema.clone());
+        let (registered, stored) = (&self.registered.schema, &self.stored);
+        (self.decided, self.is_ahead) = match self.is_transformed() {
+            true => (declared, false),
+            false => {
+                let decided = registered.merged(&[declared.columns(), stored.columns()].concat());
+                let is_ahead = stored.merged(declared.columns()) != *stored;
+                (decided.constrained(declared.constraints()), is_ahead)
+            }
+        };
     }
 
     /// What is decided with what is open, the earlier first. What is open was of another declaration where what is computed of

@@ -346,3 +346,30 @@ async fn a_declaration_that_comes_under_a_request_holds_for_the_next() {
     let next = admit(&registry, "events", r#"{"id": 1, "computed": 2}"#).expect("it fits");
     assert_eq!(next.misfits.total(), 0);
 }
+
+/// Goal: a column that was declared by mistake is gone with its declaration, as it would be at a start; one that records have
+/// stays. Method: one declared column without a record, one with a record that is journaled after the next declaration.
+#[test]
+fn what_was_only_declared_is_gone_when_it_is_declared_no_more() {
+    let root = tempfile::tempdir().expect("a temporary folder can be made");
+    let declared = |columns: &str| format!("tables: [{{name: orders, columns: [{columns}], onUnknownColumn: reject}}]");
+    let first = declared("{name: id, type: bigint}, {name: amuont, type: double}, {name: at, type: date}");
+    let (registry, _) = registry_with(root.path(), "writer", &first);
+    let journaled = admitted(&registry, "orders", r#"{"id": 1}"#);
+    registry.keep("orders", journaled);
+    let under_way = admitted(&registry, "orders", r#"{"id": 2, "at": "2026-01-01"}"#);
+    registry.redeclare(options_of(&declared("{name: id, type: bigint}, {name: amount, type: double}")));
+    assert_eq!(code(admit(&registry, "orders", r#"{"id": 3, "amuont": 5}"#)), "column-unknown");
+    registry.keep("orders", under_way);
+    registry.redeclare(options_of("{}"));
+    let (_, local, _) = registry.known().remove(0);
+    assert_eq!(local.columns(), [column("id", ColumnType::Bigint), column("at", ColumnType::Date)]);
+}
+
+#[test]
+fn a_table_that_was_only_declared_is_gone_with_its_declaration() {
+    let root = tempfile::tempdir().expect("a temporary folder can be made");
+    let (registry, _) = registry_with(root.path(), "writer", ORDERS);
+    registry.redeclare(options_of("{}"));
+    assert_eq!(registry.known(), []);
+}
