@@ -141,7 +141,7 @@ impl Running {
         let application =
             server::serve(application, front, draining.clone(), CONNECTION_DRAIN_WAIT, Arc::clone(&clock));
         let health = server::serve(health, health_front(state), finished, CONNECTION_DRAIN_WAIT, Arc::clone(&clock));
-        let hurry = (leaving.clone(), graces.borrow().believed());
+        let hurry = (leaving.clone(), graces.clone());
         let worker = FlushWorker::new(Arc::clone(&context), policies, requests, hurry, draining, closed, recovered);
         Self {
             journal_failed: journal.failed(),

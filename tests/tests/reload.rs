@@ -160,6 +160,40 @@ fn a_transform_that_changes_holds_for_what_comes_after_it() {
     );
 }
 
+#[test]
+fn a_configuration_whose_file_is_gone_is_said_until_it_is_back() {
+    let site = Site::local().with_config("generation: 1\n");
+    let sidecar = site.start();
+    wait_for_generation(&sidecar, 1);
+    let path = site.options.config.as_ref().expect("the site has a configuration");
+    fs::remove_file(path).expect("it is there");
+    let message = wait_for_reason(&sidecar, "ConfigurationInvalid");
+    assert!(message.contains("cannot be read; the one of before holds"), "{message}");
+    stream(&sidecar, "orders", &json!({"id": 1}));
+    // As it was: there is nothing to take in.
+    change(&site, "generation: 1\n");
+    wait_for_health(&sidecar, "no reason", |health| (health["reasons"] == json!([])).then_some(()));
+    assert_eq!(health(&sidecar)["generation"], json!(1));
+}
+
+/// Goal: how long an announced end is believed is what is configured now. Method: one that is announced under a long time, which
+/// becomes a short one.
+#[test]
+fn an_announced_end_is_believed_for_as_long_as_is_configured_now() {
+    let with = |generation: u8, seconds: u16| {
+        format!("generation: {generation}\nflush: {{maxAge: 1h}}\ndrain: {{gracePeriodSeconds: {seconds}}}\n")
+    };
+    let site = Site::local().with_config(&with(1, 600));
+    let sidecar = site.start();
+    wait_for_generation(&sidecar, 1);
+    let answer = sidecar.post("/drain", None, "").expect("the sidecar answers");
+    assert_eq!(answer.status, 202, "{}", answer.text());
+    wait_for_health(&sidecar, "the end", |health| (health["reasons"][0]["name"] == "PodEnding").then_some(()));
+    change(&site, &with(2, 1));
+    wait_for_health(&sidecar, "that it did not come", |health| (health["reasons"] == json!([])).then_some(()));
+    assert!(site.log().contains("the end of the pod was announced and did not come"), "{}", site.log());
+}
+
 /// A column that was declared by mistake was once in force until the process started again.
 #[test]
 fn a_column_that_is_declared_no_more_is_gone_as_at_a_start() {

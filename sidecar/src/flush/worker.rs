@@ -17,7 +17,7 @@ use crate::flush::tracker::{FlushAction, FlushEvent, FlushPolicy, FlushTracker, 
 use crate::journal::Sealed;
 use crate::journal::segment::{Contents, SegmentState};
 use crate::journal::view::JournalView;
-use crate::leaving::Leaving;
+use crate::leaving::{Grace, Leaving};
 use crate::limits::DELIVERIES_MAX;
 use crate::status::reasons;
 
@@ -47,9 +47,10 @@ pub struct FlushWorker {
     context: Arc<DeliveryContext>,
     tracker: FlushTracker,
     requests: mpsc::Receiver<FlushRequest>,
-    /// Says that the pod is about to end, and for how long that is believed.
+    /// Says that the pod is about to end.
     leaving: Leaving,
-    believed: Duration,
+    /// For how long that is believed.
+    grace: watch::Receiver<Grace>,
     is_hurried: bool,
     /// Becomes true when the process ends: what is open is sealed.
     draining: watch::Receiver<bool>,
@@ -111,12 +112,12 @@ impl FlushWorker {
         context: Arc<DeliveryContext>,
         policies: watch::Receiver<FlushPolicy>,
         requests: mpsc::Receiver<FlushRequest>,
-        leaving: (Leaving, Duration),
+        leaving: (Leaving, watch::Receiver<Grace>),
         draining: watch::Receiver<bool>,
         closed: watch::Receiver<bool>,
         recovered: Vec<Delivery>,
     ) -> Self {
-        let (leaving, believed) = leaving;
+        let (leaving, grace) = leaving;
         let tracker = FlushTracker::new(*policies.borrow());
         Self {
             context,
@@ -124,7 +125,7 @@ impl FlushWorker {
             policies,
             requests,
             leaving,
-            believed,
+            grace,
             is_hurried: false,
             draining,
             closed,
@@ -197,9 +198,9 @@ impl FlushWorker {
 
     /// Hurries while the end of the pod is announced and believed.
     async fn hurry(&mut self) -> Result<(), ()> {
-        let now = self.now().monotonic;
+        let (now, believed) = (self.now().monotonic, self.grace.borrow().believed());
         let is_hurried = match self.leaving.announced() {
-            Some(announced) if now < announced + self.believed => true,
+            Some(announced) if now < announced + believed => true,
             // The process is ending: the announcement came true.
             Some(_) if *self.draining.borrow() => true,
             Some(_) => {

@@ -32,7 +32,7 @@ use crate::journal::recovery::PartialSegment;
 use crate::journal::{Files, hex};
 use crate::lake::description::descriptions_of;
 use crate::leaving::Leaving;
-use crate::parts::{Parts, policy_of, store_of};
+use crate::parts::{Parts, grace_of, policy_of, store_of};
 use crate::publish::key::{Prefix, SegmentName};
 use crate::publish::store::Store;
 use crate::run::EXIT_UNFLUSHED;
@@ -257,7 +257,8 @@ async fn fetch(store: &Store, key: &str, file: &LogFile, path: &Path) -> anyhow:
 /// A worker that has nothing to wait for but deliveries; none if nothing was delivered for `patience`.
 async fn deliver_all(parts: Parts, settings: &Settings, patience: Duration) -> Option<WorkerEnd> {
     let Parts { context, requests, recovered, .. } = parts;
-    let hurry = (Leaving::default(), Duration::ZERO);
+    let (_grace, graces) = watch::channel(grace_of(settings));
+    let hurry = (Leaving::default(), graces);
     let (_drain, draining) = watch::channel(true);
     let (_close, closed) = watch::channel(true);
     let (journal, mut changes) = (context.journal.clone(), context.journal.watch());

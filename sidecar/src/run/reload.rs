@@ -3,8 +3,8 @@
 //! Owns: when the file is read again, what of it takes effect at once, what is said of the rest. Does not own: how a
 //! configuration is read (`config`), what its parts do.
 //!
-//! The kubelet replaces the file some time after the ConfigMap has changed. What cannot be used changes nothing: the process goes
-//! on with what it has and says so.
+//! The kubelet replaces the file some time after the ConfigMap has changed. What cannot be read or used changes nothing: the
+//! process goes on with what it has and says so.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -45,6 +45,8 @@ pub(super) struct Reload {
     file: PathBuf,
     /// What the file held when it was last read.
     text: Option<Vec<u8>>,
+    /// Whether it could not be read at the last look.
+    is_missed: bool,
     /// What the process was started with: what is fixed is what it was then.
     started: Settings,
     /// What was taken in last.
@@ -67,21 +69,36 @@ impl Reload {
     ) -> Option<Self> {
         let file = settings.file.clone()?;
         let (started, taken) = (settings.clone(), settings.clone());
-        Some(Self { told, file, text: None, started, taken, state, policy, grace })
+        Some(Self { told, file, text: None, is_missed: false, started, taken, state, policy, grace })
     }
 
     /// Takes in changes of the file, for ever.
     pub(super) async fn watch(mut self) {
         loop {
-            let text = tokio::fs::read(&self.file).await;
-            // One that cannot be read now may be there at the next look; the settings of before hold.
-            if let Ok(text) = text
-                && self.text.as_ref() != Some(&text)
-            {
-                self.text = Some(text);
-                self.take().await;
-            }
+            self.look().await;
             tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+    }
+
+    /// Reads the file, and takes in what it says if that is not what it said before.
+    async fn look(&mut self) {
+        match tokio::fs::read(&self.file).await {
+            Ok(text) => {
+                self.is_missed = false;
+                if self.text.as_ref() != Some(&text) {
+                    self.text = Some(text);
+                    self.take().await;
+                }
+            }
+            // One that is being replaced is there at the next look.
+            Err(_) if !self.is_missed => self.is_missed = true,
+            Err(error) => {
+                let file = self.file.display();
+                let message = format!("the configuration {file} cannot be read; the one of before holds: {error}");
+                self.state.status.set(reasons::CONFIGURATION_INVALID, message);
+                // What it says when it is back is looked at as a whole, and the reason goes with it.
+                self.text = None;
+            }
         }
     }
 
