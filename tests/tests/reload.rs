@@ -130,6 +130,42 @@ fn a_configuration_that_could_not_be_used_for_a_while_is_taken_in_when_it_can() 
     wait_for_generation(&sidecar, 2);
 }
 
+/// What was accepted before a declaration came has the types that it was accepted with, and so has what comes after it: a
+/// column has one type.
+#[test]
+fn a_declaration_of_other_types_does_not_set_aside_what_was_accepted_before_it() {
+    for is_restarted in [false, true] {
+        let site = Site::local().with_config("generation: 1\nflush: {maxAge: 1h}\n");
+        let mut sidecar = site.start();
+        wait_for_generation(&sidecar, 1);
+        let records: Vec<_> = (0..20).map(|id| json!({"Note": format!("text {id}"), "id": id})).collect();
+        let answer = post(&sidecar, "/ingest/stream", &json!({"table_name": "orders", "records": records}));
+        assert_eq!((answer.status, &body(&answer)["quarantined"]), (202, &json!(0)), "{}", answer.text());
+        let columns = "[{name: id, type: varchar}, {name: note, type: timestamp}, {name: price, type: double}]";
+        change(
+            &site,
+            &format!("generation: 2\nflush: {{maxAge: 1h}}\ntables: [{{name: orders, columns: {columns}}}]\n"),
+        );
+        if is_restarted {
+            sidecar.kill().expect("it can be killed");
+            drop(sidecar);
+            sidecar = site.start();
+        }
+        wait_for_generation(&sidecar, 2);
+        let later = json!({"id": 20, "Note": "text 20", "price": 1.5});
+        let answer = post(&sidecar, "/ingest/stream", &json!({"table_name": "orders", "record": later}));
+        assert_eq!((answer.status, &body(&answer)["quarantined"]), (202, &json!(0)), "{}", answer.text());
+        flush(&sidecar);
+        let mut ids: Vec<_> = site.lake().table("orders").iter().map(|row| row["id"].as_i64()).collect();
+        ids.sort_unstable();
+        assert_eq!(ids, (0..=20).map(Some).collect::<Vec<_>>(), "restarted: {is_restarted}");
+        let columns = table_status(&sidecar, "orders")["columns"].to_string();
+        assert!(columns.contains(r#""name":"id","nullable":true,"type":"bigint""#), "{columns}");
+        wait_for_reason(&sidecar, "SchemaConflict");
+        drop(sidecar);
+    }
+}
+
 /// The rows of a table are computed by the statement of their time when it changes under the process, too.
 #[test]
 fn a_transform_that_changes_holds_for_what_comes_after_it() {

@@ -99,6 +99,16 @@ impl Declaration {
         Ok(Self { schema, on_unknown_column: *on_unknown_column, order_by: order_by.clone() })
     }
 
+    /// The columns that its table has by it, in their order, with the types of those that were seen before: records that were
+    /// accepted with a type keep it. What was seen besides comes behind them. Names that differ in their case alone are one.
+    pub fn columns_beside(&self, seen: &[Column]) -> Vec<Column> {
+        let by_name: HashMap<String, &Column> =
+            seen.iter().map(|seen| (seen.name.to_ascii_lowercase(), seen)).collect();
+        let as_seen = |column: &Column| (*by_name.get(&column.name.to_ascii_lowercase()).unwrap_or(&column)).clone();
+        // Once more as they are declared: a struct may have fields that were not seen.
+        self.columns().iter().map(as_seen).chain(seen.iter().cloned()).chain(self.columns().iter().cloned()).collect()
+    }
+
     /// The columns that its table has by it: what is declared, or what is computed of that.
     pub fn columns(&self) -> &[Column] {
         match &self.schema.constraints().transform {

@@ -332,10 +332,11 @@ impl Registry {
         Err(RegistryError::Contended { table: table.to_owned(), attempts: ATTEMPTS_MAX })
     }
 
-    /// What is observed of a table behind what is declared of it.
+    /// What is observed of a table with what is declared of it. Records that were accepted before a declaration came have the
+    /// types that they were accepted with.
     fn with_declared<'o>(&self, table: &str, observed: &'o [Column]) -> Cow<'o, [Column]> {
         match self.options().declarations.of_table(table) {
-            Some(declared) => Cow::Owned([declared.columns(), observed].concat()),
+            Some(declared) => Cow::Owned(declared.columns_beside(observed)),
             None => Cow::Borrowed(observed),
         }
     }

@@ -52,7 +52,7 @@ pub(super) struct TableSchemas {
     pub(super) registered: Arc<RegisteredSchema>,
     /// The registered columns and those of journaled requests. They stay, whatever is declared next.
     stored: Schema,
-    /// Those and the columns that are declared now, whose types come before the ones that are journaled alone.
+    /// Those and the columns that are declared now, of which a stored one keeps its type.
     decided: Schema,
     /// Whether something is declared that is not stored, and is gone if another declaration comes before it is.
     is_ahead: bool,
@@ -239,7 +239,11 @@ impl TableSchemas {
         (self.decided, self.is_ahead) = match self.is_transformed() {
             true => (declared, false),
             false => {
-                let decided = registered.merged(&[declared.columns(), stored.columns()].concat());
+                // Records that are journaled have the types that they were accepted with, whatever is declared since.
+                let decided = match &self.declared {
+                    Some(declaration) => registered.merged(&declaration.columns_beside(stored.columns())),
+                    None => registered.merged(stored.columns()),
+                };
                 let is_ahead = stored.merged(declared.columns()) != *stored;
                 (decided.constrained(declared.constraints()), is_ahead)
             }
