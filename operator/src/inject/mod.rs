@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::controller::ValidatedIngest;
 use crate::names::{
     CONTAINER, CONTAINERS, CONTRACT_VERSION, HEALTH_PORT_ANNOTATION, INJECTED_BY, JOURNAL_VOLUME, MIRROR_POD,
-    ORIGINAL_GRACE, PORT_ANNOTATION, SAFE_TO_EVICT_VOLUMES, SCRATCH_VOLUME, STATUS, URL_VARIABLE, shown,
+    ORIGINAL_GRACE, PORT_ANNOTATION, SAFE_TO_EVICT_VOLUMES, SCRATCH_VOLUME, STATUS, TOKEN_PATH, URL_VARIABLE, shown,
 };
 use container::{PodFacts, container, volumes};
 use patch::{Patch, Step};
@@ -292,7 +292,23 @@ fn add_container(patch: &mut Patch, ingest: &ValidatedIngest) {
         let list = [place.as_slice(), &[name.into()]].concat();
         missing.into_iter().for_each(|item| patch.append(&list, item));
     }
+    keep_token_away(patch, &place, &wanted);
     patch.complete(&place, &wanted);
+}
+
+/// The API server mounts the pod's token into each container that has nothing at its place, also into one that the pod brings
+/// itself: what is mounted there becomes the empty folder that the sidecar has.
+fn keep_token_away(patch: &mut Patch, container: &[Step<'_>], wanted: &Value) {
+    let list = [container, &["volumeMounts".into()]].concat();
+    let is_at_place = |mount: &Value| mount["mountPath"] == TOKEN_PATH;
+    let Some(ours) = items(&wanted["volumeMounts"]).find(|mount| is_at_place(mount)) else { return };
+    let found = patch.get(&list).and_then(|mounts| items(mounts).position(is_at_place));
+    if let Some(index) = found {
+        let mount = [list.as_slice(), &[index.into()]].concat();
+        for (field, value) in ours.as_object().into_iter().flatten() {
+            patch.set(&mount, field, value.clone());
+        }
+    }
 }
 
 fn facts_of(spec: &Value) -> PodFacts {

@@ -10,7 +10,8 @@ use serde_json::Value;
 use super::{Refusal, items};
 use crate::controller::ValidatedIngest;
 use crate::names::{
-    CONTAINER, CONTAINERS, HEALTH_PORT_ANNOTATION, JOURNAL_VOLUME, PORT_ANNOTATION, RESOURCES, SCRATCH_VOLUME, shown,
+    CONTAINER, CONTAINERS, HEALTH_PORT_ANNOTATION, JOURNAL_VOLUME, PORT_ANNOTATION, RESOURCES, SCRATCH_VOLUME,
+    TOKEN_PATH, shown,
 };
 
 /// An image by which a pod's own container of the sidecar's name says that it has none of its own: a Deployment's template
@@ -210,7 +211,10 @@ pub(super) fn check_own_container(found: &Value, wanted: &Value) -> Result<(), R
     for (list, key) in [("env", "name"), ("volumeMounts", "mountPath")] {
         // Which keys are lent, and by whom, a pod may say itself.
         let is_aws = |item: &Value| item[key].as_str().is_some_and(|name| name.starts_with("AWS_"));
-        let is_ours = |own: &&Value| !is_aws(own) && items(&wanted[list]).any(|ours| ours[key] == own[key]);
+        // The API server has mounted the pod's token there before any webhook is asked; it is put out of reach again.
+        let is_token = |item: &Value| item[key] == TOKEN_PATH;
+        let is_kept = |own: &Value| is_aws(own) || is_token(own);
+        let is_ours = |own: &&Value| !is_kept(own) && items(&wanted[list]).any(|ours| ours[key] == own[key]);
         if let Some(own) = items(&found[list]).find(is_ours) {
             let name = shown(own[key].as_str().unwrap_or_default());
             return Err(refused(at(list), format!("\"{name}\" is the sidecar's own; take it out")));

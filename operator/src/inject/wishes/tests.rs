@@ -123,6 +123,22 @@ fn a_container_that_the_pod_brings_itself_is_completed() {
     }
 }
 
+/// The API server has mounted the token into the pod's own fragment before the webhook is asked.
+#[test]
+fn the_pods_token_is_kept_from_a_container_that_the_pod_brings_itself() {
+    let token = json!({"name": "kube-api-access-x", "mountPath": TOKEN_PATH, "readOnly": true});
+    let pod = injected(&wanting(|pod| {
+        pod["spec"]["initContainers"] = json!([{"name": "lakeingest", "image": "auto", "volumeMounts": [token]}]);
+        pod["spec"]["containers"][0]["volumeMounts"] = json!([token]);
+    }));
+    let at_place = |container: &Value| -> Vec<Value> {
+        items(&container["volumeMounts"]).filter(|mount| mount["mountPath"] == TOKEN_PATH).cloned().collect()
+    };
+    assert_eq!(at_place(&pod["spec"]["containers"][0]), std::slice::from_ref(&token));
+    let empty = json!({"name": SCRATCH_VOLUME, "mountPath": TOKEN_PATH, "subPath": "no-token", "readOnly": true});
+    assert_eq!(at_place(sidecar(&pod)), [empty]);
+}
+
 #[test]
 fn volumes_of_another_size_are_the_pods() {
     let pod = injected(&wanting(|pod| {
