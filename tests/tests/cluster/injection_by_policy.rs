@@ -60,8 +60,11 @@ fn pods_of(object: &Value) -> Vec<Value> {
         return items.iter().flat_map(pods_of).collect();
     }
     let template = ["/spec/template", "/spec/jobTemplate/spec/template", "/template"];
-    let template =
-        template.iter().find_map(|path| object.pointer(path)).or(Some(object)).filter(|one| one["spec"].is_object());
+    let template = template
+        .iter()
+        .find_map(|path| object.pointer(path))
+        .or(Some(object))
+        .filter(|one| one["spec"]["containers"].is_array());
     template.map(|template| json!({"metadata": template["metadata"], "spec": template["spec"]})).into_iter().collect()
 }
 
