@@ -208,8 +208,14 @@ impl Intake {
                 if error.is_refused() {
                     self.registry.retract(&table, claim);
                 }
-                if let AppendError::Full { .. } | AppendError::NoSpace = error {
-                    self.status.set(reasons::JOURNAL_FULL, error.to_string());
+                match error {
+                    AppendError::Full { .. } | AppendError::NoSpace => {
+                        self.status.set(reasons::JOURNAL_FULL, error.to_string());
+                    }
+                    AppendError::TooManySchemas { .. } => {
+                        self.status.set_for(reasons::JOURNAL_FULL, &table, error.to_string());
+                    }
+                    AppendError::Failed | AppendError::Unknown => {}
                 }
                 Err(error.into())
             }

@@ -255,7 +255,8 @@ pub const BATCH_PARTITIONS_MAX: usize = 64;
 pub const SEGMENT_SCHEMAS_MAX: usize = 64;
 
 /// Fields of all schemas together that segments have which are not in the lake yet, each schema once. Past it a request that
-/// brings another schema is refused, 429 or 503; requests of known columns are not. A field is some 330 bytes (its name three
+/// brings another schema is refused, 429 or 503; requests of known columns are not, nor is the first schema of a table of which
+/// nothing waits. A field is some 330 bytes (its name three
 /// times, its type), so these are some 130 MiB: as many as 400 tables of 1,000 columns, or 28 columns that came one by one in
 /// each of 1,000 tables.
 pub const WAITING_SCHEMA_FIELDS_MAX: usize = 400_000;

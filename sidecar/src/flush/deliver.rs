@@ -487,6 +487,7 @@ impl<'a> Run<'a> {
         });
         context.status.clear(&CLEARED_BY_SUCCESS);
         context.status.clear_for(&CLEARED_BY_TABLE, &contents.table);
+        context.status.clear_for(&[reasons::JOURNAL_FULL], &contents.table);
         if context.journal.view().has_room() {
             context.status.clear(&[reasons::JOURNAL_FULL]);
         }

@@ -78,6 +78,13 @@ async fn i12_columns_that_come_one_by_one_are_refused_before_they_fill_the_memor
     assert!(matches!(refused, IntakeError::Append(AppendError::TooManySchemas { .. })), "{refused:?}");
     assert!(count > 800, "{count}");
     fixture.send(r#"{"c5": 2, "c7": 3}"#).await.expect("these are known");
+    let others = Submission { table_name: Some("others".to_owned()), ..submission(r#"{"n": 1}"#) };
+    fixture.intake.accept(others).await.expect("another table is not refused for it");
+    let of_it = |fixture: &Fixture| {
+        let said = fixture.intake.status.reasons();
+        said.iter().any(|reason| reason.name == reasons::JOURNAL_FULL && reason.scope == "events")
+    };
+    assert!(of_it(&fixture), "what is refused is said of its table");
     let refused = fixture.send(&format!("{{\"c{count}\": \"text\"}}")).await;
     assert!(matches!(refused, Err(IntakeError::Append(AppendError::TooManySchemas { .. }))), "{refused:?}");
 }

@@ -257,7 +257,7 @@ impl Committer {
         if self.size_bytes() + frame_bytes > self.cap_bytes {
             return Err(AppendError::Full { cap_bytes: self.cap_bytes });
         }
-        if !self.schemas.has_room_for(batch.schema, schema) {
+        if !self.schemas.has_room_for(batch.schema, schema) && self.has_waiting(&batch.table) {
             return Err(AppendError::TooManySchemas { fields_max: WAITING_SCHEMA_FIELDS_MAX });
         }
         // What the reserve is for comes first: without it a batch would take the space that retiring needs.
@@ -286,6 +286,12 @@ impl Committer {
         }
         segment.add(sequence, self.log.position(), batch, schema);
         Ok(Appended { sequence, segment: segment.number, epoch: segment.epoch })
+    }
+
+    /// Whether something of the table waits for the lake. A table of which nothing does is not refused for what others have
+    /// brought: it has one schema more, as each table may.
+    fn has_waiting(&self, table: &str) -> bool {
+        self.open.contains_key(table) || self.sealed.values().any(|segment| &*segment.table == table)
     }
 
     fn seal(&mut self, segment: u64, reason: SealReason) -> Option<Sealed> {
