@@ -18,7 +18,7 @@ use crate::journal::Sealed;
 use crate::journal::segment::{Contents, SegmentState};
 use crate::journal::view::JournalView;
 use crate::leaving::{Grace, Leaving};
-use crate::limits::DELIVERIES_MAX;
+use crate::limits::{BACKLOG_SEGMENTS_MAX, DELIVERIES_MAX};
 use crate::status::reasons;
 
 /// A caller waits for a segment.
@@ -238,9 +238,13 @@ impl FlushWorker {
 
     /// Tells the tracker of a view. What is stuck keeps nothing else from being sealed: it would do so for ever.
     async fn take_view(&mut self, view: &JournalView) -> Result<(), ()> {
-        let waiting = view.sealed.iter().filter(|segment| !self.stuck.contains(&segment.number));
-        let mut backlog: Vec<_> = waiting.map(|segment| &*segment.table).collect();
-        backlog.sort_unstable();
+        let mut backlog = Vec::new();
+        // Of a short one nothing is asked, and views come with every group of requests.
+        if view.sealed.len() >= BACKLOG_SEGMENTS_MAX {
+            let waiting = view.sealed.iter().filter(|segment| !self.stuck.contains(&segment.number));
+            backlog.extend(waiting.map(|segment| &*segment.table));
+            backlog.sort_unstable();
+        }
         self.act(FlushEvent::Open { open: &view.open, backlog: &backlog, crowded: view.crowded_file() }).await
     }
 
