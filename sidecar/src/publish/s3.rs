@@ -2,13 +2,15 @@
 //!
 //! Owns: the signed requests for objects: a PUT that is create-only and sent with its checksum, a HEAD that asks for the
 //! checksum, a GET; and what is done instead at an endpoint that replaces objects.
-//! Does not own: retries, which objects, where the endpoint is (`endpoint`), what a transfer may take (`transfer`).
+//! Does not own: retries, which objects, where the endpoint is (`endpoint`), what it is seen to do (`probe`), what a transfer may
+//! take (`transfer`).
 //!
 //! The library's own put keeps the body in memory and answers `AlreadyExists` for 412 and 409 alike, and its head
 //! gives no checksum; its credentials, its signatures and its listing are used here all the same.
 
 mod clients;
 mod endpoint;
+mod probe;
 mod transfer;
 
 use std::path::{Path, PathBuf};
@@ -31,7 +33,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use crate::journal::{bytes_of_hex, hex};
 use crate::limits::LAKE_OBJECT_BYTES_MAX;
 use crate::publish::error::{StoreError, StoreErrorKind};
-use crate::publish::store::{Found, Probe, PutOutcome, Upload};
+use crate::publish::store::{Found, PutOutcome, Upload};
 use clients::{ClientSource, Clients, builder_of};
 use endpoint::Endpoint;
 pub use transfer::S3Limits;
@@ -412,36 +414,6 @@ impl S3Store {
         keys.map_err(|error| self.refused(StoreError::of_object_store("list", prefix, &error)))
     }
 
-    /// Puts an object twice, and another with a checksum that is not its own. The objects are the same for every
-    /// writer and stay, so that nothing has to be deleted.
-    pub(super) async fn probe(&self, key: &str) -> Result<Probe, StoreError> {
-        let (create_only_key, checksum_key) = (format!("{key}/create-only"), format!("{key}/wrong-checksum"));
-        let right: [u8; 32] = Sha256::digest(PROBE_BODY).into();
-        let wrong: [u8; 32] = Sha256::digest(b"another body").into();
-        let create_only = match self.put_probe(&create_only_key, right, true).await {
-            Ok(_) => self.put_probe(&create_only_key, right, true).await? == PutOutcome::Exists,
-            // Some endpoints refuse what they do not know.
-            Err(error) if error.kind == StoreErrorKind::Unexpected => {
-                self.put_probe(&create_only_key, right, false).await?;
-                false
-            }
-            Err(error) => return Err(error),
-        };
-        self.shared.is_create_only.store(create_only, Ordering::Release);
-        let checksum = match self.put_probe(&checksum_key, wrong, create_only).await {
-            Ok(_) => false,
-            Err(error) if error.kind == StoreErrorKind::Unreachable => return Err(error),
-            Err(_) => true,
-        };
-        Ok(Probe { create_only, checksum })
-    }
-
-    async fn put_probe(&self, key: &str, sha256: [u8; 32], is_conditional: bool) -> Result<PutOutcome, StoreError> {
-        let body = Bytes::from_static(PROBE_BODY);
-        let sent = Sent { headers: HeaderMap::new(), sha256, size_bytes: body.len() as u64, body: body.into() };
-        self.in_time("put", key, self.create(key, sent, is_conditional)).await
-    }
-
     /// Sends an object. A condition makes the server refuse to replace; what it refuses is `Exists`.
     async fn create(&self, key: &str, sent: Sent, is_conditional: bool) -> Result<PutOutcome, StoreError> {
         let Sent { mut headers, sha256, size_bytes, body } = sent;
@@ -526,8 +498,6 @@ impl S3Store {
         error
     }
 }
-
-const PROBE_BODY: &[u8] = b"lakeingest probe";
 
 /// Reads an answer, and not much more of it than `bytes_max`.
 async fn whole(answer: reqwest::Response, bytes_max: u64) -> Result<Answer, reqwest::Error> {
