@@ -76,13 +76,14 @@ pub(super) struct Expected {
     pub(super) now: DateTime<Utc>,
 }
 
-/// `Ready`: what the steps say, and that nobody else has the prefix.
+/// `Ready`: what the steps say, that nobody else has the prefix, and that the sidecars can use what they are told.
 pub(super) fn ready(outcome: &Outcome, summary: Option<&Summary>) -> Verdict {
     let (is_ready, reason, message) = outcome.words();
-    let foreign = summary.and_then(|summary| Some((summary, summary.first_of(&[said::PREFIX_IN_USE])?)));
-    match foreign {
-        Some((summary, (_, words))) if is_ready => {
-            Verdict::new(conditions::READY, Answer::No, reasons::PREFIX_IN_USE, by_whom(words, summary))
+    let refused = [said::PREFIX_IN_USE, said::CONFIGURATION_INVALID];
+    let refused = summary.and_then(|summary| Some((summary, summary.first_of(&refused)?)));
+    match refused {
+        Some((summary, (name, words))) if is_ready => {
+            Verdict::new(conditions::READY, Answer::No, name, by_whom(words, summary))
         }
         _ if is_ready => Verdict::new(conditions::READY, Answer::Yes, reason, message),
         _ => Verdict::new(conditions::READY, Answer::No, reason, message),
