@@ -287,13 +287,29 @@ fn add_container(patch: &mut Patch, ingest: &ValidatedIngest) {
         items(&wanted[list]).filter(is_missing).cloned().collect()
     };
     let lists = [("env", missing("env", "name")), ("volumeMounts", missing("volumeMounts", "mountPath"))];
+    let pull_policy =
+        (has_no_image(found) && found["imagePullPolicy"] == PULLED_EACH_TIME).then(|| pull_policy(&ingest.spec.image));
     unsaid.into_iter().for_each(|field| patch.set(&place, field, wanted[field].clone()));
+    if let Some(pull_policy) = pull_policy {
+        patch.set(&place, "imagePullPolicy", json!(pull_policy));
+    }
     for (name, missing) in lists {
         let list = [place.as_slice(), &[name.into()]].concat();
         missing.into_iter().for_each(|item| patch.append(&list, item));
     }
     keep_token_away(patch, &place, &wanted);
     patch.complete(&place, &wanted);
+}
+
+/// How the API server has the image of a container without a tag pulled, so also the one that stands for ours.
+const PULLED_EACH_TIME: &str = "Always";
+
+/// How the API server would have an image pulled that nobody has said anything of.
+/// Source: <https://kubernetes.io/docs/concepts/containers/images/#imagepullpolicy-defaulting>.
+fn pull_policy(image: &str) -> &'static str {
+    let name = image.rsplit('/').next().unwrap_or(image);
+    let is_fixed = name.contains('@') || name.split_once(':').is_some_and(|(_, tag)| tag != "latest");
+    if is_fixed { "IfNotPresent" } else { PULLED_EACH_TIME }
 }
 
 /// The API server mounts the pod's token into each container that has nothing at its place, also into one that the pod brings

@@ -87,7 +87,7 @@ fn the_containers_that_are_named_are_told_and_no_others() {
 #[test]
 fn a_container_that_the_pod_brings_itself_is_completed() {
     let own = json!({
-        "name": "lakeingest", "image": "auto", "imagePullPolicy": "Always", "args": [], "restartPolicy": "",
+        "name": "lakeingest", "image": "auto", "imagePullPolicy": "Never", "args": [], "restartPolicy": "",
         "resources": {"requests": {"memory": "1Gi"}},
         "env": [{"name": "LAKEINGEST_LOG", "value": "debug"}],
         "volumeMounts": [{"name": "more", "mountPath": "/more"}],
@@ -105,7 +105,7 @@ fn a_container_that_the_pod_brings_itself_is_completed() {
             ("image", json!("lakeingest/sidecar:1")),
             ("args", json!(["serve"])),
             ("restartPolicy", json!("Always")),
-            ("imagePullPolicy", json!("Always")),
+            ("imagePullPolicy", json!("Never")),
             ("terminationMessagePolicy", json!("File")),
         ] {
             assert_eq!(found[field], value, "{field}");
@@ -120,6 +120,27 @@ fn a_container_that_the_pod_brings_itself_is_completed() {
         let resources = &found["resources"];
         assert_eq!((&resources["requests"]["memory"], &resources["limits"]["memory"]), (&json!("1Gi"), &json!("1Gi")));
         assert!(resources["requests"]["ephemeral-storage"].is_string() && found["startupProbe"].is_object());
+    }
+}
+
+/// The API server has an image without a tag pulled each time, so the one that stands for ours: that is nobody's wish.
+#[test]
+fn the_image_of_a_container_that_the_pod_brings_itself_is_pulled_as_ours_is() {
+    let policy_of = |image: &str, policy: &str| {
+        let own = json!([{"name": "lakeingest", "image": image, "imagePullPolicy": policy}]);
+        let pod = injected(&wanting(|pod| pod["spec"]["initContainers"] = own.clone()));
+        sidecar(&pod)["imagePullPolicy"].clone()
+    };
+    assert_eq!(policy_of("auto", "Always"), "IfNotPresent");
+    assert_eq!(policy_of("auto", "Never"), "Never");
+    assert_eq!(policy_of("lakeingest/sidecar:1", "Always"), "Always", "it has our image, so it means it");
+    for (image, policy) in [
+        ("lakeingest/sidecar:0.1.0", "IfNotPresent"),
+        ("registry:5000/sidecar@sha256:00", "IfNotPresent"),
+        ("registry:5000/sidecar", "Always"),
+        ("sidecar:latest", "Always"),
+    ] {
+        assert_eq!(super::super::pull_policy(image), policy, "{image}");
     }
 }
 
