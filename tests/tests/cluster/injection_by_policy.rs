@@ -88,6 +88,10 @@ fn complete(mut pod: Value) -> Value {
     (pod["apiVersion"], pod["kind"]) = (json!("v1"), json!("Pod"));
     pod["metadata"]["name"] = json!("shop");
     pod["metadata"].as_object_mut().expect("a pod has metadata").remove("namespace");
+    // A kubelet makes such a pod, of a node that it names.
+    if let Some(annotations) = pod["metadata"]["annotations"].as_object_mut() {
+        annotations.remove("kubernetes.io/config.mirror");
+    }
     pod["spec"]["automountServiceAccountToken"] = json!(false);
     for list in ["containers", "initContainers"] {
         for container in pod["spec"][list].as_array_mut().into_iter().flatten() {

@@ -79,6 +79,12 @@ fn a_pod_that_asks_and_has_no_sidecar_is_counted_until_it_is_gone() {
         "apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {"name": "shop"},
         "spec": {"replicas": 2, "selector": {"matchLabels": labels}, "template": template},
     }));
+    // A pod whose LakeIngest comes a moment after it would have a sidecar.
+    wait::until("the pods of the ReplicaSet", || {
+        let pods = team.kubectl(&["get", "pods", "--selector=app=shop", "--output=name"]);
+        Ok(if pods.lines().count() == 2 { Look::Ready(()) } else { Look::NotYet(pods) })
+    })
+    .expect("they are made");
     team.lake_ingest("events", &json!({}));
     team.wait_for_status("events", "the pods to be missing", |status| status["pods"]["missing"] == 3);
     let message = team.wait_for_condition("events", "InjectionHealthy", "False", "SidecarMissing");
