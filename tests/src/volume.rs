@@ -105,6 +105,17 @@ impl Volume {
             })
         })
         .expect("nobody uses it");
+        // A container that begins meanwhile has a copy of every mount until it has its own root; as long as it lasts, the file
+        // system that was cut would be mounted again instead of the one that lies in the image.
+        wait::until("the image to be let go", || {
+            let output = Command::new("losetup").args(["--noheadings", "--associated"]).arg(&self.image).output()?;
+            anyhow::ensure!(output.status.success(), "losetup: {}", String::from_utf8_lossy(&output.stderr));
+            Ok(match output.stdout.trim_ascii().is_empty() {
+                true => Look::Ready(()),
+                false => Look::NotYet(String::from_utf8_lossy(&output.stdout).into_owned()),
+            })
+        })
+        .expect("no container keeps it");
     }
 }
 
