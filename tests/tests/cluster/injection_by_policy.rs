@@ -93,6 +93,12 @@ fn complete(mut pod: Value) -> Value {
         annotations.remove("kubernetes.io/config.mirror");
     }
     pod["spec"]["automountServiceAccountToken"] = json!(false);
+    // What YAML 1.1 reads as a number in octal digits was read as a text here.
+    for volume in pod["spec"]["volumes"].as_array_mut().into_iter().flatten() {
+        if let Some(mode) = volume.pointer_mut("/configMap/defaultMode") {
+            *mode = json!(mode.as_str().map(|octal| u32::from_str_radix(octal, 8).expect("a mode is octal")));
+        }
+    }
     for list in ["containers", "initContainers"] {
         for container in pod["spec"][list].as_array_mut().into_iter().flatten() {
             container["image"] = json!("shop:1");
