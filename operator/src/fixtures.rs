@@ -2,10 +2,12 @@
 
 pub(crate) mod pods;
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use lakeingest_crds::lakeingest::{ImagePolicy, LakeIngest};
 use serde_json::{Value, json};
 
 use crate::controller::{ContextNames, ValidatedIngest, validate};
+use crate::index::MissingPod;
 
 /// What does not change while a test runs.
 pub(crate) fn names() -> ContextNames {
@@ -35,6 +37,19 @@ pub(crate) fn ingest(name: &str, spec: Value) -> LakeIngest {
         }
     }
     serde_json::from_value(whole).expect("the test's LakeIngest has the right shape")
+}
+
+/// A pod of namespace `team-a` that asks for `events`, has no sidecar and may be evicted; its name is its uid, and so is its
+/// owner's.
+pub(crate) fn missing_pod(name: &str, owner: &str) -> MissingPod {
+    MissingPod {
+        namespace: "team-a".to_owned(),
+        name: name.to_owned(),
+        uid: name.to_owned(),
+        ingest: "events".to_owned(),
+        owner: ObjectReference { uid: Some(owner.to_owned()), ..ObjectReference::default() },
+        may_be_evicted: true,
+    }
 }
 
 /// LakeIngest `events` of namespace `team-a`, validated.

@@ -30,6 +30,7 @@ pub mod sidecars;
 pub mod events;
 pub mod left_behind;
 pub mod orphans;
+pub mod watchdog;
 
 pub mod cli;
 

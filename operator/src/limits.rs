@@ -94,6 +94,11 @@ pub const MISSING_NAMED_MAX: usize = 5;
 /// The time between two looks for pods whose LakeIngest is gone.
 pub const ORPHANS_PERIOD: Duration = Duration::from_secs(10);
 
+/// The shortest and the longest time between two looks for pods to evict, of which each evicts one at most.
+pub const WATCHDOG_PERIOD_MIN: Duration = Duration::from_secs(1);
+/// See [`WATCHDOG_PERIOD_MIN`].
+pub const WATCHDOG_PERIOD_MAX: Duration = Duration::from_secs(30);
+
 /// Events that a replica writes at once, after a while without any.
 pub const EVENTS_AT_ONCE_MAX: u32 = 50;
 

@@ -42,6 +42,7 @@ pub struct Metrics {
     /// Rows that pods which ended have put into the lake as log files. Every replica sees every pod.
     pub rows_in_log_files: Counter,
     sidecar_asks: Family<Labels, Counter>,
+    evictions: Family<Labels, Counter>,
     admissions: Family<Labels, Counter>,
     admission_duration: Histogram,
     reconciles: Family<Labels, Counter>,
@@ -87,6 +88,9 @@ impl Default for Metrics {
         registry.register("sidecars_unreachable", about, sidecars_unreachable.clone());
         let sidecar_asks = Family::<Labels, Counter>::default();
         registry.register("sidecar_asks", "Questions to sidecars by what came of them", sidecar_asks.clone());
+        let evictions = Family::<Labels, Counter>::default();
+        let about = "Tries to evict a pod that runs without its sidecar by what came of them";
+        registry.register("evictions", about, evictions.clone());
         let orphaned_pods = Gauge::default();
         let about = "Pods that run on without their LakeIngest, in the replica that leads";
         registry.register("orphaned_pods", about, orphaned_pods.clone());
@@ -116,6 +120,7 @@ impl Default for Metrics {
             leader,
             sidecars_unreachable,
             sidecar_asks,
+            evictions,
             orphaned_pods,
             events_dropped,
             rows_left_behind,
@@ -138,6 +143,11 @@ impl Metrics {
     /// A sidecar was asked how it is.
     pub fn asked(&self, outcome: &'static str) {
         self.sidecar_asks.get_or_create(&[("outcome", outcome)]).inc();
+    }
+
+    /// A pod was to be evicted.
+    pub fn evicted(&self, outcome: &'static str) {
+        self.evictions.get_or_create(&[("outcome", outcome)]).inc();
     }
 
     /// A LakeIngest was looked at.
@@ -166,12 +176,14 @@ mod tests {
         metrics.admitted("patched", Duration::from_millis(1));
         metrics.reconciled("configured", Duration::from_millis(1));
         metrics.asked("answered");
+        metrics.evicted("refused");
         let text = metrics.text();
         for line in [
             "lakeingest_operator_build_info{version=",
             "lakeingest_operator_admissions_total{outcome=\"patched\"} 1",
             "lakeingest_operator_admission_duration_seconds_count 1",
             "lakeingest_operator_sidecar_asks_total{outcome=\"answered\"} 1",
+            "lakeingest_operator_evictions_total{outcome=\"refused\"} 1",
             "lakeingest_operator_reconciles_total{outcome=\"configured\"} 1",
             "lakeingest_operator_webhook_certificate_not_after_seconds 0",
         ] {

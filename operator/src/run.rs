@@ -12,6 +12,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::Api;
 use kube::{Client, ResourceExt};
+use lakeingest_crds::Seconds;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -32,6 +33,7 @@ use crate::namespaces::Namespaces;
 use crate::orphans::Orphans;
 use crate::settings::{Injection, RunArguments};
 use crate::sidecars::{Asker, Sidecars};
+use crate::watchdog::Watchdog;
 use crate::webhook::{self, PodReview, Webhook};
 use crate::{server, version};
 
@@ -171,6 +173,7 @@ impl Running {
         let (leaving, is_leaving) = watch::channel(false);
         let (stopping, is_stopping) = watch::channel(false);
         let (trusted, is_trusted) = watch::channel(false);
+        let is_trusted_too = is_trusted.clone();
         let (synced, is_synced) = watch::channel(false);
         let (index, watches, left) = Index::watch(&from.client);
         let (namespaces, follow_namespaces) = Namespaces::watch(&from.client);
@@ -196,6 +199,10 @@ impl Running {
         let sidecars = Sidecars::default();
         start(&mut parts, "sidecars", asker_of(&from, &index, &leadership, &sidecars).run());
         start(&mut parts, "orphans", orphans_of(&from, &index, &leadership).run(from.client.clone()));
+        if let Some(patience) = from.arguments.evict_after {
+            let watchdog = watchdog_of(&from, patience, &index, &leadership, is_trusted_too);
+            start(&mut parts, "watchdog", watchdog.run(from.client.clone()));
+        }
         let seen = Seen { index: index.clone(), leadership, sidecars };
         start(&mut parts, "controller", control(&from, seen, watches, is_stopping.clone()));
         start(&mut parts, "namespaces", follow_namespaces);
@@ -312,6 +319,24 @@ fn orphans_of(from: &Parts, index: &Index, leadership: &Leadership) -> Orphans {
         index: index.clone(),
         leadership: leadership.clone(),
         events: from.events.clone(),
+        metrics: Arc::clone(&from.metrics),
+    }
+}
+
+fn watchdog_of(
+    from: &Parts,
+    patience: Seconds,
+    index: &Index,
+    leadership: &Leadership,
+    is_trusted: watch::Receiver<bool>,
+) -> Watchdog {
+    Watchdog {
+        patience: patience.duration(),
+        index: index.clone(),
+        leadership: leadership.clone(),
+        is_trusted,
+        events: from.events.clone(),
+        clock: Arc::clone(&from.clock),
         metrics: Arc::clone(&from.metrics),
     }
 }

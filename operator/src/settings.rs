@@ -71,6 +71,11 @@ pub struct RunArguments {
     #[arg(long, value_name = "DURATION", default_value = "168h")]
     pub certificate_life: Seconds,
 
+    /// How long a pod that asks may run without its sidecar before it is evicted, so that another comes in its place; none is
+    /// ever evicted without this
+    #[arg(long, value_name = "DURATION")]
+    pub evict_after: Option<Seconds>,
+
     /// The image of sidecars whose LakeIngest names none
     #[arg(long, value_name = "IMAGE")]
     pub sidecar_image: String,

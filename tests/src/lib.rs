@@ -12,6 +12,7 @@
 //!
 //! Nothing here returns an error: what goes wrong is a failed test, and panics with what was seen.
 
+pub mod chart;
 pub mod pod;
 pub mod site;
 pub mod team;

@@ -17,6 +17,8 @@ mod kinds;
 mod rules;
 #[path = "cluster/status.rs"]
 mod status;
+#[path = "cluster/watchdog.rs"]
+mod watchdog;
 #[path = "cluster/wishes.rs"]
 mod wishes;
 

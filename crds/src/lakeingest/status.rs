@@ -105,6 +105,10 @@ pub mod reasons {
     pub const CONFIGURATION_RESTORED: &str = "ConfigurationRestored";
     /// The LakeIngest of pods that run was deleted. An Event alone, on what makes the pods.
     pub const LAKE_INGEST_GONE: &str = "LakeIngestGone";
+    /// A pod that asked and ran without its sidecar was evicted. An Event alone, on what makes the pods.
+    pub const POD_EVICTED: &str = "PodEvicted";
+    /// A pod that came in place of one that was evicted has no sidecar either. An Event alone, on what makes the pods.
+    pub const EVICTION_IN_VAIN: &str = "EvictionInVain";
     /// No pod has a sidecar that runs.
     pub const NO_SIDECARS: &str = "NoSidecars";
     /// Sidecars run, and none of them answers.

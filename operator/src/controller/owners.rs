@@ -110,13 +110,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::fixtures::missing_pod as missing;
 
     fn owner(uid: &str) -> ObjectReference {
         ObjectReference { uid: Some(uid.to_owned()), ..ObjectReference::default() }
-    }
-
-    fn missing(name: &str, uid: &str) -> MissingPod {
-        MissingPod { name: name.to_owned(), owner: owner(uid) }
     }
 
     fn unwell(name: &str, uid: Option<&str>, reason: &str) -> (SidecarPod, Health) {

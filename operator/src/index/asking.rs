@@ -12,26 +12,42 @@ use kube::runtime::watcher::{self, Event};
 
 use super::pods::{controller_of, reference_of_pod};
 use crate::events::reference_of;
-use crate::names::{INJECT, INJECTED_BY};
+use crate::names::{INJECT, INJECTED_BY, ON_ERROR};
 
 /// What is known of a pod that has no sidecar.
 pub type PodMeta = PartialObjectMeta<Pod>;
 
+/// What makes another pod in place of one that was evicted, at no loss of work. A Job counts an eviction as a failure.
+const REPLACING: [&str; 4] = ["ReplicaSet", "StatefulSet", "DaemonSet", "ReplicationController"];
+
 /// A pod that asks and has no sidecar.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MissingPod {
+    /// Its namespace.
+    pub namespace: String,
     /// Its name.
     pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// The name of the LakeIngest that it asks for.
+    pub ingest: String,
     /// What has made it, or itself, as something that an Event is about.
     pub owner: ObjectReference,
+    /// Whether another pod comes in its place, and it has not said that it would rather run without a sidecar.
+    pub may_be_evicted: bool,
 }
 
 impl MissingPod {
-    pub(super) fn of(pod: &PodMeta) -> Self {
-        let namespace = pod.namespace().unwrap_or_default();
+    pub(super) fn of(pod: &PodMeta, ingest: &str) -> Self {
+        let (namespace, name, uid) =
+            (pod.namespace().unwrap_or_default(), pod.name_any(), pod.uid().unwrap_or_default());
         let owner = controller_of(pod.owner_references()).map(|owner| reference_of(owner, &namespace));
-        let itself = || reference_of_pod(&namespace, &pod.name_any(), pod.uid().as_deref());
-        Self { name: pod.name_any(), owner: owner.unwrap_or_else(itself) }
+        let is_replaced =
+            owner.as_ref().is_some_and(|owner| REPLACING.iter().any(|kind| owner.kind.as_deref() == Some(kind)));
+        let is_let_pass = pod.annotations().get(ON_ERROR).is_some_and(|on_error| on_error == "allow");
+        let owner = owner.unwrap_or_else(|| reference_of_pod(&namespace, &name, Some(&uid)));
+        let may_be_evicted = is_replaced && !is_let_pass && pod.metadata.deletion_timestamp.is_none();
+        Self { namespace, name, uid, ingest: ingest.to_owned(), owner, may_be_evicted }
     }
 }
 
@@ -70,6 +86,30 @@ mod tests {
             types: None,
             _phantom: std::marker::PhantomData,
         }
+    }
+
+    #[test]
+    fn a_pod_may_be_evicted_where_another_comes_and_it_did_not_say_otherwise() {
+        let may_be = |kind: Option<&str>, on_error: Option<&str>, ends: Option<&str>| {
+            let mut asking = pod(Some("events"));
+            asking.metadata.owner_references = kind.map(|kind| {
+                let owner =
+                    json!([{"apiVersion": "v1", "kind": kind, "name": "shop", "uid": "u1", "controller": true}]);
+                serde_json::from_value(owner).expect("it is one")
+            });
+            let ends = ends.map(|at| serde_json::from_value(json!(at)).expect("it is a time"));
+            asking.metadata.deletion_timestamp = ends;
+            asking.annotations_mut().extend(on_error.map(|says| (ON_ERROR.to_owned(), says.to_owned())));
+            MissingPod::of(&asking, "events").may_be_evicted
+        };
+        for kind in REPLACING {
+            assert!(may_be(Some(kind), None, None), "{kind}");
+            assert!(may_be(Some(kind), Some("refuse"), None), "{kind}");
+            assert!(!may_be(Some(kind), Some("allow"), None), "{kind}");
+            assert!(!may_be(Some(kind), None, Some("2026-01-08T10:05:30Z")), "{kind}");
+        }
+        assert!(!may_be(Some("Job"), None, None));
+        assert!(!may_be(None, None, None));
     }
 
     #[test]

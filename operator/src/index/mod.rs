@@ -14,7 +14,7 @@ mod asking;
 mod pods;
 
 pub use asking::{MissingPod, PodMeta};
-pub use pods::{SidecarPod, controller_of, ingest_of};
+pub use pods::{SidecarPod, controller_of, has_sidecar, ingest_of};
 
 use std::sync::Arc;
 
@@ -225,9 +225,22 @@ impl Index {
         let ingest = ObjectRef::new(ingest).within(namespace);
         let here = self.asking.state_filter(|pod| pod.namespace().as_deref() == Some(namespace));
         let missing = here.iter().filter(|pod| self.asked_by(pod).as_ref() == Some(&ingest));
-        let mut missing: Vec<MissingPod> = missing.map(|pod| MissingPod::of(pod)).collect();
+        let mut missing: Vec<MissingPod> = missing.map(|pod| MissingPod::of(pod, &ingest.name)).collect();
         missing.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         missing
+    }
+
+    /// The pods that ask for a LakeIngest and have no sidecar, and would get one if they came now, as far as is known here.
+    pub fn missing_that_could_have_one(&self) -> Vec<MissingPod> {
+        let all = self.asking.state();
+        let missing = all.iter().filter_map(|pod| {
+            let ingest = self.asked_by(pod)?;
+            let namespace = ingest.namespace.as_deref()?;
+            self.lake_ingests.get(&ingest)?.0.as_ref().ok()?;
+            self.config_map(namespace, &ingest.name)?;
+            Some(MissingPod::of(pod, &ingest.name))
+        });
+        missing.collect()
     }
 }
 

@@ -112,6 +112,11 @@ pub(super) fn prune(pod: &mut Pod) {
     }
 }
 
+/// Whether a pod has a container of the sidecar's name where the sidecar is.
+pub fn has_sidecar(pod: &Pod) -> bool {
+    sidecar_of(pod).is_some()
+}
+
 fn sidecar_of(pod: &Pod) -> Option<&Container> {
     let mut containers = pod.spec.as_ref()?.init_containers.iter().flatten();
     containers.find(|container| container.name == CONTAINER)

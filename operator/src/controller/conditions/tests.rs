@@ -138,7 +138,7 @@ fn records_in_quarantine_are_told_with_where_they_are() {
 #[test]
 fn pods_without_their_sidecar_are_named_up_to_a_bound() {
     assert!(!injection(&[]).is_bad());
-    let pod = |number| MissingPod { name: format!("shop-{number}"), owner: Default::default() };
+    let pod = |number| crate::fixtures::missing_pod(&format!("shop-{number}"), "u1");
     let missing: Vec<MissingPod> = (0..MISSING_NAMED_MAX + 2).map(pod).collect();
     let verdict = injection(&missing);
     assert_eq!((verdict.is_bad(), verdict.reason), (true, reasons::SIDECAR_MISSING));

@@ -48,7 +48,7 @@ fn seen(health: Value) -> Seen {
     };
     let told = [(pod("a", true), Some(health)), (pod("b", false), Some(json!({})))];
     let summary = summary_of(&told);
-    let missing = vec![MissingPod { name: "c".to_owned(), owner: Default::default() }];
+    let missing = vec![crate::fixtures::missing_pod("c", "u1")];
     Seen { pods: told.map(|(pod, _)| pod).to_vec(), missing, summary: Some(summary), told: Vec::new() }
 }
 
