@@ -148,6 +148,12 @@ port.containerPort in [int(params.spec.sidecar.port), int(params.spec.sidecar.he
 'lakeingest.io/health-port'].exists(wish, wish in object.metadata.annotations)) && !has(object.spec.resources)
 {{- end -}}
 
+{{/* CEL: whether the pod does not say that it runs on Windows. */}}
+{{- define "lakeingest.celIsNotWindows" -}}
+!(has(object.spec.os) && object.spec.os.name == 'windows') && !(has(object.spec.nodeSelector) &&
+'kubernetes.io/os' in object.spec.nodeSelector && object.spec.nodeSelector['kubernetes.io/os'] == 'windows')
+{{- end -}}
+
 {{/* CEL: whether the LakeIngest that is the parameter is one that a policy can wire. */}}
 {{- define "lakeingest.celCanBeWired" -}}
 (!has(params.spec.storage.credentials) || params.spec.storage.credentials == null ||
@@ -158,12 +164,18 @@ port.containerPort in [int(params.spec.sidecar.port), int(params.spec.sidecar.he
 {{/* CEL: whether what has one of the sidecar's names is what the sidecar of the parameter has. */}}
 {{- define "lakeingest.celHasNoStranger" -}}
 (!has(object.spec.initContainers) || object.spec.initContainers.all(found, found.name != 'lakeingest' ||
-(has(found.args) && found.args == ['serve'] && has(found.volumeMounts) &&
+(has(found.args) && found.args == ['serve'] && (!has(found.command) || size(found.command) == 0) && has(found.volumeMounts) &&
+(!has(found.env) || found.env.all(own, !has(own.value) ||
+(own.name == 'LAKEINGEST_PORT' ? own.value == string(int(params.spec.sidecar.port)) :
+own.name == 'LAKEINGEST_HEALTH_PORT' ? own.value == string(int(params.spec.sidecar.healthPort)) : true))) &&
 [['lakeingest-journal', '/var/lib/lakeingest/journal'], ['lakeingest-scratch', '/var/lib/lakeingest/scratch'],
 ['lakeingest-config', '/etc/lakeingest/config']].all(wanted, found.volumeMounts.exists(mount,
 mount.name == wanted[0] && mount.mountPath == wanted[1]))))) &&
 (!has(object.spec.volumes) || object.spec.volumes.all(found,
-found.name in ['lakeingest-journal', 'lakeingest-scratch'] ? has(found.emptyDir) :
+found.name in ['lakeingest-journal', 'lakeingest-scratch'] ? has(found.emptyDir) &&
+(!has(found.emptyDir.medium) || found.emptyDir.medium == '') && has(found.emptyDir.sizeLimit) &&
+quantity(string(found.emptyDir.sizeLimit)).compareTo(quantity(string(found.name == 'lakeingest-journal'
+? params.spec.buffer.sizeLimit : params.spec.buffer.scratchSizeLimit))) == 0 :
 found.name == 'lakeingest-config' ? has(found.projected) && has(found.projected.sources) &&
 found.projected.sources.exists(source, has(source.configMap) && source.configMap.name == 'lakeingest-' + params.metadata.name) :
 found.name == 'lakeingest-credentials' ? has(found.projected) && has(found.projected.sources) &&

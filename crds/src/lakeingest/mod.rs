@@ -341,7 +341,7 @@ pub struct SecretReference {
 pub struct Sidecar {
     /// The image, of a repository that the operator allows. Absent: the one that the operator was installed with.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 512))]
+    #[schemars(transform = schema::image)]
     pub image: Option<String>,
 
     /// Secrets of the LakeIngest's own namespace with which the image is pulled, as a pod's `imagePullSecrets`; at most 8. They

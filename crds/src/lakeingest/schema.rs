@@ -255,6 +255,16 @@ pub(super) fn tables(schema: &mut Schema) {
     named(schema, crate::tables::TABLES_MAX);
 }
 
+/// What an image may be.
+pub const IMAGE_RULE: &str = "write an image as repository:tag or repository@sha256:…";
+
+/// `sidecar.image`.
+pub(super) fn image(schema: &mut Schema) {
+    let form =
+        r"self.matches('^([^@:/ ]+(:[0-9]+)?/)?[^@: ]+(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[0-9a-f]{64})?$')";
+    text(schema, 512, [rule(form, IMAGE_RULE)]);
+}
+
 /// Most Secrets of `sidecar.imagePullSecrets`.
 pub(super) const PULL_SECRETS_MAX: usize = 8;
 

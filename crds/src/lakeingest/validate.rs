@@ -118,6 +118,7 @@ pub fn validate_spec(name: &str, spec: &LakeIngestSpec, images: &ImagePolicy) ->
         "spec.sidecar.image",
         format!("is not of a repository that the operator allows: {}", images.allowed_repositories.join(", ")),
     );
+    check(is_image(image), "spec.sidecar.image", schema::IMAGE_RULE.to_owned());
     let config = config(spec);
     // Those of the bucket are above, where the bucket is not optional.
     let of_config = config.violations().into_iter().filter(|violation| violation.field != "storage.bucket");
@@ -283,6 +284,25 @@ fn is_endpoint(endpoint: &str) -> bool {
 fn is_region(region: &str) -> bool {
     let is_character = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     (1..=64).contains(&region.len()) && region.bytes().all(is_character)
+}
+
+/// Whether an image can be pulled by this name, once its repository is allowed: what follows that is a tag, a digest, or both.
+/// Source: the grammar of <https://pkg.go.dev/github.com/distribution/reference>.
+fn is_image(image: &str) -> bool {
+    let (name, digest) = image.split_once('@').map_or((image, None), |(name, digest)| (name, Some(digest)));
+    let is_hex = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f');
+    let is_digest =
+        |digest: &str| digest.strip_prefix("sha256:").is_some_and(|hash| hash.len() == 64 && hash.bytes().all(is_hex));
+    let is_tag = |tag: &str| {
+        let is_character = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
+        (1..=128).contains(&tag.len()) && !tag.starts_with(['.', '-']) && tag.bytes().all(is_character)
+    };
+    let repository = repository(name);
+    let tag = name[repository.len()..].strip_prefix(':');
+    !repository.is_empty()
+        && !repository.contains(char::is_whitespace)
+        && tag.is_none_or(is_tag)
+        && digest.is_none_or(is_digest)
 }
 
 /// Whether another object may have this name.

@@ -217,6 +217,7 @@ fn judge(object: &Object<'_>, place: &str, context: &Context, said: &mut Injecte
         }
         return Vec::new();
     };
+    let pod = &as_sent(pod);
     if context.admission.asked(namespace, pod).0 == Asked::Nothing {
         if !template.is_empty() && asked(object.value) != Asked::Nothing {
             say(
@@ -260,6 +261,26 @@ fn judge(object: &Object<'_>, place: &str, context: &Context, said: &mut Injecte
             Vec::new()
         }
     }
+}
+
+/// A pod as the API server would send it: it has read a null of a map of texts as an empty text, and knows both names of the
+/// field for the account.
+fn as_sent(pod: &Value) -> Value {
+    let mut pod = pod.clone();
+    let annotations = pod.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut);
+    for (_, value) in annotations.into_iter().flatten() {
+        if value.is_null() {
+            *value = Value::from("");
+        }
+    }
+    if is_absent(&pod["spec"]["serviceAccountName"]) && !is_absent(&pod["spec"]["serviceAccount"]) {
+        pod["spec"]["serviceAccountName"] = pod["spec"]["serviceAccount"].clone();
+    }
+    pod
+}
+
+fn is_absent(text: &Value) -> bool {
+    text.is_null() || text == ""
 }
 
 /// Does the operation `add` of a JSON Patch to YAML, whose fields keep their order; a patch of ours has no other.

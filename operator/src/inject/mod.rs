@@ -16,8 +16,9 @@ use serde_json::{Value, json};
 
 use crate::controller::ValidatedIngest;
 use crate::names::{
-    CONTAINER, CONTAINERS, CONTRACT_VERSION, HEALTH_PORT_ANNOTATION, INJECTED_BY, JOURNAL_VOLUME, MIRROR_POD,
-    ORIGINAL_GRACE, PORT_ANNOTATION, SAFE_TO_EVICT_VOLUMES, SCRATCH_VOLUME, STATUS, TOKEN_PATH, URL_VARIABLE, shown,
+    CONTAINER, CONTAINERS, CONTRACT_VERSION, GRACE_VARIABLE, HEALTH_PORT_ANNOTATION, INJECTED_BY, JOURNAL_VOLUME,
+    MIRROR_POD, ORIGINAL_GRACE, PORT_ANNOTATION, SAFE_TO_EVICT_VOLUMES, SCRATCH_VOLUME, STATUS, TOKEN_PATH,
+    URL_VARIABLE, shown,
 };
 use container::{PodFacts, container, volumes};
 use patch::{Patch, Step};
@@ -27,6 +28,12 @@ use wishes::{Wishes, check_own_container, has_no_image, is_empty, own_container}
 /// A pod's grace period when it names none. Unit: seconds.
 /// Source: `terminationGracePeriodSeconds` of `PodSpec`, Kubernetes 1.33.
 const DEFAULT_GRACE_SECONDS: u64 = 30;
+
+/// The system that has no sidecar, as pods name it.
+const WINDOWS: &str = "windows";
+
+/// The label of a node's system. Source: <https://kubernetes.io/docs/reference/labels-annotations-taints/#kubernetes-io-os>.
+const OS_LABEL: &str = "kubernetes.io/os";
 
 /// The service account of a pod that names none. Source: the admission plugin ServiceAccount, Kubernetes 1.33.
 const DEFAULT_ACCOUNT: &str = "default";
@@ -62,11 +69,11 @@ pub enum Refusal {
     #[error("the pod is a static one, which the kubelet runs from a file of its node; let a DaemonSet run it")]
     StaticPod,
     /// There is no sidecar for its operating system.
-    #[error("the pod runs on Windows (os.name: windows); the sidecar runs on Linux alone")]
+    #[error("the pod runs on Windows (os.name, or nodeSelector); the sidecar runs on Linux alone")]
     Windows,
     /// It has a container of the sidecar's name that is not the sidecar.
     #[error(
-        "the pod has a container named \"lakeingest\", which is the sidecar's name; rename it, or, to have fields of the sidecar your own way, make it an init container without command and args"
+        "the pod has a container named \"lakeingest\", which is the sidecar's name; rename it, or, to have fields of the sidecar your own way, make it an init container without command and args; or, where the pod was copied with its sidecar, take that out of it"
     )]
     ForeignContainer,
     /// It has a volume of one of the sidecar's names that is not what this LakeIngest's sidecar has: a volume of the
@@ -159,7 +166,7 @@ fn refuse_what_cannot_work(pod: &Value) -> Result<(), Refusal> {
     if spec["hostNetwork"] == true {
         return Err(Refusal::HostNetwork);
     }
-    if spec["os"]["name"] == "windows" {
+    if spec["os"]["name"] == WINDOWS || spec["nodeSelector"][OS_LABEL] == WINDOWS {
         return Err(Refusal::Windows);
     }
     Ok(())
@@ -184,8 +191,17 @@ fn refuse_foreigners(spec: &Value, ingest: &ValidatedIngest) -> Result<(), Refus
     let is_foreign = |found: &Value| {
         let mounts = items(&wanted["volumeMounts"]);
         let is_mounted = |mount: &Value| items(&found["volumeMounts"]).any(|found| holds(found, mount));
+        let ours = items(&wanted["env"]).filter(|ours| ours["name"] != GRACE_VARIABLE);
+        let is_told =
+            |ours: &Value| items(&found["env"]).filter(|own| own["name"] == ours["name"]).all(|own| holds(own, ours));
+        let has_ports = is_empty(&found["ports"])
+            || found["ports"].as_array().is_some_and(|ports| holds(&ports[0], &wanted["ports"][0]));
         // Not the image: a policy of the cluster may have put another registry in front of it.
-        found["args"] != wanted["args"] || !mounts.into_iter().all(is_mounted)
+        found["args"] != wanted["args"]
+            || !is_empty(&found["command"])
+            || !mounts.into_iter().all(is_mounted)
+            || !ours.into_iter().all(is_told)
+            || !has_ports
     };
     if items(&spec["containers"]).any(|found| has_name(&found)) {
         return Err(Refusal::ForeignContainer);
@@ -255,10 +271,13 @@ fn refuse_taken_ports(spec: &Value, ingest: &ValidatedIngest) -> Result<(), Refu
 fn add_grace(patch: &mut Patch, ingest: &ValidatedIngest) {
     let own = patch.get(&["spec".into(), "terminationGracePeriodSeconds".into()]).and_then(Value::as_u64);
     let own = own.unwrap_or(DEFAULT_GRACE_SECONDS);
-    if patch.set_if_absent(&ANNOTATIONS, ORIGINAL_GRACE, json!(own.to_string())) {
+    let ours = u64::from(ingest.spec.config.drain.grace_period_seconds);
+    let kept = patch.get(&[ANNOTATIONS[0], ANNOTATIONS[1], ORIGINAL_GRACE.into()]).and_then(Value::as_str);
+    // Only a number is one that was kept; a pod may bring anything.
+    if kept.and_then(|kept| kept.parse::<u64>().ok()).is_none() {
+        patch.set(&ANNOTATIONS, ORIGINAL_GRACE, json!(own.to_string()));
         // What is more is no number for the API server.
-        let longest = i64::MAX.unsigned_abs();
-        let with_ours = own.saturating_add(u64::from(ingest.spec.config.drain.grace_period_seconds)).min(longest);
+        let with_ours = own.saturating_add(ours).min(i64::MAX.unsigned_abs());
         patch.set(&["spec".into()], "terminationGracePeriodSeconds", json!(with_ours));
     }
 }

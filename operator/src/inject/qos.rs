@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::amounts::Amount;
 use super::patch::{Patch, Step};
-use super::{ANNOTATIONS, Refusal};
-use crate::names::ORIGINAL_RESOURCES;
+use super::{ANNOTATIONS, Refusal, items};
+use crate::names::{CONTAINER, ORIGINAL_RESOURCES};
 
 /// What counts for the class of a pod, and what a pod as a whole can have.
 /// Source: <https://kubernetes.io/docs/concepts/workloads/pods/pod-qos/>.
@@ -39,16 +39,30 @@ pub(super) fn raise_pod_resources(patch: &mut Patch, sidecar: &Value) -> Result<
         let ours = |list: &str| Amount::of(&sidecar["resources"][list][name]);
         let request = ours("requests");
         let limit = ours("limits").or(request);
-        let is_guaranteed =
-            !own["requests"][name].is_null() && amount(&own, "requests", name)? == amount(&own, "limits", name)?;
-        for (list, ours) in [("requests", if is_guaranteed { limit } else { request }), ("limits", limit)] {
-            if let Some((own, ours)) = amount(&own, list, name)?.zip(ours) {
+        let own_limit = amount(&own, "limits", name)?;
+        // Where nobody says what is requested, the API server takes the limit for it, as long as no container says it: and
+        // the sidecar does.
+        let implied =
+            own_limit.filter(|_| !patch.get(&["spec".into()]).is_some_and(|spec| is_said_by_containers(spec, name)));
+        let own_request = amount(&own, "requests", name)?.or(implied);
+        let is_guaranteed = own_request.is_some() && own_request == own_limit;
+        let request = if is_guaranteed { limit } else { request };
+        for (list, own, ours) in [("requests", own_request, request), ("limits", own_limit, limit)] {
+            if let Some((own, ours)) = own.zip(ours) {
                 let place: [Step<'_>; 3] = ["spec".into(), "resources".into(), list.into()];
                 patch.set(&place, name, json!(own.plus(ours).to_string()));
             }
         }
     }
     Ok(())
+}
+
+/// Whether a container but the sidecar says what it requests of something; its limit stands for its request.
+/// Source: `defaultPodRequests` of pkg/apis/core/v1, Kubernetes 1.34.
+fn is_said_by_containers(spec: &Value, name: &str) -> bool {
+    let all = items(&spec["containers"]).chain(items(&spec["initContainers"]));
+    let mut others = all.filter(|container| container["name"] != CONTAINER);
+    others.any(|container| ["requests", "limits"].iter().any(|list| !container["resources"][*list][name].is_null()))
 }
 
 fn amount(own: &Value, list: &str, name: &str) -> Result<Option<Amount>, Refusal> {

@@ -260,6 +260,7 @@ fn what_cannot_work_is_refused_with_what_to_do() {
         pod["metadata"]["annotations"]["kubernetes.io/config.mirror"] = json!("hash");
     });
     refuses_with("Linux alone", |pod| pod["spec"]["os"] = json!({"name": "windows"}));
+    refuses_with("Linux alone", |pod| pod["spec"]["nodeSelector"] = json!({"kubernetes.io/os": "windows"}));
     refuses_with("rename it", |pod| pod["spec"]["containers"][0]["name"] = json!("lakeingest"));
     refuses_with("rename it", |pod| {
         pod["spec"]["initContainers"] = json!([{"name": "lakeingest", "args": ["migrate"]}]);
@@ -298,6 +299,41 @@ fn i10_what_has_our_names_must_be_what_we_would_add() {
                 json!([{"name": "lakeingest-journal", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}]);
         }),
     );
+}
+
+/// A copy of the sidecar that would not do what the application is told.
+#[test]
+fn i10_a_sidecar_that_was_changed_is_no_sidecar() {
+    let changed = |change: fn(&mut Value)| {
+        let mut pod = injected(&pod());
+        change(&mut pod["spec"]["initContainers"][0]);
+        inject(&pod, &validated()).expect_err("it is another one").to_string()
+    };
+    fn set(sidecar: &mut Value, name: &str, value: &str) {
+        let variables = sidecar["env"].as_array_mut().expect("it has some");
+        let found = variables.iter_mut().find(|variable| variable["name"] == name).expect("it is told");
+        found["value"] = json!(value);
+    }
+    for change in [
+        (|sidecar| sidecar["command"] = json!(["sleep", "1d"])) as fn(&mut Value),
+        |sidecar| set(sidecar, "LAKEINGEST_PORT", "9"),
+        |sidecar| set(sidecar, "LAKEINGEST_JOURNAL_SIZE_LIMIT", "1Ti"),
+        |sidecar| sidecar["ports"][0]["containerPort"] = json!(9_999),
+    ] {
+        let words = changed(change);
+        assert!(words.contains("rename it") && words.contains("copied with its sidecar"), "{words}");
+    }
+}
+
+/// Only a number is what a webhook has kept.
+#[test]
+fn a_mark_that_holds_nothing_keeps_no_grace_from_the_sidecar() {
+    let mut marked = pod();
+    marked["metadata"]["annotations"][ORIGINAL_GRACE] = json!("x");
+    let marked = injected(&marked);
+    assert_eq!(marked["spec"]["terminationGracePeriodSeconds"], 90);
+    assert_eq!(marked["metadata"]["annotations"][ORIGINAL_GRACE], "30");
+    assert_eq!(injected(&marked), marked);
 }
 
 /// What the API server fills in, and an image that a policy has put another registry in front of, are no strangers' work.

@@ -7,6 +7,7 @@ use lakeingest_crds::Quantity;
 use lakeingest_crds::lakeingest::{Resources, schema, validate_resources};
 use serde_json::Value;
 
+use super::amounts::Amount;
 use super::{Refusal, items};
 use crate::controller::ValidatedIngest;
 use crate::names::{
@@ -94,10 +95,11 @@ fn set_ports(pod: &Value, ingest: &mut ValidatedIngest) -> Result<(), Refusal> {
 /// A pod's values over those of the LakeIngest, each by itself.
 fn set_resources(pod: &Value, ingest: &mut ValidatedIngest) -> Result<(), Refusal> {
     let mut stated = ingest.spec.stated_resources.clone();
-    let mut place = None;
+    let (mut place, mut of_container) = (None, Resources::default());
     if let Some(container) = own_container(&pod["spec"]).filter(|container| !container["resources"].is_null()) {
         let at = format!("container \"{CONTAINER}\" of the pod: resources");
-        stated = read_resources(&at, &container["resources"])?.over(&stated);
+        of_container = read_resources(&at, &container["resources"])?;
+        stated = of_container.clone().over(&stated);
         place = Some(at);
     }
     if let Some(text) = annotation(pod, RESOURCES)? {
@@ -106,7 +108,13 @@ fn set_resources(pod: &Value, ingest: &mut ValidatedIngest) -> Result<(), Refusa
             let example = "write JSON, for example {\"requests\": {\"memory\": \"512Mi\"}}";
             refused(&at, format!("{example}; {error}"))
         })?;
-        stated = read_resources(&at, &json)?.over(&stated);
+        let wished = read_resources(&at, &json)?;
+        if let Some((name, wished, found)) = contradiction(&wished, &of_container) {
+            let detail =
+                format!("{name} is {wished}, and {found} in container \"{CONTAINER}\" of the pod; say it once");
+            return Err(refused(at, detail));
+        }
+        stated = wished.over(&stated);
         place = Some(at);
     }
     if let Some(place) = place {
@@ -116,6 +124,20 @@ fn set_resources(pod: &Value, ingest: &mut ValidatedIngest) -> Result<(), Refusa
     Ok(())
 }
 
+/// What two wishes say differently: its name, and both values. The container's own could not be changed.
+fn contradiction<'a>(one: &'a Resources, other: &'a Resources) -> Option<(&'static str, &'a str, &'a str)> {
+    let pairs = [
+        ("requests.cpu", &one.requests.cpu, &other.requests.cpu),
+        ("requests.memory", &one.requests.memory, &other.requests.memory),
+        ("limits.cpu", &one.limits.cpu, &other.limits.cpu),
+        ("limits.memory", &one.limits.memory, &other.limits.memory),
+    ];
+    let amount = |text: &str| Amount::of(&Value::from(text));
+    let mut said_twice =
+        pairs.into_iter().filter_map(|(name, one, other)| Some((name, one.as_deref()?, other.as_deref()?)));
+    said_twice.find(|(_, one, other)| amount(one) != amount(other))
+}
+
 /// Resources of which each value is understood: one that is not would be no wish that was heard.
 fn read_resources(at: &str, json: &Value) -> Result<Resources, Refusal> {
     // A list would be taken for its values in their order.
@@ -123,8 +145,15 @@ fn read_resources(at: &str, json: &Value) -> Result<Resources, Refusal> {
     if !json.is_object() || !json.as_object().into_iter().flatten().all(|(_, value)| is_object(value)) {
         return Err(refused(at, "must be an object with requests and limits, each an object with cpu and memory"));
     }
+    let mut json = json.clone();
+    // As the API server reads them.
+    for value in json.as_object_mut().into_iter().flatten().filter_map(|(_, list)| list.as_object_mut()).flatten() {
+        if value.1.is_number() {
+            *value.1 = Value::from(value.1.to_string());
+        }
+    }
     let mut unknown = Vec::new();
-    let read: Result<Resources, _> = serde_ignored::deserialize(json, |path| unknown.push(shown(&path.to_string())));
+    let read: Result<Resources, _> = serde_ignored::deserialize(&json, |path| unknown.push(shown(&path.to_string())));
     let read = read.map_err(|error| refused(at, shown(&error.to_string())))?;
     match unknown.first() {
         Some(path) => Err(refused(at, format!("{path} is not known; there are cpu and memory of requests and limits"))),

@@ -1,30 +1,11 @@
 //! The chart without a webhook: what the API server does by the policy is what the operator does to files.
 
+use lakeingest_tests::chart::Chart;
 use lakeingest_tests::team::Team;
 use serde_json::{Value, json};
-use xtask::cluster::change;
 use xtask::workspace;
 
 use super::command_line::operator;
-
-/// The chart that injects by a policy; the chart of before at the end, also of a test that fails.
-struct ByPolicy<'a>(&'a Team);
-
-impl<'a> ByPolicy<'a> {
-    fn begin(team: &'a Team) -> Self {
-        let by_policy = Self(team);
-        change(&team.cluster, &["injection.mode=policy"]).expect("the chart can be changed");
-        by_policy
-    }
-}
-
-impl Drop for ByPolicy<'_> {
-    fn drop(&mut self) {
-        if let Err(error) = change(&self.0.cluster, &[]) {
-            assert!(std::thread::panicking(), "{error:#}");
-        }
-    }
-}
 
 /// The pods of the operator's own test data, and those that what is there would make.
 fn corpus() -> Vec<(String, Value)> {
@@ -141,7 +122,7 @@ fn i7_the_policy_makes_of_every_pod_of_the_folder_what_inject_prints() {
             "drain": {"gracePeriodSeconds": 10},
         }),
     );
-    let _by_policy = ByPolicy::begin(&team);
+    let _by_policy = Chart::with(&team, &["injection.mode=policy"]);
     let (mut injected, mut refused) = (0, 0);
     for (name, pod) in corpus() {
         let pod = complete(pod);
@@ -183,7 +164,7 @@ fn i7_the_policy_makes_of_every_pod_of_the_folder_what_inject_prints() {
 #[test]
 fn i10_without_a_webhook_a_pod_gets_its_sidecar_and_what_cannot_have_one_is_refused() {
     let team = Team::new("no-webhook");
-    let _by_policy = ByPolicy::begin(&team);
+    let _by_policy = Chart::with(&team, &["injection.mode=policy"]);
     let found = team.cluster.run(["get", "mutatingwebhookconfigurations", "--output=name"]).expect("kubectl runs");
     assert!(!found.contains("lakeingest"), "{found}");
     // Nothing asked in a namespace without a LakeIngest.
@@ -209,9 +190,17 @@ fn i10_without_a_webhook_a_pod_gets_its_sidecar_and_what_cannot_have_one_is_refu
     let ports = json!([{"containerPort": 8001}]);
     let words = refused(&asking, &|pod| pod["spec"]["containers"][0]["ports"] = ports.clone());
     assert!(words.contains("declares port 8001 or 8002") && words.contains("\"events\""), "{words}");
-    let stranger = json!([{"name": "lakeingest-config", "emptyDir": {}}]);
-    let words = refused(&asking, &|pod| pod["spec"]["volumes"] = stranger.clone());
-    assert!(words.contains("not the one of LakeIngest \"events\""), "{words}");
+    for stranger in [
+        json!({"name": "lakeingest-config", "emptyDir": {}}),
+        json!({"name": "lakeingest-journal", "emptyDir": {"sizeLimit": "64Mi"}}),
+        json!({"name": "lakeingest-journal", "emptyDir": {}}),
+        json!({"name": "lakeingest-scratch", "emptyDir": {"sizeLimit": "1Gi", "medium": "Memory"}}),
+    ] {
+        let words = refused(&asking, &|pod| pod["spec"]["volumes"] = json!([stranger]));
+        assert!(words.contains("not the one of LakeIngest \"events\""), "{words}");
+    }
+    let words = refused(&asking, &|pod| pod["spec"]["nodeSelector"] = json!({"kubernetes.io/os": "windows"}));
+    assert!(words.contains("runs on Windows"), "{words}");
 
     // The pod's own way out, with and without a LakeIngest that could serve it.
     let rather = |name: &str| json!({"lakeingest.io/inject": name, "lakeingest.io/on-error": "allow"});

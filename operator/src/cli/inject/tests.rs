@@ -174,6 +174,19 @@ async fn i7_the_webhook_does_the_same_to_every_pod_of_the_folder() {
     assert!(patched > 10, "{patched} pods were compared");
 }
 
+/// The API server reads nulls and twin fields in its own way before it asks the webhook.
+#[test]
+fn a_pod_is_judged_as_the_api_server_would_send_it() {
+    let null = "apiVersion: v1\nkind: Pod\nmetadata: {name: a, annotations: {lakeingest.io/inject: }}\nspec: {containers: [{name: app}]}\n";
+    let (printed, words) = output("null", null);
+    assert!(printed.is_empty() && words.contains("refused: ") && words.contains("is empty"), "{words}");
+    let account = json!({"metadata": {"annotations": null}, "spec": {"serviceAccount": "shop"}});
+    assert_eq!(as_sent(&account)["spec"]["serviceAccountName"], "shop");
+    assert_eq!(as_sent(&account)["metadata"], account["metadata"]);
+    let both = json!({"spec": {"serviceAccount": "shop", "serviceAccountName": "other"}});
+    assert_eq!(as_sent(&both), both);
+}
+
 #[tokio::test]
 async fn a_pod_is_injected_from_a_lake_ingest_of_the_same_file() {
     let ingest =

@@ -69,8 +69,16 @@ fn what_a_pod_as_a_whole_may_take_is_raised_once() {
     let sure = json!({"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"cpu": "1", "memory": "1Gi"}});
     let resources = whole(sure)["spec"]["resources"].clone();
     assert_eq!(resources["requests"], resources["limits"], "of the class Guaranteed, as before");
+    // The API server takes a limit for the request where nobody says one.
     let some = whole(json!({"limits": {"memory": "1Gi", "hugepages-2Mi": "4Mi"}}));
-    assert_eq!(some["spec"]["resources"], json!({"limits": {"memory": "1536Mi", "hugepages-2Mi": "4Mi"}}));
+    let with_ours = json!({"requests": {"memory": "1536Mi"}, "limits": {"memory": "1536Mi", "hugepages-2Mi": "4Mi"}});
+    assert_eq!(some["spec"]["resources"], with_ours);
+    // And the containers' requests where they say some: with the sidecar's it is their sum again.
+    let mut said = pod();
+    said["spec"]["resources"] = json!({"limits": {"cpu": "1", "memory": "1Gi"}});
+    said["spec"]["containers"][0]["resources"] = json!({"limits": {"memory": "100Mi"}});
+    let said = injected_from(&said, &validated())["spec"]["resources"].clone();
+    assert_eq!(said, json!({"requests": {"cpu": "1050m"}, "limits": {"cpu": "1050m", "memory": "1536Mi"}}));
     let mut wrong = pod();
     wrong["spec"]["resources"] = json!({"limits": {"cpu": "many"}});
     let words = inject(&wrong, &validated()).expect_err("it is no amount").to_string();

@@ -68,6 +68,25 @@ fn a_pods_resources_are_laid_over_value_by_value() {
     assert_eq!((&raised["requests"]["cpu"], &raised["limits"]["memory"]), (&json!("1"), &json!("1Gi")));
 }
 
+/// The API server reads a number as an amount too, and a pod on its way to it may have one.
+#[test]
+fn a_pod_that_says_an_amount_twice_says_the_same() {
+    let both = |annotation: &str, memory: Value| {
+        let mut pod = annotated(&json!({"lakeingest.io/resources": annotation}));
+        let resources = json!({"requests": {"cpu": 1}, "limits": {"memory": memory}});
+        pod["spec"]["initContainers"] = json!([{"name": "lakeingest", "resources": resources}]);
+        pod
+    };
+    let pod = injected(&both(r#"{"requests": {"cpu": "1000m"}, "limits": {"memory": "1Gi"}}"#, json!("1024Mi")));
+    assert_eq!(sidecar(&pod)["resources"]["limits"]["memory"], "1024Mi");
+    assert_eq!(sidecar(&pod)["resources"]["requests"]["cpu"], 1);
+    let said = refusal(&both(r#"{"limits": {"memory": "1Gi"}}"#, json!("300Mi")));
+    assert!(
+        said.contains("limits.memory is 1Gi, and 300Mi in container \"lakeingest\" of the pod; say it once"),
+        "{said}"
+    );
+}
+
 #[test]
 fn the_containers_that_are_named_are_told_and_no_others() {
     let mut pod = annotated(&json!({"lakeingest.io/containers": "second, seed"}));
@@ -196,7 +215,7 @@ fn i10_a_wish_that_cannot_be_is_refused_with_its_place() {
         (r#"{"limits": {"ephemeral-storage": "1Gi"}}"#, "is not known"),
         (r#"{"limits": {"memory": "64Mi"}}"#, "resources.limits.memory"),
         (r#"{"requests": {"cpu": "half"}}"#, "resources.requests.cpu"),
-        (r#"{"requests": {"cpu": 1}}"#, "expected a string"),
+        (r#"{"requests": {"cpu": true}}"#, "expected a string"),
     ] {
         of_annotation("lakeingest.io/resources", json!(resources), words);
     }
