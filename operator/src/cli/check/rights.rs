@@ -28,10 +28,12 @@ enum Scope {
     Lease,
     /// The namespace `kube-system`.
     KubeSystem,
+    /// Pods, where those without their sidecar are evicted.
+    Watchdog,
 }
 
 /// Group, resource, verbs, what of them.
-const NEEDED: [(&str, &str, &[&str], Scope); 13] = [
+const NEEDED: [(&str, &str, &[&str], Scope); 15] = [
     ("lakeingest.io", "lakeingests", &["list", "watch"], Scope::Cluster),
     ("lakeingest.io", "lakeingests/status", &["patch"], Scope::Cluster),
     ("", "configmaps", &["get", "list", "watch", "create", "patch"], Scope::Cluster),
@@ -39,6 +41,8 @@ const NEEDED: [(&str, &str, &[&str], Scope); 13] = [
     ("events.k8s.io", "events", &["create"], Scope::Cluster),
     ("", "namespaces", &["get"], Scope::KubeSystem),
     ("", "namespaces", &["list", "watch"], Scope::Cluster),
+    ("", "pods", &["get"], Scope::Watchdog),
+    ("", "pods/eviction", &["create"], Scope::Watchdog),
     ("admissionregistration.k8s.io", "mutatingwebhookconfigurations", &["list", "watch"], Scope::WebhookConfiguration),
     ("admissionregistration.k8s.io", "mutatingwebhookconfigurations", &["patch"], Scope::Bundle),
     ("", "secrets", &["create"], Scope::Own),
@@ -64,6 +68,7 @@ pub(super) async fn check(cluster: &Cluster, installation: &Installation) -> Fin
         Scope::WebhookConfiguration => has_webhook,
         Scope::Bundle | Scope::Authority => makes_certificates,
         Scope::Own => makes_certificates || resource != "secrets",
+        Scope::Watchdog => installation.arguments.as_ref().is_some_and(|arguments| arguments.evict_after.is_some()),
         Scope::Cluster | Scope::KubeSystem | Scope::Lease => true,
     };
     for (group, resource, verbs, scope) in
@@ -107,7 +112,7 @@ fn attributes(
         resource.split_once('/').map_or((resource, None), |(resource, sub)| (resource, Some(sub)));
     let arguments = installation.arguments.as_ref();
     let name = match scope {
-        Scope::Cluster | Scope::Own => None,
+        Scope::Cluster | Scope::Own | Scope::Watchdog => None,
         Scope::WebhookConfiguration | Scope::Bundle => {
             Some(arguments.map_or("lakeingest", |arguments| &arguments.webhook_configuration).to_owned())
         }
