@@ -7,6 +7,7 @@
 //! pod that ends ─────────────> left_behind: what its sidecar had not delivered ──> events
 //! Lease ─────────────────────> leader: which replica says how LakeIngests are
 //! sidecars' /health ─────────> sidecars: what they say themselves ──> controller: status
+//! LakeIngest without sidecars > preflight: a Job that tries the lake ──> controller: status
 //! a person's command line ───> cli: the same admit and inject, on files or on the cluster
 //! ```
 
@@ -25,6 +26,7 @@ pub mod admit;
 pub mod inject;
 
 pub mod leader;
+pub mod preflight;
 pub mod sidecars;
 
 pub mod events;

@@ -99,6 +99,40 @@ pub const WATCHDOG_PERIOD_MIN: Duration = Duration::from_secs(1);
 /// See [`WATCHDOG_PERIOD_MIN`].
 pub const WATCHDOG_PERIOD_MAX: Duration = Duration::from_secs(30);
 
+/// How long changes are gathered before it is looked at whose lake is to be tried.
+pub const PREFLIGHT_PAUSE: Duration = Duration::from_secs(1);
+
+/// The time between two such looks when nothing changes: nothing tells that a trial is due again, or that its pod is missing.
+pub const PREFLIGHT_PERIOD: Duration = Duration::from_secs(10);
+
+/// The shortest time between the end of a trial that has failed and the next one. From then on each waits for as long as the
+/// same has failed already, so that the pace halves with every trial.
+pub const PREFLIGHT_RETRY_MIN: Duration = Duration::from_secs(20);
+
+/// The longest time between two trials: a Secret that is mended on another day is noticed within a quarter of an hour, and a
+/// LakeIngest that nobody mends costs four pods an hour.
+pub const PREFLIGHT_RETRY_MAX: Duration = Duration::from_secs(15 * 60);
+
+/// How long a preflight may take, its image and its place on a node included. Derivation: a lake that does not answer is given
+/// up within a minute, and an image of 100 MB is pulled in one.
+pub const PREFLIGHT_DEADLINE: Duration = Duration::from_secs(180);
+
+/// How long a preflight's Job is kept when it has ended, for whoever wants to read its log.
+pub const PREFLIGHT_KEPT: Duration = Duration::from_secs(600);
+
+/// How long the pod of a Job may take to appear before it is asked why it does not.
+pub const PREFLIGHT_POD_WAIT: Duration = Duration::from_secs(5);
+
+/// How long the API server may take to answer about a preflight's Job.
+pub const PREFLIGHT_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Preflights that are under way at once. Derivation: after an upgrade the lake of each LakeIngest is tried anew; at a few
+/// seconds each, a thousand are through within ten minutes and take a core's worth of requests together.
+pub const PREFLIGHTS_AT_ONCE_MAX: usize = 8;
+
+/// Events of a Job that are read.
+pub const PREFLIGHT_EVENTS_MAX: u32 = 20;
+
 /// Events that a replica writes at once, after a while without any.
 pub const EVENTS_AT_ONCE_MAX: u32 = 50;
 

@@ -43,6 +43,7 @@ pub struct Metrics {
     pub rows_in_log_files: Counter,
     sidecar_asks: Family<Labels, Counter>,
     evictions: Family<Labels, Counter>,
+    preflights: Family<Labels, Counter>,
     admissions: Family<Labels, Counter>,
     admission_duration: Histogram,
     reconciles: Family<Labels, Counter>,
@@ -91,6 +92,8 @@ impl Default for Metrics {
         let evictions = Family::<Labels, Counter>::default();
         let about = "Tries to evict a pod that runs without its sidecar by what came of them";
         registry.register("evictions", about, evictions.clone());
+        let preflights = Family::<Labels, Counter>::default();
+        registry.register("preflights", "Trials of a lake by what came of them", preflights.clone());
         let orphaned_pods = Gauge::default();
         let about = "Pods that run on without their LakeIngest, in the replica that leads";
         registry.register("orphaned_pods", about, orphaned_pods.clone());
@@ -121,6 +124,7 @@ impl Default for Metrics {
             sidecars_unreachable,
             sidecar_asks,
             evictions,
+            preflights,
             orphaned_pods,
             events_dropped,
             rows_left_behind,
@@ -150,6 +154,11 @@ impl Metrics {
         self.evictions.get_or_create(&[("outcome", outcome)]).inc();
     }
 
+    /// A lake was tried.
+    pub fn tried(&self, outcome: &'static str) {
+        self.preflights.get_or_create(&[("outcome", outcome)]).inc();
+    }
+
     /// A LakeIngest was looked at.
     pub fn reconciled(&self, outcome: &'static str, duration: Duration) {
         self.reconciles.get_or_create(&[("outcome", outcome)]).inc();
@@ -177,6 +186,7 @@ mod tests {
         metrics.reconciled("configured", Duration::from_millis(1));
         metrics.asked("answered");
         metrics.evicted("refused");
+        metrics.tried("usable");
         let text = metrics.text();
         for line in [
             "lakeingest_operator_build_info{version=",
@@ -184,6 +194,7 @@ mod tests {
             "lakeingest_operator_admission_duration_seconds_count 1",
             "lakeingest_operator_sidecar_asks_total{outcome=\"answered\"} 1",
             "lakeingest_operator_evictions_total{outcome=\"refused\"} 1",
+            "lakeingest_operator_preflights_total{outcome=\"usable\"} 1",
             "lakeingest_operator_reconciles_total{outcome=\"configured\"} 1",
             "lakeingest_operator_webhook_certificate_not_after_seconds 0",
         ] {

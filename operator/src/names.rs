@@ -42,6 +42,13 @@ pub const LOCATION: &str = "lakeingest.io/location";
 /// Annotation of a ConfigMap: the LakeIngest that has that location, where it is another one.
 pub const HELD_BY: &str = "lakeingest.io/prefix-in-use-by";
 
+/// Label of a preflight's Job and of its pod: the LakeIngest whose lake is tried.
+pub const PREFLIGHT: &str = "lakeingest.io/preflight";
+/// Annotation of a preflight's pod: what is tried, as a hash.
+pub const TRIED: &str = "lakeingest.io/tried";
+/// Name of a preflight's container.
+pub const PREFLIGHT_CONTAINER: &str = "preflight";
+
 /// Annotation of the pod by which the API server shows a static pod of a node. Source: `core/v1`, MirrorPodAnnotationKey.
 pub const MIRROR_POD: &str = "kubernetes.io/config.mirror";
 
@@ -122,6 +129,17 @@ pub fn config_map(ingest: &str) -> String {
     format!("lakeingest-{ingest}")
 }
 
+/// Longest name of a Job, which is a label of its pod as well. Unit: bytes.
+const JOB_NAME_BYTES_MAX: usize = 63;
+
+/// Name of the Job that tries a lake; of a long name of a LakeIngest as much as there is room for, since what is tried tells
+/// two of them apart as well.
+pub fn preflight_job(ingest: &str, tried: &str) -> String {
+    let room = JOB_NAME_BYTES_MAX.saturating_sub("lakeingest-preflight--".len() + tried.len());
+    let ingest = &ingest[..ingest.floor_char_boundary(room)];
+    format!("lakeingest-preflight-{}-{tried}", ingest.trim_end_matches('-'))
+}
+
 /// Longest part of a stranger's text that is repeated. Unit: characters.
 const SHOWN_CHARACTERS_MAX: usize = 64;
 
@@ -153,6 +171,13 @@ pub fn said(text: &str, characters_max: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_jobs_name_fits_a_label_however_long_the_lake_ingests_is() {
+        assert_eq!(preflight_job("events", "0123456789ab"), "lakeingest-preflight-events-0123456789ab");
+        let longest = preflight_job(&"e-".repeat(20), "0123456789ab");
+        assert!(longest.len() <= JOB_NAME_BYTES_MAX && longest.ends_with("e-0123456789ab"), "{longest}");
+    }
 
     #[test]
     fn a_strangers_text_is_cut_and_cannot_begin_a_line() {

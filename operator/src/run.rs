@@ -31,6 +31,7 @@ use crate::limits::LEAVING_WAIT;
 use crate::metrics::Metrics;
 use crate::namespaces::Namespaces;
 use crate::orphans::Orphans;
+use crate::preflight::{Preflights, Trials};
 use crate::settings::{Injection, RunArguments};
 use crate::sidecars::{Asker, Sidecars};
 use crate::watchdog::Watchdog;
@@ -203,7 +204,9 @@ impl Running {
             let watchdog = watchdog_of(&from, patience, &index, &leadership, is_trusted_too);
             start(&mut parts, "watchdog", watchdog.run(from.client.clone()));
         }
-        let seen = Seen { index: index.clone(), leadership, sidecars };
+        let preflights = Preflights::default();
+        let seen = Seen { index: index.clone(), leadership, sidecars, preflights };
+        start(&mut parts, "preflights", trials_of(&from, &seen, &namespaces).run(from.client.clone()));
         start(&mut parts, "controller", control(&from, seen, watches, is_stopping.clone()));
         start(&mut parts, "namespaces", follow_namespaces);
         match from.certificates {
@@ -341,16 +344,31 @@ fn watchdog_of(
     }
 }
 
+fn trials_of(from: &Parts, seen: &Seen, namespaces: &Namespaces) -> Trials {
+    Trials {
+        index: seen.index.clone(),
+        namespaces: namespaces.clone(),
+        leadership: seen.leadership.clone(),
+        sidecars: seen.sidecars.clone(),
+        preflights: seen.preflights.clone(),
+        names: Arc::clone(&from.names),
+        allowed: from.arguments.preflight_namespaces.clone(),
+        clock: Arc::clone(&from.clock),
+        metrics: Arc::clone(&from.metrics),
+    }
+}
+
 /// What the controller is told by other parts.
 struct Seen {
     index: Index,
     leadership: Leadership,
     sidecars: Sidecars,
+    preflights: Preflights,
 }
 
 fn control(
     from: &Parts,
-    Seen { index, leadership, sidecars }: Seen,
+    Seen { index, leadership, sidecars, preflights }: Seen,
     watches: Watches,
     mut stopping: watch::Receiver<bool>,
 ) -> impl Future<Output = ()> + Send + 'static {
@@ -363,6 +381,7 @@ fn control(
         events: from.events.clone(),
         settled: Settled::default(),
         sidecars,
+        preflights,
         written: Written::default(),
         told: Told::default(),
         metrics: Arc::clone(&from.metrics),

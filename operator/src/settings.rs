@@ -83,6 +83,10 @@ pub struct RunArguments {
     /// A repository whose images a LakeIngest may name; once for each
     #[arg(long = "allowed-sidecar-images", value_name = "REPOSITORY")]
     pub allowed_sidecar_images: Vec<String>,
+
+    /// A namespace in which the operator may try lakes by Jobs of its own, or * for all; once for each
+    #[arg(long = "preflight-namespaces", value_name = "NAMESPACE")]
+    pub preflight_namespaces: Vec<String>,
 }
 
 impl RunArguments {

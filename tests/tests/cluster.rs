@@ -438,6 +438,7 @@ fn i11_the_operator_may_read_no_secret_but_its_own() {
         (team.namespace.as_str(), "get", "secrets/lake-s3"),
         (team.namespace.as_str(), "list", "secrets"),
         (team.namespace.as_str(), "create", "pods"),
+        (team.namespace.as_str(), "create", "jobs"),
         (team.namespace.as_str(), "delete", "configmaps"),
     ] {
         assert!(!may(namespace, verb, what), "{verb} {what} in {namespace}");

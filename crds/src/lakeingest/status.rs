@@ -25,13 +25,47 @@ pub struct LakeIngestStatus {
     #[schemars(schema_with = "schema::time")]
     pub oldest_unflushed_time: Option<Time>,
 
+    /// What came of the last preflight, a Job of the operator that has tried the lake as it is specified now. Absent while it
+    /// was not tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preflight: Option<Preflight>,
+
     /// What is well and what is not. `Ready` says whether it can be used: its pods get their sidecar, and nobody else has
     /// its prefix. `InjectionHealthy` says whether every pod that asks has its sidecar. The others are what the sidecars say,
-    /// and unknown while none could be asked: `CredentialsValid`, `StorageReachable`, `Backlogged` (rows wait for longer than
-    /// they may), `SchemaConflict`, `Quarantined` (records did not fit) and `DataAtRisk` (rows cannot be delivered for a reason
-    /// of their own).
+    /// and unknown while none could be asked: `CredentialsValid` and `StorageReachable`, which a preflight tells while no
+    /// sidecar does, `Backlogged` (rows wait for longer than they may), `SchemaConflict`, `Quarantined` (records did not fit)
+    /// and `DataAtRisk` (rows cannot be delivered for a reason of their own).
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
+}
+
+/// What came of trying a lake without any pod of its LakeIngest.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Preflight {
+    /// What was tried, as the name of its Job ends: a hash of all that makes one trial another than the next.
+    #[schemars(length(max = 63))]
+    pub tried: String,
+
+    /// When it ended, or was seen to wait for something.
+    #[schemars(schema_with = "schema::time")]
+    pub time: Time,
+
+    /// Since when no trial of the same has succeeded; the next one is made after as long again, 20 s to 15 min. Absent if
+    /// the lake can be used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::time")]
+    pub failing_since: Option<Time>,
+
+    /// Why the lake cannot be used, or could not be tried, in one word. Absent if it can be used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1_024))]
+    pub reason: Option<String>,
+
+    /// The same for a person; what is not as well as it could be of a lake that can be used.
+    #[serde(default)]
+    #[schemars(length(max = 32_768))]
+    pub message: String,
 }
 
 /// How many pods have the sidecar of a LakeIngest. Pods that have ended are not counted.
@@ -111,6 +145,10 @@ pub mod reasons {
     pub const EVICTION_IN_VAIN: &str = "EvictionInVain";
     /// No pod has a sidecar that runs.
     pub const NO_SIDECARS: &str = "NoSidecars";
+    /// Nobody has tried the lake as it is specified: no sidecar runs, and no preflight was made, or it is still under way.
+    pub const NOT_TRIED: &str = "NotTried";
+    /// A preflight ended without a verdict.
+    pub const PREFLIGHT_FAILED: &str = "PreflightFailed";
     /// Sidecars run, and none of them answers.
     pub const NOT_ANSWERED: &str = "NotAnswered";
     /// No sidecar says that its keys are refused.

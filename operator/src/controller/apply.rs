@@ -47,14 +47,18 @@ pub enum ApplyError {
 }
 
 impl ApplyError {
-    /// Whether the namespace is being deleted, and its LakeIngests with it: nothing can be created there any more.
-    /// Source: the admission plugin NamespaceLifecycle, cause `NamespaceTerminating`.
+    /// Whether the namespace is being deleted, and its LakeIngests with it.
     pub(super) fn is_of_ending_namespace(&self) -> bool {
-        let Self::Apply { source, .. } = self else { return false };
-        let kube::Error::Api(answer) = &**source else { return false };
-        let causes = answer.details.iter().flat_map(|details| &details.causes);
-        causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
+        matches!(self, Self::Apply { source, .. } if is_of_ending_namespace(source))
     }
+}
+
+/// Whether the API server says that a namespace is being deleted: nothing can be created there any more.
+/// Source: the admission plugin NamespaceLifecycle, cause `NamespaceTerminating`.
+pub fn is_of_ending_namespace(error: &kube::Error) -> bool {
+    let kube::Error::Api(answer) = error else { return false };
+    let causes = answer.details.iter().flat_map(|details| &details.causes);
+    causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
 }
 
 /// What this process has seen to be as it should be, so that the API server is asked only after a change: the version of

@@ -89,8 +89,8 @@ fn sidecar_config(ingest: &ValidatedIngest, held_by: Option<&str>) -> ConfigMap 
     }
 }
 
-/// With it the ConfigMap goes when the LakeIngest goes.
-fn owner_reference(ingest: &ValidatedIngest) -> OwnerReference {
+/// With it what was built for a LakeIngest goes when the LakeIngest goes.
+pub fn owner_reference(ingest: &ValidatedIngest) -> OwnerReference {
     OwnerReference {
         api_version: LakeIngest::api_version(&()).into_owned(),
         kind: LakeIngest::kind(&()).into_owned(),

@@ -1,4 +1,4 @@
-//! From what the steps and the sidecars say to conditions.
+//! From what the steps, the sidecars and a preflight say to conditions.
 //!
 //! Owns: the one table of conditions, their reasons and their words. Pure. Does not own: writing them (`status`).
 //!
@@ -6,11 +6,12 @@
 
 use chrono::{DateTime, Utc};
 use lakeingest_crds::health_reasons as said;
-use lakeingest_crds::lakeingest::{conditions, reasons};
+use lakeingest_crds::lakeingest::{Preflight, conditions, reasons};
 
 use super::status::Outcome;
 use crate::index::MissingPod;
 use crate::limits::{BEHIND_SLACK, MISSING_NAMED_MAX};
+use crate::preflight::{Standing, reason_of};
 use crate::sidecars::{Said, Summary};
 
 /// Whether something is so.
@@ -76,15 +77,73 @@ pub(super) struct Expected {
     pub(super) now: DateTime<Utc>,
 }
 
-/// `Ready`: what the steps say, that nobody else has the prefix, and that the sidecars can use what they are told.
-pub(super) fn ready(outcome: &Outcome, summary: Option<&Summary>) -> Verdict {
-    let (is_ready, reason, message) = outcome.words();
-    let refused = [said::PREFIX_IN_USE, said::CONFIGURATION_INVALID];
-    let refused = summary.and_then(|summary| Some((summary, summary.first_of(&refused)?)));
-    match refused {
-        Some((summary, (name, words))) if is_ready => {
-            Verdict::new(conditions::READY, Answer::No, name, by_whom(words, summary))
+/// Who tells how a lake is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Teller<'a> {
+    /// The sidecars, some of which have answered.
+    Sidecars(&'a Summary),
+    /// A preflight, of a lake of which no sidecar tells.
+    Preflight(&'a Preflight),
+}
+
+impl<'a> Teller<'a> {
+    /// The sidecars where there are any that answer: they know more, and later.
+    pub(super) fn of(summary: Option<&'a Summary>, standing: Option<&'a Standing>) -> Option<Self> {
+        match (summary?, standing) {
+            (summary, _) if summary.answered > 0 => Some(Self::Sidecars(summary)),
+            (_, Some(Standing::Tried(tried))) => Some(Self::Preflight(tried)),
+            (_, Some(Standing::Untried(_) | Standing::Pending) | None) => None,
         }
+    }
+
+    /// The first of these names that is said, with the words of who says it.
+    fn first_of(self, names: &[&'static str]) -> Option<(&'static str, String)> {
+        match self {
+            Self::Sidecars(summary) => summary.first_of(names).map(|(name, words)| (name, by_whom(words, summary))),
+            Self::Preflight(tried) => {
+                let reason = reason_of(tried.reason.as_deref()?);
+                names.contains(&reason).then(|| (reason, by_preflight(&tried.message, tried)))
+            }
+        }
+    }
+
+    /// Why a preflight could not try the lake at all.
+    fn kept_away(self) -> Option<(&'static str, String)> {
+        let Self::Preflight(tried) = self else { return None };
+        let reason = reason_of(tried.reason.as_deref()?);
+        let mut verdicts = AWAY.iter().chain(&KEYLESS).chain(&[said::PREFIX_IN_USE]);
+        (!verdicts.any(|verdict| *verdict == reason)).then(|| (reason, by_preflight(&tried.message, tried)))
+    }
+
+    /// What is said where nothing is wrong.
+    fn well(self, by_sidecars: &str, of_preflight: &str) -> String {
+        match self {
+            Self::Sidecars(_) => by_sidecars.to_owned(),
+            Self::Preflight(tried) if tried.reason.is_some() || tried.message.is_empty() => {
+                by_preflight(of_preflight, tried)
+            }
+            Self::Preflight(tried) => by_preflight(&format!("{of_preflight}; {}", tried.message), tried),
+        }
+    }
+}
+
+/// Reasons for which the lake is not there, or not as it should be.
+const AWAY: [&str; 5] = [
+    said::BUCKET_MISSING,
+    said::WRONG_REGION,
+    said::STORAGE_UNREACHABLE,
+    said::STORAGE_UNEXPECTED,
+    said::OBJECT_UNVERIFIED,
+];
+
+/// Reasons of the keys.
+const KEYLESS: [&str; 2] = [said::CREDENTIALS_MISSING, said::CREDENTIALS_INVALID];
+
+/// `Ready`: what the steps say, that nobody else has the prefix, and that the sidecars can use what they are told.
+pub(super) fn ready(outcome: &Outcome, teller: Option<Teller<'_>>) -> Verdict {
+    let (is_ready, reason, message) = outcome.words();
+    match teller.and_then(|teller| teller.first_of(&[said::PREFIX_IN_USE, said::CONFIGURATION_INVALID])) {
+        Some((name, words)) if is_ready => Verdict::new(conditions::READY, Answer::No, name, words),
         _ if is_ready => Verdict::new(conditions::READY, Answer::Yes, reason, message),
         _ => Verdict::new(conditions::READY, Answer::No, reason, message),
     }
@@ -106,45 +165,56 @@ pub(super) fn injection(missing: &[MissingPod]) -> Verdict {
     Verdict::new(conditions::INJECTION_HEALTHY, Answer::No, reasons::SIDECAR_MISSING, words)
 }
 
+/// Whether the keys are taken and the lake is there. While neither a sidecar nor a preflight tells, nobody knows; none while it
+/// is still to be found out who tells.
+pub(super) fn of_lake(summary: &Summary, standing: Option<&Standing>, expected: &Expected) -> Vec<Verdict> {
+    if let Some(teller) = Teller::of(Some(summary), standing) {
+        return vec![credentials(teller, expected), storage(teller)];
+    }
+    let (reason, words) = match (summary.unreachable, standing) {
+        (1.., _) => unheard(summary),
+        (0, Some(Standing::Untried(why))) => (reasons::NOT_TRIED, why.clone()),
+        (0, Some(Standing::Pending)) => {
+            (reasons::NOT_TRIED, "nobody has tried the lake yet; a preflight is under way".to_owned())
+        }
+        (0, Some(Standing::Tried(_)) | None) => return Vec::new(),
+    };
+    OF_LAKE.iter().map(|kind| Verdict::new(kind, Answer::Unknown, reason, words.clone())).collect()
+}
+
+/// The conditions of [`of_lake`].
+pub(super) const OF_LAKE: [&str; 2] = [conditions::CREDENTIALS_VALID, conditions::STORAGE_REACHABLE];
+
 /// What the sidecars alone can tell.
 pub(super) fn of_sidecars(summary: &Summary, expected: &Expected) -> Vec<Verdict> {
     if summary.answered == 0 {
-        let (reason, words) = match summary.unreachable {
-            0 => (reasons::NO_SIDECARS, "there is no sidecar that could tell".to_owned()),
-            silent => (
-                reasons::NOT_ANSWERED,
-                format!(
-                    "{silent} sidecars run and none answers; does a NetworkPolicy keep the operator from their health port?"
-                ),
-            ),
-        };
+        let (reason, words) = unheard(summary);
         let unknown = |kind: &&'static str| Verdict::new(kind, Answer::Unknown, reason, words.clone());
         return OF_SIDECARS.iter().map(unknown).collect();
     }
-    vec![
-        credentials(summary, expected),
-        storage(summary),
-        backlog(summary, expected),
-        schema(summary),
-        quarantine(summary, expected),
-        risk(summary),
-    ]
+    vec![backlog(summary, expected), schema(summary), quarantine(summary, expected), risk(summary)]
 }
 
 /// The conditions of [`of_sidecars`].
-pub(super) const OF_SIDECARS: [&str; 6] = [
-    conditions::CREDENTIALS_VALID,
-    conditions::STORAGE_REACHABLE,
-    conditions::BACKLOGGED,
-    conditions::SCHEMA_CONFLICT,
-    conditions::QUARANTINED,
-    conditions::DATA_AT_RISK,
-];
+pub(super) const OF_SIDECARS: [&str; 4] =
+    [conditions::BACKLOGGED, conditions::SCHEMA_CONFLICT, conditions::QUARANTINED, conditions::DATA_AT_RISK];
 
-fn credentials(summary: &Summary, expected: &Expected) -> Verdict {
+/// Why no sidecar tells.
+fn unheard(summary: &Summary) -> (&'static str, String) {
+    match summary.unreachable {
+        0 => (reasons::NO_SIDECARS, "there is no sidecar that could tell".to_owned()),
+        silent => (
+            reasons::NOT_ANSWERED,
+            format!(
+                "{silent} sidecars run and none answers; does a NetworkPolicy keep the operator from their health port?"
+            ),
+        ),
+    }
+}
+
+fn credentials(teller: Teller<'_>, expected: &Expected) -> Verdict {
     let kind = conditions::CREDENTIALS_VALID;
-    if let Some((_, words)) = summary.first_of(&[said::CREDENTIALS_MISSING]) {
-        let words = by_whom(words, summary);
+    if let Some((_, words)) = teller.first_of(&[said::CREDENTIALS_MISSING]) {
         return match &expected.secret {
             Some(secret) => {
                 let what =
@@ -154,35 +224,30 @@ fn credentials(summary: &Summary, expected: &Expected) -> Verdict {
             None => Verdict::new(kind, Answer::No, said::CREDENTIALS_MISSING, words),
         };
     }
-    if let Some((name, words)) = summary.first_of(&[said::CREDENTIALS_INVALID]) {
-        return Verdict::new(kind, Answer::No, name, by_whom(words, summary));
+    if let Some((name, words)) = teller.first_of(&[said::CREDENTIALS_INVALID]) {
+        return Verdict::new(kind, Answer::No, name, words);
     }
-    if let Some((name, words)) = summary.first_of(&[said::STORAGE_UNREACHABLE]) {
-        return Verdict::new(kind, Answer::Unknown, name, by_whom(words, summary));
+    if let Some((name, words)) = teller.first_of(&[said::STORAGE_UNREACHABLE]).or_else(|| teller.kept_away()) {
+        return Verdict::new(kind, Answer::Unknown, name, words);
     }
-    Verdict::new(kind, Answer::Yes, reasons::ACCEPTED, "no sidecar says that its keys are refused")
+    let words = teller.well("no sidecar says that its keys are refused", "nobody has refused the keys");
+    Verdict::new(kind, Answer::Yes, reasons::ACCEPTED, words)
 }
 
-fn storage(summary: &Summary) -> Verdict {
+fn storage(teller: Teller<'_>) -> Verdict {
     let kind = conditions::STORAGE_REACHABLE;
-    const AWAY: [&str; 5] = [
-        said::BUCKET_MISSING,
-        said::WRONG_REGION,
-        said::STORAGE_UNREACHABLE,
-        said::STORAGE_UNEXPECTED,
-        said::OBJECT_UNVERIFIED,
-    ];
-    if let Some((name, words)) = summary.first_of(&AWAY) {
-        return Verdict::new(kind, Answer::No, name, by_whom(words, summary));
+    if let Some((name, words)) = teller.first_of(&AWAY) {
+        return Verdict::new(kind, Answer::No, name, words);
     }
     // Who has no keys has not been there.
-    if let Some((name, words)) = summary.first_of(&[said::CREDENTIALS_MISSING, said::CREDENTIALS_INVALID]) {
-        return Verdict::new(kind, Answer::Unknown, name, by_whom(words, summary));
+    if let Some((name, words)) = teller.first_of(&KEYLESS).or_else(|| teller.kept_away()) {
+        return Verdict::new(kind, Answer::Unknown, name, words);
     }
-    if let Some((name, words)) = summary.first_of(&[said::CONDITIONAL_PUT_UNSUPPORTED]) {
-        return Verdict::new(kind, Answer::Yes, name, by_whom(words, summary));
+    if let Some((name, words)) = teller.first_of(&[said::CONDITIONAL_PUT_UNSUPPORTED]) {
+        return Verdict::new(kind, Answer::Yes, name, words);
     }
-    Verdict::new(kind, Answer::Yes, reasons::REACHABLE, "no sidecar says that the lake is away")
+    let words = teller.well("no sidecar says that the lake is away", "the lake was reached");
+    Verdict::new(kind, Answer::Yes, reasons::REACHABLE, words)
 }
 
 fn backlog(summary: &Summary, expected: &Expected) -> Verdict {
@@ -236,6 +301,11 @@ fn risk(summary: &Summary) -> Verdict {
 /// What a sidecar says, and how many say the like.
 fn by_whom(words: &Said, summary: &Summary) -> String {
     format!("{} (pod {}, {} of {} sidecars)", words.message, words.pod, words.pods, summary.answered)
+}
+
+/// Words, and which preflight has told them.
+fn by_preflight(words: &str, tried: &Preflight) -> String {
+    format!("{words} (preflight, {})", tried.time.0)
 }
 
 #[cfg(test)]

@@ -13,8 +13,8 @@ mod owners;
 mod status;
 mod validate;
 
-pub use apply::{ApplyError, Settled};
-pub use build::{Restored, build};
+pub use apply::{ApplyError, Settled, is_of_ending_namespace};
+pub use build::{Restored, build, owner_reference};
 pub use dereference::{Dereferenced, Location};
 pub use owners::Told;
 pub use status::Written;
@@ -33,9 +33,10 @@ use tracing::{Instrument, debug, error, info, info_span, warn};
 
 use crate::clock::SharedClock;
 use crate::events::{Events, Happening};
-use crate::index::{Found, Index, Watches, ingest_of};
+use crate::index::{Found, Index, Watches, ingest_of, tried_for};
 use crate::leader::Leadership;
 use crate::metrics::Metrics;
+use crate::preflight::Preflights;
 use crate::sidecars::Sidecars;
 use status::{Outcome, StatusError};
 
@@ -69,6 +70,8 @@ pub struct Context {
     pub settled: Settled,
     /// What the sidecars say.
     pub sidecars: Sidecars,
+    /// What came of trying the lakes.
+    pub preflights: Preflights,
     /// When statuses were written.
     pub written: Written,
     /// What the owners of pods were told.
@@ -93,7 +96,7 @@ pub enum ReconcileError {
 
 /// Runs until `shutdown` is ready and what is under way has ended.
 pub async fn run(context: Arc<Context>, watches: Watches, shutdown: impl Future<Output = ()> + Send + Sync + 'static) {
-    let Watches { lake_ingests, config_maps, pods, asking } = watches;
+    let Watches { lake_ingests, config_maps, pods, asking, trials } = watches;
     let index = context.index.clone();
     let config = Config::default().debounce(DEBOUNCE).concurrency(CONCURRENCY);
     Controller::for_stream(lake_ingests, context.index.lake_ingests())
@@ -101,7 +104,9 @@ pub async fn run(context: Arc<Context>, watches: Watches, shutdown: impl Future<
         .owns_stream(config_maps)
         .watches_stream(pods, |pod| ingest_of(&pod))
         .watches_stream(asking, move |pod| index.asked_by(&pod))
+        .watches_stream(trials, |pod| tried_for(&pod))
         .reconcile_on(context.sidecars.changes())
+        .reconcile_on(context.preflights.changes())
         .reconcile_all_on(context.leadership.terms())
         .graceful_shutdown_on(shutdown)
         .run(reconcile, retry, context)

@@ -10,19 +10,21 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::api::{Api, Patch, PatchParams};
+use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 use lakeingest_crds::lakeingest::{LakeIngest, LakeIngestStatus, PodCounts, conditions, reasons};
 use serde_json::json;
 
 use super::Context;
 use super::apply::ApplyError;
-use super::conditions::{Expected, Verdict, injection, of_sidecars, ready};
+use super::conditions::{Expected, Teller, Verdict, injection, of_lake, of_sidecars, ready};
 use super::dereference::Location;
 use super::owners;
 use crate::events::Happening;
 use crate::index::{Found, MissingPod, SidecarPod};
 use crate::limits::STATUS_PERIOD;
 use crate::names::MANAGER;
+use crate::preflight::{Standing, reason_of};
 use crate::sidecars::{Health, Summary};
 
 /// What came of looking at a LakeIngest.
@@ -125,6 +127,8 @@ pub(super) struct Seen {
     summary: Option<Summary>,
     /// What each of them says that is not well.
     told: Vec<(SidecarPod, Health)>,
+    /// What is known of the lake by trying it; none while that is still to be looked at.
+    standing: Option<Standing>,
 }
 
 impl Seen {
@@ -137,7 +141,8 @@ impl Seen {
         });
         let summary = context.sidecars.summary(&pods, found.meta().generation, image.as_deref());
         let told = context.sidecars.unwell(&pods);
-        Self { pods, missing: context.index.missing(&namespace, &name), summary, told }
+        let standing = context.preflights.of(&ObjectRef::new(&name).within(&namespace));
+        Self { pods, missing: context.index.missing(&namespace, &name), summary, told, standing }
     }
 }
 
@@ -172,8 +177,12 @@ pub(super) async fn update(
         Err(source) => return Err(StatusError::Patch { name, source: Box::new(source) }),
     }
     context.written.note(key, context.clock.monotonic(), context.index.count().saturating_mul(2));
-    for verdict in verdicts.into_iter().filter(|verdict| is_news(old.as_ref(), verdict)) {
+    let (news, of_preflight) = news_of(old.as_ref(), &new, verdicts);
+    for verdict in news {
         publish(context, found, verdict).await;
+    }
+    if let Some(happening) = of_preflight {
+        context.events.publish(&context.client, &found.object_ref(&()), happening).await;
     }
     Ok(None)
 }
@@ -196,15 +205,23 @@ fn status(
     seen: &Seen,
     now: DateTime<Utc>,
 ) -> (Vec<Verdict>, LakeIngestStatus) {
-    let Seen { pods, missing, summary, told: _ } = seen;
+    let Seen { pods, missing, summary, told: _, standing } = seen;
     let mut verdicts = vec![injection(missing)];
-    // Until the sidecars were asked, what they said to another replica stands.
-    let known_to_be_foreign = summary.is_none() && is_foreign(old);
+    let teller = Teller::of(summary.as_ref(), standing.as_ref());
+    // Until the sidecars were asked and the lake was looked at, what was said to another replica stands.
+    let is_asked = matches!(teller, Some(Teller::Sidecars(_))) || (summary.is_some() && standing.is_some());
+    let known_to_be_foreign = !is_asked && is_foreign(old);
     if !(known_to_be_foreign && matches!(outcome, Outcome::Configured { .. })) {
-        verdicts.insert(0, ready(outcome, summary.as_ref()));
+        verdicts.insert(0, ready(outcome, teller));
     }
     if let (Some(summary), Ok(ingest)) = (summary, &found.0) {
-        verdicts.extend(of_sidecars(summary, &expected(ingest, now)));
+        let expected = expected(ingest, now);
+        // While another lake is being tried, what was said of the one of before stands, with its generation.
+        let is_said = |verdict: &Verdict| old.is_some_and(|old| of_kind(old, verdict.kind).is_some());
+        let waits = teller.is_none() && matches!(standing, Some(Standing::Pending));
+        let of_lake = of_lake(summary, standing.as_ref(), &expected).into_iter();
+        verdicts.extend(of_lake.filter(|verdict| !(waits && is_said(verdict))));
+        verdicts.extend(of_sidecars(summary, &expected));
     }
     let generation = found.meta().generation;
     let of_verdicts = verdicts.iter().map(|verdict| condition(verdict, old, generation, now));
@@ -229,7 +246,14 @@ fn status(
         Some(summary) => summary.oldest.map(time),
         None => old.and_then(|old| old.oldest_unflushed_time.clone()),
     };
-    let new = LakeIngestStatus { observed_generation: generation, pods, oldest_unflushed_time, conditions: all };
+    // With the conditions that go by it.
+    let preflight = match (summary, standing) {
+        (Some(_), Some(Standing::Tried(tried))) => Some(tried.clone()),
+        (Some(_), Some(Standing::Untried(_) | Standing::Pending)) => None,
+        (None, _) | (_, None) => old.and_then(|old| old.preflight.clone()),
+    };
+    let new =
+        LakeIngestStatus { observed_generation: generation, pods, oldest_unflushed_time, preflight, conditions: all };
     (verdicts, new)
 }
 
@@ -288,6 +312,34 @@ fn is_news(old: Option<&LakeIngestStatus>, verdict: &Verdict) -> bool {
     let is_new = before.is_none_or(|before| before.reason != verdict.reason || before.status != verdict.answer.text());
     let was_bad = before.is_some_and(|before| verdict.is_bad_as(&before.status));
     is_new && (verdict.kind == conditions::READY || verdict.is_bad() || was_bad)
+}
+
+/// What of all this is worth an Event, each thing once.
+fn news_of(
+    old: Option<&LakeIngestStatus>,
+    new: &LakeIngestStatus,
+    verdicts: Vec<Verdict>,
+) -> (Vec<Verdict>, Option<Happening>) {
+    let mut news: Vec<Verdict> = verdicts.into_iter().filter(|verdict| is_news(old, verdict)).collect();
+    let of_preflight = preflight_news(old, new, &news);
+    if let Some(happening) = &of_preflight {
+        // A condition of which nobody knows any more for the same reason.
+        news.retain(|verdict| verdict.reason != happening.reason);
+    }
+    (news, of_preflight)
+}
+
+/// An Event of a preflight that says something of which no condition has become worse: it could not be made, or sidecars tell
+/// of the lake and it is another one that was tried.
+fn preflight_news(old: Option<&LakeIngestStatus>, new: &LakeIngestStatus, news: &[Verdict]) -> Option<Happening> {
+    let tried = new.preflight.as_ref()?;
+    let reason = reason_of(tried.reason.as_deref()?);
+    let before = old.and_then(|old| old.preflight.as_ref());
+    let is_known = before.is_some_and(|before| before.tried == tried.tried && before.reason == tried.reason);
+    let is_told = is_known || news.iter().any(|verdict| verdict.is_bad() && verdict.message.contains(&tried.message));
+    let note = format!("{} (preflight)", tried.message);
+    let key = format!("preflight {}", tried.tried);
+    (!is_told).then_some(Happening { is_warning: true, reason, note, key })
 }
 
 async fn publish(context: &Context, found: &Found, verdict: Verdict) {

@@ -1,5 +1,5 @@
-//! What the operator knows of the cluster without asking: LakeIngests, their ConfigMaps, the pods injected from them, and those
-//! that ask and were not.
+//! What the operator knows of the cluster without asking: LakeIngests, their ConfigMaps, the pods injected from them, those that
+//! ask and were not, and those that try a lake.
 //!
 //! Owns: the watches, what is kept of each object (of pods: `pods`, `asking`), the lookups.
 //! Does not own: what is done with it.
@@ -7,14 +7,15 @@
 //! ```text
 //! LakeIngest ──> owns ConfigMap lakeingest-<name>
 //!     ├─ name <── label lakeingest.io/injected-by ── Pod     (same namespace)
-//!     └─ name <── annotation lakeingest.io/inject ── Pod without a sidecar
+//!     ├─ name <── annotation lakeingest.io/inject ── Pod without a sidecar
+//!     └─ name <── label lakeingest.io/preflight ── Pod of a preflight
 //! ```
 
 mod asking;
 mod pods;
 
 pub use asking::{MissingPod, PodMeta};
-pub use pods::{SidecarPod, controller_of, has_sidecar, ingest_of};
+pub use pods::{SidecarPod, controller_of, has_sidecar, ingest_of, tried_for};
 
 use std::sync::Arc;
 
@@ -31,7 +32,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::left_behind::{self, LeftBehind};
 use crate::limits::LEFT_BEHIND_QUEUE_MAX;
-use crate::names::{INJECTED_BY, MANAGED_BY, MANAGER, config_map};
+use crate::names::{INJECTED_BY, MANAGED_BY, MANAGER, PREFLIGHT, config_map};
 
 /// A LakeIngest as it was found: one that does not fit the type hinders no other.
 pub type Found = DeserializeGuard<LakeIngest>;
@@ -50,6 +51,7 @@ pub struct Index {
     config_maps: Store<ConfigMapMeta>,
     pods: Store<Pod>,
     asking: Store<PodMeta>,
+    trials: Store<Pod>,
     /// Changes whenever an object has, for whoever waits for one.
     changes: watch::Receiver<Progress>,
 }
@@ -73,6 +75,8 @@ pub struct Watches {
     pub pods: Events<Pod>,
     /// Pods that ask and have none.
     pub asking: Events<PodMeta>,
+    /// Pods that try a lake.
+    pub trials: Events<Pod>,
 }
 
 impl std::fmt::Debug for Watches {
@@ -115,13 +119,16 @@ impl Index {
         let without = without.filter_map(async |event| event.map(asking::only_asking).transpose());
         let (asking, asking_events) =
             follow(without, &progress, |all| &mut all.asking, |pod: &mut PodMeta| prune_meta(&mut pod.metadata));
+        let tried = watcher(Api::<Pod>::all(client.clone()), paged().labels(PREFLIGHT));
+        let (trials, trial_events) = follow(tried, &progress, |all| &mut all.trials, pods::prune_trial);
         let watches = Watches {
             lake_ingests: lake_ingest_events,
             config_maps: config_map_events,
             pods: pod_events,
             asking: asking_events,
+            trials: trial_events,
         };
-        (Self { lake_ingests, config_maps, pods, asking, changes }, watches, left_behind)
+        (Self { lake_ingests, config_maps, pods, asking, trials, changes }, watches, left_behind)
     }
 
     /// Stores of what was asked for once: nothing fills them further.
@@ -129,14 +136,15 @@ impl Index {
         let (lake_ingests, config_maps) = (filled(lake_ingests), filled(config_maps));
         let (pods, _) = reflector::store();
         let (asking, _) = reflector::store();
+        let (trials, _) = reflector::store();
         let (_, changes) = watch::channel(Progress::default());
-        Self { lake_ingests, config_maps, pods, asking, changes }
+        Self { lake_ingests, config_maps, pods, asking, trials, changes }
     }
 
     /// Comes back when every store has been filled once.
     pub async fn synced(&self) {
         let is_filled = |progress: &Progress| {
-            [progress.lake_ingests, progress.config_maps, progress.pods, progress.asking]
+            [progress.lake_ingests, progress.config_maps, progress.pods, progress.asking, progress.trials]
                 .iter()
                 .all(|watched| watched.is_filled)
         };
@@ -208,6 +216,11 @@ impl Index {
         pods.filter(|pod| self.lake_ingests.get(&pod.ingest).is_some() == is_there).collect()
     }
 
+    /// The pods that try a lake.
+    pub fn trials(&self) -> Vec<Arc<Pod>> {
+        self.trials.state()
+    }
+
     /// The LakeIngest that a pod without a sidecar asks for.
     pub fn asked_by(&self, pod: &PodMeta) -> Option<ObjectRef<Found>> {
         let (namespace, asked) = (pod.namespace()?, asking::asked(pod)?);
@@ -251,6 +264,7 @@ pub(crate) struct Filler {
     config_maps: reflector::store::Writer<ConfigMapMeta>,
     pods: reflector::store::Writer<Pod>,
     asking: reflector::store::Writer<PodMeta>,
+    trials: reflector::store::Writer<Pod>,
     changed: watch::Sender<Progress>,
 }
 
@@ -262,15 +276,17 @@ impl Filler {
         let (config_maps, config_maps_writer) = reflector::store();
         let (pods, pods_writer) = reflector::store();
         let (asking, asking_writer) = reflector::store();
+        let (trials, trials_writer) = reflector::store();
         let (changed, changes) = watch::channel(Progress::default());
         let filler = Self {
             lake_ingests: lake_ingests_writer,
             config_maps: config_maps_writer,
             pods: pods_writer,
             asking: asking_writer,
+            trials: trials_writer,
             changed,
         };
-        (filler, Index { lake_ingests, config_maps, pods, asking, changes })
+        (filler, Index { lake_ingests, config_maps, pods, asking, trials, changes })
     }
 
     /// A LakeIngest comes.
@@ -289,6 +305,12 @@ impl Filler {
     pub(crate) fn asking(&mut self, metadata: ObjectMeta) {
         let pod = PodMeta { metadata, types: None, _phantom: std::marker::PhantomData };
         self.asking.apply_watcher_event(&watcher::Event::Apply(pod));
+    }
+
+    /// A pod that tries a lake comes, as it is kept.
+    pub(crate) fn trial(&mut self, mut pod: Pod) {
+        pods::prune_trial(&mut pod);
+        self.trials.apply_watcher_event(&watcher::Event::Apply(pod));
     }
 
     /// A ConfigMap comes.
@@ -315,6 +337,14 @@ pub struct Progress {
     config_maps: Watched,
     pods: Watched,
     asking: Watched,
+    trials: Watched,
+}
+
+impl Progress {
+    /// What changes with whatever decides over the trial of a lake.
+    pub fn of_trials(&self) -> impl PartialEq + use<> {
+        (self.lake_ingests, self.config_maps, self.trials)
+    }
 }
 
 /// A store and the watch that fills it. The store's own `wait_until_ready` wakes only the last one who waits, and the

@@ -1,4 +1,4 @@
-//! What is kept of the pods that have a sidecar.
+//! What is kept of the pods that have a sidecar, and of those that try a lake.
 //!
 //! Owns: pruning them, and what is read of what is left. Does not own: watching them.
 
@@ -11,7 +11,7 @@ use kube::runtime::reflector::ObjectRef;
 
 use super::{Found, prune_meta};
 use crate::events::reference_of;
-use crate::names::{CONTAINER, HEALTH_PORT, INJECTED_BY};
+use crate::names::{CONTAINER, HEALTH_PORT, INJECTED_BY, PREFLIGHT, PREFLIGHT_CONTAINER};
 
 /// A pod that has a sidecar and has not ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -115,6 +115,31 @@ pub(super) fn prune(pod: &mut Pod) {
 /// Whether a pod has a container of the sidecar's name where the sidecar is.
 pub fn has_sidecar(pod: &Pod) -> bool {
     sidecar_of(pod).is_some()
+}
+
+/// Keeps how the pod of a preflight is.
+pub(super) fn prune_trial(pod: &mut Pod) {
+    prune_meta(&mut pod.metadata);
+    pod.spec = None;
+    if let Some(status) = &mut pod.status {
+        let mut containers = status.container_statuses.take().unwrap_or_default();
+        containers.retain(|status| status.name == PREFLIGHT_CONTAINER);
+        *status = PodStatus {
+            phase: status.phase.take(),
+            reason: status.reason.take(),
+            message: status.message.take(),
+            start_time: status.start_time.take(),
+            conditions: status.conditions.take(),
+            container_statuses: Some(containers),
+            ..PodStatus::default()
+        };
+    }
+}
+
+/// The LakeIngest whose lake the pod of a preflight tries.
+pub fn tried_for(pod: &Pod) -> Option<ObjectRef<Found>> {
+    let name = pod.labels().get(PREFLIGHT)?;
+    Some(ObjectRef::new(name).within(&pod.namespace()?))
 }
 
 fn sidecar_of(pod: &Pod) -> Option<&Container> {

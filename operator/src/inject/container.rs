@@ -1,6 +1,6 @@
 //! The sidecar's container and its volumes, as version 1 of the pod's contract has them.
 //!
-//! Owns: their shape. Does not own: where they go in a pod (`inject`).
+//! Owns: their shape, and what of it whoever else reaches the lake has as well. Does not own: where they go in a pod (`inject`).
 
 use lakeingest_crds::lakeingest::ComputeResources;
 use serde_json::{Map, Value, json};
@@ -51,16 +51,11 @@ pub(super) fn container(ingest: &ValidatedIngest, facts: PodFacts) -> Value {
     let mut mounts = vec![
         json!({"name": JOURNAL_VOLUME, "mountPath": JOURNAL_PATH}),
         json!({"name": SCRATCH_VOLUME, "mountPath": SCRATCH_PATH}),
-        json!({"name": CONFIG_VOLUME, "mountPath": CONFIG_PATH, "readOnly": true}),
+        config_mount(),
         // An empty folder where the API server would else mount the pod's token: the sidecar speaks to no API server.
         json!({"name": SCRATCH_VOLUME, "mountPath": TOKEN_PATH, "subPath": NO_TOKEN, "readOnly": true}),
     ];
-    if ingest.spec.secret_name.is_some() {
-        mounts.push(json!({"name": CREDENTIALS_VOLUME, "mountPath": CREDENTIALS_PATH, "readOnly": true}));
-    }
-    if ingest.spec.workload_identity.is_some() {
-        mounts.push(json!({"name": IDENTITY_VOLUME, "mountPath": IDENTITY_PATH, "readOnly": true}));
-    }
+    mounts.extend(key_mounts(ingest));
     json!({
         "name": CONTAINER,
         "image": ingest.spec.image,
@@ -84,8 +79,25 @@ pub(super) fn container(ingest: &ValidatedIngest, facts: PodFacts) -> Value {
     })
 }
 
+/// Where the configuration is mounted.
+pub(crate) fn config_mount() -> Value {
+    json!({"name": CONFIG_VOLUME, "mountPath": CONFIG_PATH, "readOnly": true})
+}
+
+/// Where the keys, or what is exchanged for them, are mounted.
+pub(crate) fn key_mounts(ingest: &ValidatedIngest) -> Vec<Value> {
+    let mut mounts = Vec::new();
+    if ingest.spec.secret_name.is_some() {
+        mounts.push(json!({"name": CREDENTIALS_VOLUME, "mountPath": CREDENTIALS_PATH, "readOnly": true}));
+    }
+    if ingest.spec.workload_identity.is_some() {
+        mounts.push(json!({"name": IDENTITY_VOLUME, "mountPath": IDENTITY_PATH, "readOnly": true}));
+    }
+    mounts
+}
+
 /// Every rule of the Pod Security Standard "restricted". Where the namespace gives each pod a user, it refuses any other.
-fn security_context(ingest: &ValidatedIngest) -> Value {
+pub(crate) fn security_context(ingest: &ValidatedIngest) -> Value {
     let mut context = json!({
         "runAsNonRoot": true,
         "allowPrivilegeEscalation": false,
@@ -104,7 +116,6 @@ fn environment(ingest: &ValidatedIngest, facts: PodFacts) -> Value {
     let field = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}});
     let value = |name: &str, value: String| json!({"name": name, "value": value});
     let config = &ingest.spec.config;
-    let credentials = if ingest.spec.secret_name.is_some() { "files" } else { "environment" };
     let mut variables = vec![
         field("POD_NAME", "metadata.name"),
         field("POD_NAMESPACE", "metadata.namespace"),
@@ -115,13 +126,21 @@ fn environment(ingest: &ValidatedIngest, facts: PodFacts) -> Value {
         value(HEALTH_PORT_VARIABLE, config.server.health_port.to_string()),
         value(JOURNAL_SIZE_VARIABLE, config.buffer.size_limit.to_string()),
         value(SCRATCH_SIZE_VARIABLE, config.buffer.scratch_size_limit.to_string()),
-        value(CREDENTIALS_VARIABLE, credentials.to_owned()),
     ];
+    variables.extend(key_variables(ingest));
+    Value::from(variables)
+}
+
+/// Variables that tell where the keys are.
+pub(crate) fn key_variables(ingest: &ValidatedIngest) -> Vec<Value> {
+    let value = |name: &str, value: String| json!({"name": name, "value": value});
+    let credentials = if ingest.spec.secret_name.is_some() { "files" } else { "environment" };
+    let mut variables = vec![value(CREDENTIALS_VARIABLE, credentials.to_owned())];
     if let Some(identity) = &ingest.spec.workload_identity {
         variables.push(value(ROLE_VARIABLE, identity.aws.role_arn.clone()));
         variables.push(value(TOKEN_FILE_VARIABLE, format!("{IDENTITY_PATH}/{IDENTITY_FILE}")));
     }
-    Value::from(variables)
+    variables
 }
 
 fn resources(ingest: &ValidatedIngest, facts: PodFacts) -> Value {
@@ -153,6 +172,16 @@ fn compute(resources: &ComputeResources) -> Map<String, Value> {
 /// The volumes that the container mounts.
 pub(super) fn volumes(ingest: &ValidatedIngest) -> Vec<Value> {
     let buffer = &ingest.spec.config.buffer;
+    let mut volumes = vec![
+        json!({"name": JOURNAL_VOLUME, "emptyDir": {"sizeLimit": buffer.size_limit.to_string()}}),
+        json!({"name": SCRATCH_VOLUME, "emptyDir": {"sizeLimit": buffer.scratch_size_limit.to_string()}}),
+    ];
+    volumes.extend(lake_volumes(ingest));
+    volumes
+}
+
+/// The volumes that say where the lake is and have its keys.
+pub(crate) fn lake_volumes(ingest: &ValidatedIngest) -> Vec<Value> {
     let config = json!({"name": config_map(&ingest.name), "items": [{"key": CONFIG_FILE, "path": CONFIG_FILE}]});
     let mut sources = vec![json!({"configMap": config})];
     if let Some(bundle) = &ingest.spec.ca_bundle {
@@ -160,11 +189,7 @@ pub(super) fn volumes(ingest: &ValidatedIngest) -> Vec<Value> {
         let items = json!([{"key": bundle.key, "path": CA_FILE}]);
         sources.push(json!({"configMap": {"name": bundle.name, "optional": true, "items": items}}));
     }
-    let mut volumes = vec![
-        json!({"name": JOURNAL_VOLUME, "emptyDir": {"sizeLimit": buffer.size_limit.to_string()}}),
-        json!({"name": SCRATCH_VOLUME, "emptyDir": {"sizeLimit": buffer.scratch_size_limit.to_string()}}),
-        json!({"name": CONFIG_VOLUME, "projected": {"sources": sources}}),
-    ];
+    let mut volumes = vec![json!({"name": CONFIG_VOLUME, "projected": {"sources": sources}})];
     if let Some(secret) = &ingest.spec.secret_name {
         // Optional: a pod starts without its Secret and journals; the files appear once the Secret does.
         let items: Vec<Value> = CREDENTIALS_KEYS.iter().map(|key| json!({"key": key, "path": key})).collect();

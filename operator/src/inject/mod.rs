@@ -6,7 +6,7 @@
 //! shape (`container`).
 
 mod amounts;
-mod container;
+pub(crate) mod container;
 mod patch;
 mod qos;
 mod wishes;

@@ -23,7 +23,9 @@ fn a_leader_that_ends_gives_the_lease_to_another_that_speaks_on() {
 fn the_status_says_how_many_pods_go_by_the_specification_as_it_is_now() {
     let team = Team::new("generation");
     team.lake_ingest("events", &json!({}));
-    team.wait_for_condition("events", "StorageReachable", "Unknown", "NoSidecars");
+    let untried = team.wait_for_condition("events", "StorageReachable", "Unknown", "NotTried");
+    assert!(untried.contains("preflight.namespaces"), "the chart lets nobody try: {untried}");
+    team.wait_for_condition("events", "Backlogged", "Unknown", "NoSidecars");
     team.start_pod("shop", "events");
     let expected = json!({
         "injected": 1, "ready": 1, "outdated": 0, "missing": 0, "unreachable": 0, "onCurrentGeneration": 1,

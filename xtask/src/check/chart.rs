@@ -48,6 +48,7 @@ fn check_refusals() -> Result<()> {
         "podLabels.app\\.kubernetes\\.io/name=other",
         "policies.authors=perhaps",
         "injection.mode=magic",
+        "preflight.namespaces={Team A}",
         "certificates.mode=cert-manager",
         "certificates.duration=90d",
     ] {

@@ -30,10 +30,12 @@ enum Scope {
     KubeSystem,
     /// Pods, where those without their sidecar are evicted.
     Watchdog,
+    /// Objects of each namespace in which lakes are tried.
+    Preflight,
 }
 
 /// Group, resource, verbs, what of them.
-const NEEDED: [(&str, &str, &[&str], Scope); 15] = [
+const NEEDED: [(&str, &str, &[&str], Scope); 17] = [
     ("lakeingest.io", "lakeingests", &["list", "watch"], Scope::Cluster),
     ("lakeingest.io", "lakeingests/status", &["patch"], Scope::Cluster),
     ("", "configmaps", &["get", "list", "watch", "create", "patch"], Scope::Cluster),
@@ -49,6 +51,8 @@ const NEEDED: [(&str, &str, &[&str], Scope); 15] = [
     ("", "secrets", &["get", "list", "watch", "update"], Scope::Authority),
     ("coordination.k8s.io", "leases", &["create"], Scope::Own),
     ("coordination.k8s.io", "leases", &["get", "update"], Scope::Lease),
+    ("batch", "jobs", &["create", "get", "delete"], Scope::Preflight),
+    ("events.k8s.io", "events", &["list"], Scope::Preflight),
 ];
 
 /// Asks for each right of the operator's service account.
@@ -69,16 +73,21 @@ pub(super) async fn check(cluster: &Cluster, installation: &Installation) -> Fin
         Scope::Bundle | Scope::Authority => makes_certificates,
         Scope::Own => makes_certificates || resource != "secrets",
         Scope::Watchdog => installation.arguments.as_ref().is_some_and(|arguments| arguments.evict_after.is_some()),
-        Scope::Cluster | Scope::KubeSystem | Scope::Lease => true,
+        Scope::Cluster | Scope::KubeSystem | Scope::Lease | Scope::Preflight => true,
     };
     for (group, resource, verbs, scope) in
         NEEDED.into_iter().filter(|(_, resource, _, scope)| is_needed(*resource, *scope))
     {
-        for verb in verbs {
-            let review = review(&user, attributes(installation, namespace, group, resource, verb, scope));
+        let places = namespaces(installation, namespace, scope);
+        for (verb, place) in verbs.iter().flat_map(|verb| places.iter().map(move |place| (verb, place))) {
+            let attributes = attributes(installation, group, resource, verb, scope);
+            let review = review(&user, ResourceAttributes { namespace: place.clone(), ..attributes });
             match reviews.create(&PostParams::default(), &review).await {
                 Ok(answer) if answer.status.as_ref().is_some_and(|status| status.allowed) => {}
-                Ok(_) => missing.push(format!("{verb} {resource}")),
+                Ok(_) => missing.push(match (scope, place) {
+                    (Scope::Preflight, Some(place)) => format!("{verb} {resource} in {place}"),
+                    _ => format!("{verb} {resource}"),
+                }),
                 Err(error) => {
                     let detail = format!("what {user} may do cannot be asked: {}", crate::error_chain(&error));
                     return Finding::warn(CHECK, detail, "ask with the rights of an administrator");
@@ -100,9 +109,23 @@ fn finding(user: &str, missing: &[String]) -> Finding {
     }
 }
 
+/// In which namespaces a right is needed; none stands for all of them. `own` is the operator's.
+fn namespaces(installation: &Installation, own: &str, scope: Scope) -> Vec<Option<String>> {
+    match scope {
+        Scope::Own | Scope::Authority | Scope::Lease => vec![Some(own.to_owned())],
+        Scope::Preflight => {
+            let listed = installation.arguments.iter().flat_map(|arguments| &arguments.preflight_namespaces);
+            listed.map(|namespace| (namespace != "*").then(|| namespace.clone())).collect()
+        }
+        Scope::Cluster | Scope::WebhookConfiguration | Scope::Bundle | Scope::KubeSystem | Scope::Watchdog => {
+            vec![None]
+        }
+    }
+}
+
+/// All but the namespace.
 fn attributes(
     installation: &Installation,
-    namespace: &str,
     group: &str,
     resource: &str,
     verb: &str,
@@ -112,7 +135,7 @@ fn attributes(
         resource.split_once('/').map_or((resource, None), |(resource, sub)| (resource, Some(sub)));
     let arguments = installation.arguments.as_ref();
     let name = match scope {
-        Scope::Cluster | Scope::Own | Scope::Watchdog => None,
+        Scope::Cluster | Scope::Own | Scope::Watchdog | Scope::Preflight => None,
         Scope::WebhookConfiguration | Scope::Bundle => {
             Some(arguments.map_or("lakeingest", |arguments| &arguments.webhook_configuration).to_owned())
         }
@@ -122,14 +145,12 @@ fn attributes(
         Scope::Lease => Some(arguments.map_or("lakeingest-leader", |arguments| &arguments.lease).to_owned()),
         Scope::KubeSystem => Some("kube-system".to_owned()),
     };
-    let namespace = matches!(scope, Scope::Own | Scope::Authority | Scope::Lease).then(|| namespace.to_owned());
     ResourceAttributes {
         group: Some(group.to_owned()),
         resource: Some(resource.to_owned()),
         subresource: subresource.map(str::to_owned),
         verb: Some(verb.to_owned()),
         name,
-        namespace,
         ..ResourceAttributes::default()
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::runtime::reflector::ObjectRef;
 use serde_json::json;
 
@@ -43,8 +44,14 @@ fn expected() -> Expected {
     }
 }
 
+/// All that sidecars and a preflight tell.
+fn told(summary: &Summary, standing: Option<&Standing>) -> Vec<Verdict> {
+    let of_lake = of_lake(summary, standing, &expected());
+    of_lake.into_iter().chain(of_sidecars(summary, &expected())).collect()
+}
+
 fn verdict(summary: &Summary, kind: &str) -> Verdict {
-    let all = of_sidecars(summary, &expected());
+    let all = told(summary, None);
     all.into_iter().find(|verdict| verdict.kind == kind).expect("each condition is said")
 }
 
@@ -80,26 +87,26 @@ fn each_reason_of_a_sidecar_is_a_condition_with_its_words() {
 /// Nothing that a sidecar can say is passed over: it is a condition, counted, or named here with the reason.
 #[test]
 fn no_reason_of_a_sidecar_is_silent() {
-    let well = of_sidecars(&saying(json!({})), &expected());
+    let well = told(&saying(json!({})), None);
     let location = Location::of(&ingest("events", json!({"storage": {"bucket": "lake-data"}})));
     let outcome = Outcome::Configured { was_applied: false, location };
-    assert_eq!(ready(&outcome, Some(&saying(json!({})))).answer, Answer::Yes);
+    assert_eq!(ready(&outcome, Some(Teller::Sidecars(&saying(json!({}))))).answer, Answer::Yes);
     for name in said::ALL {
         let summary = reason(name);
         let is_counted = name == said::RESTART_NEEDED && summary.outdated == 1;
         // The first is its pod's, which is ending; the other passes over what it does not know, and goes on.
         let is_elsewhere = [said::POD_ENDING, said::UNKNOWN_CONFIGURATION].contains(&name);
-        let ready = ready(&outcome, Some(&summary));
+        let ready = ready(&outcome, Some(Teller::Sidecars(&summary)));
         let is_unready = ready.answer == Answer::No && ready.reason == name && ready.message.contains("so it is");
-        let changes = of_sidecars(&summary, &expected()) != well;
+        let changes = told(&summary, None) != well;
         assert!(changes || is_counted || is_elsewhere || is_unready, "{name}");
     }
 }
 
 #[test]
 fn a_lake_ingest_whose_sidecars_say_nothing_is_well() {
-    let all = of_sidecars(&saying(json!({})), &expected());
-    assert_eq!(all.iter().map(|verdict| verdict.kind).collect::<Vec<_>>(), OF_SIDECARS);
+    let all = told(&saying(json!({})), None);
+    assert_eq!(all.iter().map(|verdict| verdict.kind).collect::<Vec<_>>(), [&OF_LAKE[..], &OF_SIDECARS].concat());
     assert!(all.iter().all(|verdict| !verdict.is_bad() && verdict.answer != Answer::Unknown), "{all:?}");
 }
 
@@ -109,9 +116,80 @@ fn without_an_answer_nobody_knows() {
     let silent = summary_of(&[(pod("shop-1"), None)]);
     for (summary, told) in [(none, reasons::NO_SIDECARS), (silent, reasons::NOT_ANSWERED)] {
         let all = of_sidecars(&summary, &expected());
+        assert_eq!(all.len(), OF_SIDECARS.len());
         assert!(all.iter().all(|verdict| (verdict.answer, verdict.reason) == (Answer::Unknown, told)), "{all:?}");
         assert!(all.iter().all(|verdict| !verdict.is_bad()), "what nobody knows is no alarm");
     }
+}
+
+fn tried(reason: Option<&str>, message: &str) -> Standing {
+    let time = Time("2026-01-08T10:00:00Z".parse().expect("it is a time"));
+    Standing::Tried(Preflight {
+        tried: "0123456789ab".to_owned(),
+        failing_since: reason.map(|_| time.clone()),
+        time,
+        reason: reason.map(str::to_owned),
+        message: message.to_owned(),
+    })
+}
+
+/// What is said of keys and of the lake by a preflight, and by nobody else.
+#[test]
+fn a_preflight_tells_of_the_lake_while_no_sidecar_does() {
+    for (reason, keys, lake) in [
+        (None, ("True", "Accepted"), ("True", "Reachable")),
+        (Some("CredentialsMissing"), ("False", "SecretMissingInNamespace"), ("Unknown", "CredentialsMissing")),
+        (Some("CredentialsInvalid"), ("False", "CredentialsInvalid"), ("Unknown", "CredentialsInvalid")),
+        (Some("BucketMissing"), ("True", "Accepted"), ("False", "BucketMissing")),
+        (Some("WrongRegion"), ("True", "Accepted"), ("False", "WrongRegion")),
+        (Some("StorageUnreachable"), ("Unknown", "StorageUnreachable"), ("False", "StorageUnreachable")),
+        (Some("PrefixInUse"), ("True", "Accepted"), ("True", "Reachable")),
+        (Some("ScratchFailed"), ("Unknown", "ScratchFailed"), ("Unknown", "ScratchFailed")),
+        (Some("ImagePullBackOff"), ("Unknown", "ImagePullBackOff"), ("Unknown", "ImagePullBackOff")),
+        (Some("FailedCreate"), ("Unknown", "FailedCreate"), ("Unknown", "FailedCreate")),
+        (Some("a stranger's"), ("Unknown", "PreflightFailed"), ("Unknown", "PreflightFailed")),
+    ] {
+        let standing = tried(reason, "so it is");
+        for summary in [summary_of(&[]), summary_of(&[(pod("shop-1"), None)])] {
+            let all = of_lake(&summary, Some(&standing), &expected());
+            let said: Vec<_> = all.iter().map(|verdict| (verdict.answer.text(), verdict.reason)).collect();
+            assert_eq!(said, [keys, lake], "{reason:?}");
+            let words: String = all.iter().map(|verdict| verdict.message.as_str()).collect();
+            assert!(words.contains("(preflight, 2026-01-08T10:00:00Z)"), "{words}");
+            assert!(words.contains("so it is") || reason == Some("PrefixInUse"), "{words}");
+            let others = of_sidecars(&summary, &expected());
+            assert!(others.iter().all(|verdict| verdict.answer == Answer::Unknown), "it knows of no rows");
+        }
+        // Those who write to it know better.
+        let by_sidecars = of_lake(&saying(json!({})), Some(&standing), &expected());
+        assert!(by_sidecars.iter().all(|verdict| verdict.answer == Answer::Yes), "{by_sidecars:?}");
+    }
+}
+
+#[test]
+fn a_prefix_that_a_preflight_finds_in_use_is_not_ready() {
+    let location = Location::of(&ingest("events", json!({"storage": {"bucket": "lake-data"}})));
+    let outcome = Outcome::Configured { was_applied: false, location };
+    let (standing, none) = (tried(Some("PrefixInUse"), "it is team-b/events's"), summary_of(&[]));
+    let verdict = ready(&outcome, Teller::of(Some(&none), Some(&standing)));
+    assert_eq!((verdict.answer, verdict.reason), (Answer::No, reasons::PREFIX_IN_USE));
+    assert!(verdict.message.contains("team-b/events"), "{}", verdict.message);
+    let verdict = ready(&outcome, Teller::of(Some(&saying(json!({}))), Some(&standing)));
+    assert_eq!(verdict.answer, Answer::Yes, "a sidecar that writes has it");
+}
+
+#[test]
+fn a_lake_that_nobody_has_tried_is_said_to_be_so() {
+    let none = summary_of(&[]);
+    for (standing, words) in
+        [(Standing::Untried("nobody may".to_owned()), "nobody may"), (Standing::Pending, "under way")]
+    {
+        let all = of_lake(&none, Some(&standing), &expected());
+        assert_eq!(all.iter().map(|verdict| verdict.kind).collect::<Vec<_>>(), OF_LAKE);
+        let is_so = |verdict: &Verdict| (verdict.answer, verdict.reason) == (Answer::Unknown, reasons::NOT_TRIED);
+        assert!(all.iter().all(|verdict| is_so(verdict) && verdict.message.contains(words)), "{all:?}");
+    }
+    assert!(of_lake(&none, None, &expected()).is_empty(), "a new leader has still to look");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use chrono::{TimeDelta, Utc};
 use kube::core::DeserializeGuard;
-use kube::runtime::reflector::ObjectRef;
+use lakeingest_crds::lakeingest::Preflight;
 use serde_json::{Value, json};
 
 use super::*;
@@ -49,7 +49,7 @@ fn seen(health: Value) -> Seen {
     let told = [(pod("a", true), Some(health)), (pod("b", false), Some(json!({})))];
     let summary = summary_of(&told);
     let missing = vec![crate::fixtures::missing_pod("c", "u1")];
-    Seen { pods: told.map(|(pod, _)| pod).to_vec(), missing, summary: Some(summary), told: Vec::new() }
+    Seen { pods: told.map(|(pod, _)| pod).to_vec(), missing, summary: Some(summary), told: Vec::new(), standing: None }
 }
 
 #[test]
@@ -134,6 +134,59 @@ fn words_and_the_oldest_row_wait_for_their_turn_and_everything_else_does_not() {
     written.note(key.clone(), second, 10);
     assert_eq!(written.pause(&key, 11 * second), Some(STATUS_PERIOD - 10 * second));
     assert_eq!(written.pause(&key, second + STATUS_PERIOD), None);
+}
+
+/// What a preflight of this hash has said.
+fn tried(hash: &str, reason: &str) -> Standing {
+    Standing::Tried(Preflight {
+        tried: hash.to_owned(),
+        time: time(at(0)),
+        failing_since: Some(time(at(0))),
+        reason: Some(reason.to_owned()),
+        message: format!("said of {reason}"),
+    })
+}
+
+#[test]
+fn a_preflight_is_kept_with_the_conditions_that_go_by_it() {
+    let unheard = || Seen { summary: Some(summary_of(&[])), ..Seen::default() };
+    let missing = Seen { standing: Some(tried("a", "BucketMissing")), ..unheard() };
+    let first = said(None, &configured(), &missing, at(0));
+    assert_eq!(first.preflight.as_ref().and_then(|tried| tried.reason.as_deref()), Some("BucketMissing"));
+    assert_eq!(of(&first, conditions::STORAGE_REACHABLE).1, "BucketMissing");
+    // A new leader takes nothing back before it has looked, in whatever order it does.
+    let not_looked = [Seen::default(), unheard(), Seen { standing: Some(Standing::Pending), ..Seen::default() }];
+    for seen in not_looked {
+        let second = said(Some(&first), &configured(), &seen, at(60));
+        assert_eq!(second.preflight, first.preflight);
+        assert_eq!(of(&second, conditions::STORAGE_REACHABLE), of(&first, conditions::STORAGE_REACHABLE));
+    }
+    let changed = Seen { standing: Some(Standing::Pending), ..unheard() };
+    let third = said(Some(&first), &configured(), &changed, at(60));
+    assert_eq!(third.preflight, None, "another lake is tried now");
+    assert_eq!(of(&third, conditions::STORAGE_REACHABLE).1, "BucketMissing", "of the one of before, until then");
+    assert_eq!(of(&said(None, &configured(), &changed, at(0)), conditions::STORAGE_REACHABLE).1, "NotTried");
+}
+
+#[test]
+fn a_preflight_is_told_once_also_where_no_condition_goes_by_it() {
+    let news = |old: Option<&LakeIngestStatus>, seen: &Seen| {
+        let (verdicts, new) = status(&found(), old, &configured(), seen, at(0));
+        let (news, happening) = news_of(old, &new, verdicts);
+        let told = news.iter().map(|verdict| verdict.reason).chain(happening.iter().map(|one| one.reason));
+        (told.collect::<Vec<_>>(), new)
+    };
+    let standing =
+        |standing: Standing| Seen { summary: Some(summary_of(&[])), standing: Some(standing), ..Seen::default() };
+    let (told, first) = news(None, &standing(tried("a", "BucketMissing")));
+    assert_eq!(told, ["Configured", "BucketMissing"], "by the condition alone");
+    assert_eq!(news(Some(&first), &standing(tried("a", "BucketMissing"))).0, Vec::<&str>::new());
+    let (told, second) = news(Some(&first), &standing(tried("a", "ImagePullBackOff")));
+    assert_eq!(told, ["ImagePullBackOff"]);
+    assert_eq!(news(Some(&second), &standing(tried("a", "ImagePullBackOff"))).0, Vec::<&str>::new());
+    let other_lake = Seen { standing: Some(tried("b", "BucketMissing")), missing: Vec::new(), ..seen(json!({})) };
+    let (told, _) = news(Some(&second), &other_lake);
+    assert!(told.contains(&"BucketMissing"), "sidecars write to the one of before: {told:?}");
 }
 
 #[test]
