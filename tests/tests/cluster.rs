@@ -13,6 +13,8 @@ mod identity;
 mod injection_by_policy;
 #[path = "cluster/kinds.rs"]
 mod kinds;
+#[path = "cluster/preflight.rs"]
+mod preflight;
 #[path = "cluster/rules.rs"]
 mod rules;
 #[path = "cluster/status.rs"]
