@@ -126,6 +126,7 @@ fn read_log(folder: &Path, bytes: &[u8]) {
         first_sequence: 1,
         first_segment: 1,
         previous_bytes: 0,
+        anew_bytes: 0,
         salt: 0,
     };
     let mut file = fs::File::create(&path).expect("the file can be made");
@@ -331,6 +332,7 @@ fn examples() -> Vec<(&'static str, Vec<u8>)> {
         first_sequence: 1,
         first_segment: 1,
         previous_bytes: 0,
+        anew_bytes: 0,
         salt: 0,
     };
     let schema = Schema::new(vec![Column::new("n", ColumnType::Bigint)]).expect("one column is legal");

@@ -142,6 +142,27 @@ pub const INGEST_LINGER: Duration = Duration::from_millis(20);
 /// more files, a larger one would hold disk longer after its segments are retired.
 pub const LOG_FILE_BYTES: u64 = 64 << 20;
 
+/// A journal that has this part of its bound is crowded: a half. What keeps its oldest file from being removed is sealed if it
+/// is open, and old files are written anew without what is in the lake, so that one table that cannot be delivered does not
+/// fill the other half with what others have delivered.
+pub const JOURNAL_CROWDED_PARTS: u64 = 2;
+
+/// An old log file is written anew if half of it is in the lake, and at least this part of a log file: 1 MiB of 64 MiB. With
+/// the first, what is copied frees as much as it takes, so that all of it together is never more than what was delivered, and
+/// no byte is copied more than six times; with the second, no copy is made for a few kilobytes.
+pub const LOG_ANEW_PARTS: u64 = 64;
+
+/// Log files that are written anew between two group commits, while requests wait, if little is copied of them.
+pub const LOG_FILES_ANEW_MAX: usize = 4;
+
+/// No other log file is written anew before the next group commit once this part of a log file was copied: 16 MiB of 64 MiB.
+/// Of one file half are copied at the most.
+pub const LOG_ANEW_PAUSE_PARTS: u64 = 4;
+
+/// What a log file counts as at the least: a block of its volume. Unit: bytes. Files of which nothing is left stay while an
+/// older one is needed, one for each that was written meanwhile.
+pub const LOG_FILE_BYTES_MIN: u64 = 4 << 10;
+
 /// Disk that is reserved ahead in a log file, so that an append does not fail for lack of space halfway.
 /// Unit: bytes.
 pub const LOG_RESERVE_BYTES: u64 = 1 << 20;

@@ -36,6 +36,8 @@ pub enum Bug {
     DamageEndsTheLog,
     /// What a process that was killed has written and not synced is read as if it had been.
     ReadUnsynced,
+    /// A log file that is written anew loses the batches that wait.
+    AnewWithoutBatches,
     /// No bug of ours but a fault that no test could otherwise bring about: the encoder's database fails on every record in
     /// which [`POISON`] stands.
     PoisonRecord,
@@ -50,7 +52,7 @@ pub const POISON: &str = "poison-4711";
 
 impl Bug {
     /// Every bug that a judgement must find.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::AcknowledgeBeforeSync,
         Self::NoDirectorySync,
         Self::RetireBeforeVerify,
@@ -64,6 +66,7 @@ impl Bug {
         Self::UploadWithoutLook,
         Self::DamageEndsTheLog,
         Self::ReadUnsynced,
+        Self::AnewWithoutBatches,
     ];
 
     /// Its name in [`VARIABLE`].
@@ -82,6 +85,7 @@ impl Bug {
             Self::UploadWithoutLook => "upload-without-look",
             Self::DamageEndsTheLog => "damage-ends-the-log",
             Self::ReadUnsynced => "read-unsynced",
+            Self::AnewWithoutBatches => "anew-without-batches",
             Self::PoisonRecord => "poison-record",
             Self::DeadlyRecord => "deadly-record",
             Self::PanickingRecord => "panicking-record",

@@ -149,6 +149,19 @@ impl Site {
         fs::rename(self.folder().join("lake-away"), self.lake_folder()).expect("the lake can be renamed");
     }
 
+    /// Makes the lake, which is a directory that has nothing of it yet, take nothing of this table: a file stands where its
+    /// folder would be.
+    pub fn deny(&self, table: &str) {
+        let tables = self.lake_folder().join("data");
+        fs::create_dir_all(&tables).expect("a folder can be made");
+        fs::write(tables.join(table), "").expect("a file can be written");
+    }
+
+    /// Lets the lake take the table that [`Self::deny`] was told of.
+    pub fn allow(&self, table: &str) {
+        fs::remove_file(self.lake_folder().join("data").join(table)).expect("it was denied");
+    }
+
     /// Keeps the folder for a look.
     pub fn keep(&mut self) {
         self.folder.disable_cleanup(true);

@@ -108,6 +108,39 @@ fn a_quiet_table_does_not_keep_a_busy_one_from_its_room() {
     assert_eq!(found.rows, [[json!(90), json!(90)]]);
 }
 
+/// Five times what the journal may take goes through it behind a table whose folder of the lake cannot be written, which sends
+/// as well.
+#[test]
+fn a_table_that_cannot_be_delivered_leaves_the_others_their_room() {
+    const ROUNDS: u64 = 130;
+    let site = Site::local().with_config("{flush: {maxAge: 1s}, buffer: {sizeLimit: 32Mi}}\n");
+    site.deny("waits");
+    let sidecar = site.start();
+    let padding = "x".repeat(1_000_000);
+    for n in 0..ROUNDS {
+        stream(&sidecar, "waits", &json!({"n": n}));
+        ingest(&sidecar, "events", &[json!({"n": n, "padding": padding})]);
+    }
+    let seen = health(&sidecar);
+    assert!(seen["journal"]["bytes"].as_u64() < seen["journal"]["cap_bytes"].as_u64(), "{seen}");
+    assert_eq!(table_status(&sidecar, "waits")["published_rows"], 0);
+    assert!(site.log().contains("wrote a log file anew"), "{}", site.log());
+    // What waits is found by a start, in the files that were written anew.
+    sidecar.kill().expect("it can be killed");
+    drop(sidecar);
+    let sidecar = site.start();
+    assert_eq!(health(&sidecar)["backlog"]["rows"], ROUNDS);
+    site.allow("waits");
+    wait_until_delivered(&sidecar);
+    for table in ["waits", "events"] {
+        let found = site.lake().query(&format!(
+            "SELECT count(*), count(DISTINCT n) FROM read_parquet('{}/data/{table}/**/*.parquet')",
+            site.lake().location()
+        ));
+        assert_eq!(found.rows, [[json!(ROUNDS), json!(ROUNDS)]], "{table}");
+    }
+}
+
 #[test]
 fn a_client_that_is_faster_than_a_lake_that_is_well_is_told_to_slow_down() {
     let site = Site::local().with_config("{flush: {maxAge: 1h}, buffer: {sizeLimit: 32Mi}}\n");

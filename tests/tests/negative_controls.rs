@@ -13,6 +13,7 @@ use lakeingest_tests::ledger::{Fate, Ledger, Request, Shape, record};
 use lakeingest_tests::oracle::{Fault, judge, judge_rows};
 use lakeingest_tests::proxy::{Fault as NetworkFault, Head, Proxy};
 use lakeingest_tests::site::{Site, temporary_folder};
+use lakeingest_tests::torture::pinned::Pinned;
 use lakeingest_tests::torture::{Judgement, control};
 use xtask::servers::{Sidecar, Weed, WeedOptions};
 use xtask::workspace;
@@ -240,4 +241,9 @@ fn each_bug_has_its_control() {
     for name in names {
         assert!(controls.contains(&format!("control(\"{name}\"")), "{name} has no control");
     }
+}
+
+#[test]
+fn to_lose_what_waits_where_a_file_is_written_anew_is_caught() {
+    control("anew-without-batches", Fault::Lost, |bug| Pinned { lives: 2, seed: 1 }.run(Site::local().seeded(bug)));
 }

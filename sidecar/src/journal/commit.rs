@@ -1,14 +1,14 @@
 //! Group commit: one thread writes the journal, and one `fdatasync` serves every request that waits.
 //!
 //! Owns: the order of frames, the numbers of segments, which segment is open for a table, the journal's size, when
-//! a log file is begun and removed. Upholds I1: an append is answered after its `fdatasync`, never before.
+//! a log file is begun, written anew and removed. Upholds I1: an append is answered after its `fdatasync`, never before.
 //! Does not own: when a segment is sealed (`flush`), what is in the lake.
 //!
 //! The thread takes the command that waits longest and whatever else waits by then (at most
 //! `COMMIT_GROUP_FRAMES_MAX`), writes all of it with one write and one `fdatasync`, and answers all of it. A single
 //! client never waits for company; while one sync runs, the next group gathers behind it.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
 use crate::clock::SharedClock;
+use crate::journal::anew::{Anew, Needed, write_anew};
 use crate::journal::batch::Batch;
 use crate::journal::busy::Busy;
 use crate::journal::control::{Plan, Seal, SealReason, Settled};
@@ -25,12 +26,16 @@ use crate::journal::error::{AppendError, JournalError};
 use crate::journal::frame::{FRAME_HEADER_BYTES, FrameKind, LogHeader};
 use crate::journal::key_log::KeyLog;
 use crate::journal::keys::{KeyClaim, KeyedBatch, Keys};
+use crate::journal::old_files::OldFiles;
 use crate::journal::reserve::Reserve;
 use crate::journal::schemas::WaitingSchemas;
 use crate::journal::segment::Contents;
 use crate::journal::view::{JournalView, OpenSegment, SealedSegment};
 use crate::journal::writer::LogWriter;
-use crate::limits::{COMMIT_GROUP_FRAMES_MAX, WAITING_SCHEMA_FIELDS_MAX};
+use crate::limits::{
+    COMMIT_GROUP_FRAMES_MAX, JOURNAL_CROWDED_PARTS, LOG_ANEW_PARTS, LOG_ANEW_PAUSE_PARTS, LOG_FILES_ANEW_MAX,
+    WAITING_SCHEMA_FIELDS_MAX,
+};
 use crate::metrics::Metrics;
 use crate::schema::Schema;
 use crate::seeded::{self, Bug};
@@ -119,8 +124,8 @@ pub(super) struct Committer {
     pub(super) busy: Arc<Busy>,
     pub(super) log: LogWriter,
     pub(super) reserve: Reserve,
-    /// Each log file but the newest, with its length.
-    pub(super) old_files: VecDeque<(u64, u64)>,
+    /// Each log file but the newest.
+    pub(super) old_files: OldFiles,
     pub(super) next_sequence: u64,
     pub(super) next_segment: u64,
     pub(super) open: HashMap<String, Contents>,
@@ -133,6 +138,8 @@ pub(super) struct Committer {
     /// Most that the journal's files may take. Unit: bytes.
     pub(super) cap_bytes: u64,
     pub(super) log_file_bytes: u64,
+    /// Whether a batch was refused since it was last looked for what could be given back.
+    pub(super) is_short: bool,
 }
 
 impl Committer {
@@ -186,13 +193,22 @@ impl Committer {
             Ok(()) => {
                 self.publish_view();
                 pending.into_iter().for_each(|pending| pending.succeed(&self.metrics));
+                if (retired || std::mem::take(&mut self.is_short))
+                    && let Err(error) = self.write_some_anew()
+                {
+                    self.fail(&error);
+                }
             }
             Err(error) => {
-                error!(error = %crate::error_chain(&error), "journal failed; the process ends and recovers from what is on disk");
-                self.failed.send_replace(true);
+                self.fail(&error);
                 pending.into_iter().for_each(|pending| pending.fail(&AppendError::Unknown));
             }
         }
+    }
+
+    fn fail(&self, error: &JournalError) {
+        error!(error = %crate::error_chain(error), "journal failed; the process ends and recovers from what is on disk");
+        self.failed.send_replace(true);
     }
 
     fn timed_sync(&mut self) -> Result<(), JournalError> {
@@ -229,6 +245,7 @@ impl Committer {
                 self.keep_keys(segment, &settled)?;
                 self.push(FrameKind::Retire, segment, b"{}");
                 self.sealed.remove(&segment);
+                self.old_files.release(segment);
                 self.schemas.release(segment);
                 Some(Pending::Done(reply))
             }
@@ -255,6 +272,7 @@ impl Committer {
         let payload_bytes = batch.payload_bytes() + schema_payload.as_ref().map_or(0, Vec::len);
         let frame_bytes = (payload_bytes + 2 * FRAME_HEADER_BYTES) as u64;
         if self.size_bytes() + frame_bytes > self.cap_bytes {
+            self.is_short = true;
             return Err(AppendError::Full { cap_bytes: self.cap_bytes });
         }
         if !self.schemas.has_room_for(batch.schema, schema) && self.has_waiting(&batch.table) {
@@ -299,6 +317,7 @@ impl Committer {
         let contents = Arc::new(self.open.remove(&table)?);
         let seal = contents.seal(self.clock.now().timestamp_micros(), reason);
         self.push_seal(segment, &seal);
+        self.old_files.hold(segment, &contents.bytes_by_file);
         self.sealed.insert(segment, SealedSegment::of(&contents, self.log.position()));
         self.metrics.segments_sealed(reason.name()).inc();
         info!(
@@ -346,13 +365,14 @@ impl Committer {
             ..self.log.header().clone()
         };
         self.log = LogWriter::create(self.directory.path(), header, Some(&mut self.reserve))?;
-        self.old_files.push_back((position.file, position.offset));
+        self.old_files.push(position.file, position.offset);
         Ok(())
     }
 
     /// Removes log files, oldest first, up to the first one that a segment still needs: a later file may hold the
     /// seal and the plan of a segment whose batches lie in an earlier one. When no segment needs anything, the
-    /// newest file is left behind too.
+    /// newest file is left behind too. What lies behind a file that is needed for long is written anew
+    /// ([`Self::write_some_anew`]).
     pub(super) fn remove_retired_files(&mut self) -> Result<(), JournalError> {
         /// Below this a file that nothing needs is written on. Unit: bytes.
         const WORTH_REMOVING_BYTES: u64 = 1 << 20;
@@ -361,10 +381,10 @@ impl Committer {
         }
         let needed = self.oldest_needed_file().unwrap_or(self.log.header().file);
         let mut removed = false;
-        while let Some((file, _)) = self.old_files.front().filter(|(file, _)| *file < needed) {
-            let path = log_path(self.directory.path(), *file);
+        while let Some(file) = self.old_files.oldest().filter(|file| *file < needed) {
+            let path = log_path(self.directory.path(), file);
             fs::remove_file(&path).map_err(|source| JournalError::WriteLog { path, source })?;
-            self.old_files.pop_front();
+            self.old_files.remove_oldest();
             removed = true;
         }
         if removed {
@@ -372,6 +392,60 @@ impl Committer {
             fsync_directory(&path).map_err(|source| JournalError::WriteLog { path, source })?;
         }
         Ok(())
+    }
+
+    /// Writes old log files anew while that is worth it, a few at a time, so that those who wait for the next group do not wait
+    /// for long.
+    fn write_some_anew(&mut self) -> Result<(), JournalError> {
+        let (mut files, mut copied) = (0, 0);
+        while files < LOG_FILES_ANEW_MAX
+            && copied < self.log_file_bytes / LOG_ANEW_PAUSE_PARTS
+            && let Some(bytes) = self.write_one_anew()?
+        {
+            files += 1;
+            copied += bytes;
+        }
+        if files > 0 {
+            self.publish_view();
+        }
+        Ok(())
+    }
+
+    /// Writes the oldest log file anew that is worth it, once the journal is half full: without the frames of segments that
+    /// are retired. Answers how much was copied, in bytes; none if there is nothing to do. Only after a sync: a segment whose
+    /// retirement is not on disk is still needed.
+    ///
+    /// # Errors
+    /// The new file has taken the place of the old one, and that may not be durable.
+    pub(super) fn write_one_anew(&mut self) -> Result<Option<u64>, JournalError> {
+        if self.size_bytes() < self.cap_bytes / JOURNAL_CROWDED_PARTS {
+            return Ok(None);
+        }
+        let worth_bytes = self.log_file_bytes / LOG_ANEW_PARTS;
+        let Some(worth) = self.old_files.worth_anew(self.open.values(), worth_bytes) else { return Ok(None) };
+        let open = self.open.values().map(|contents| contents.number);
+        let needed = Needed {
+            segments: open.chain(self.sealed.keys().copied()).collect(),
+            schemas: &self.schemas,
+            retired_from: worth.retired_from,
+        };
+        match write_anew(self.directory.path(), &worth, &needed)? {
+            Anew::Written { bytes } => {
+                info!(
+                    file = worth.file,
+                    before = worth.bytes,
+                    bytes,
+                    "wrote a log file anew without what is in the lake"
+                );
+                self.old_files.was_written_anew(worth.file, bytes, worth.needed_bytes, self.next_sequence);
+                Ok(Some(bytes))
+            }
+            Anew::Left => {
+                self.old_files.leave(worth.file);
+                Ok(Some(0))
+            }
+            Anew::NoRoom => Ok(None),
+        }
     }
 
     fn oldest_needed_file(&self) -> Option<u64> {
@@ -382,8 +456,7 @@ impl Committer {
 
     /// What the journal takes of its volume, without its reserve. Unit: bytes.
     fn size_bytes(&self) -> u64 {
-        let old = self.old_files.iter().map(|(_, bytes)| bytes).sum::<u64>();
-        old + self.log.position().offset + self.key_log.size_bytes() + self.aside_bytes
+        self.old_files.size_bytes() + self.log.position().offset + self.key_log.size_bytes() + self.aside_bytes
     }
 
     pub(super) fn publish_view(&mut self) {

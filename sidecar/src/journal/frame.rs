@@ -84,6 +84,9 @@ pub struct LogHeader {
     /// Length of the file before this one when this one was begun: one that is shorter has lost its end. 0 where there is
     /// none, or where an earlier build has begun this file. Unit: bytes.
     pub previous_bytes: u64,
+    /// Length of this file where it was written anew without what is in the lake; 0 where it is as it was written. A build
+    /// that does not know of it takes such a file for one that has lost its end, and all frames of it. Unit: bytes.
+    pub anew_bytes: u32,
     /// Random bits that every checksum of this file starts from, so that bytes which a client sends, or which an
     /// older file left on the disk, do not pass for a frame of this one.
     pub salt: u32,
@@ -99,6 +102,11 @@ pub enum LogHeaderFault {
 }
 
 impl LogHeader {
+    /// How long the file before the one with this header was left, whose own header is `before`; 0 if nobody knows.
+    pub fn length_of(&self, before: &Self) -> u64 {
+        if before.anew_bytes == 0 { self.previous_bytes } else { u64::from(before.anew_bytes) }
+    }
+
     /// The header's bytes.
     pub fn encode(&self) -> [u8; LOG_HEADER_BYTES] {
         let mut bytes = Vec::with_capacity(LOG_HEADER_BYTES);
@@ -109,7 +117,7 @@ impl LogHeader {
         for number in [self.epoch, self.file, self.first_sequence, self.first_segment, self.previous_bytes] {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
-        bytes.extend_from_slice(&[0; 4]);
+        bytes.extend_from_slice(&self.anew_bytes.to_le_bytes());
         bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
         bytes.try_into().expect("the fields above are as long as the header")
     }
@@ -138,6 +146,7 @@ impl LogHeader {
             first_sequence: u64_at(bytes, 48),
             first_segment: u64_at(bytes, 56),
             previous_bytes: u64_at(bytes, 64),
+            anew_bytes: u32_at(bytes, 72),
         })
     }
 }
@@ -259,6 +268,7 @@ mod tests {
             first_sequence: 41,
             first_segment: 5,
             previous_bytes: 4_711,
+            anew_bytes: 815,
             salt: 0xDEAD_BEEF,
         }
     }

@@ -197,6 +197,7 @@ impl KeyLog {
             first_sequence: self.next_sequence,
             first_segment: 1,
             previous_bytes: 0,
+            anew_bytes: 0,
             salt: rand::random(),
         };
         self.log = Some(LogWriter::create(&self.folder, header, None)?);

@@ -7,10 +7,11 @@
 //! directory (lock, names) ── frame (bytes) ── batch, control (payloads)
 //!        recovery (read all, once) ──> segment (contents, states) ──> commit (the one writing thread) ──> writer
 //!                                                                       │
-//!                                   keys, key_log ──┤
+//!                                   keys, key_log ──┤     old_files (what they hold), anew (without what is delivered)
 //!                                                    view (snapshot) <──┘ reserve  reader (a segment's batches)
 //! ```
 
+mod anew;
 pub mod batch;
 mod busy;
 mod commit;
@@ -20,6 +21,7 @@ pub mod error;
 pub mod frame;
 mod key_log;
 pub mod keys;
+mod old_files;
 pub mod reader;
 pub mod recovery;
 pub mod reserve;
@@ -55,6 +57,7 @@ use error::{AppendError, JournalError};
 use frame::LogHeader;
 use key_log::KeyLog;
 use keys::{KeyClaim, Keys};
+use old_files::OldFiles;
 use recovery::{PartialSegment, Recovered, RecoveredSegment};
 use reserve::Reserve;
 use schemas::WaitingSchemas;
@@ -184,7 +187,7 @@ impl Journal {
             busy,
             log,
             reserve,
-            old_files: recovered.files.into(),
+            old_files: OldFiles::of(&recovered.files),
             next_sequence: recovered.next_sequence,
             next_segment: recovered.next_segment,
             open: HashMap::new(),
@@ -194,6 +197,7 @@ impl Journal {
             key_log,
             aside_bytes,
             cap_bytes,
+            is_short: false,
             // A small volume has small files, so that retired segments give their space back in small steps.
             log_file_bytes: LOG_FILE_BYTES.min(cap_bytes / 8),
         };
@@ -329,6 +333,8 @@ impl Committer {
         }
         self.log.sync()?;
         self.remove_retired_files()?;
+        // What an earlier process has left, this one does before it takes anything.
+        while self.write_one_anew()?.is_some() {}
         self.publish_view();
         Ok(adopted)
     }
@@ -351,6 +357,7 @@ impl Committer {
             state = state.name(),
             "recovered segment"
         );
+        self.old_files.hold(number, &contents.bytes_by_file);
         self.sealed.insert(number, SealedSegment::of(&contents, self.log.position()));
         Ok(RecoveredSegment { contents, state })
     }
@@ -386,6 +393,7 @@ fn next_header(recovered: &Recovered) -> LogHeader {
         first_sequence: recovered.next_sequence,
         first_segment: recovered.next_segment,
         previous_bytes: recovered.files.last().map_or(0, |(_, bytes)| *bytes),
+        anew_bytes: 0,
         salt: rand::random(),
     }
 }

@@ -204,7 +204,11 @@ impl SegmentReader {
     pub fn open(directory: &Path, contents: &Contents) -> Result<Self, JournalError> {
         let file = contents.start_inclusive.file;
         let mut log = LogReader::open(directory, file)?;
-        log.seek(contents.start_inclusive.offset)?;
+        // In a file that was written anew every frame stands in front of where it stood, so that no place in it is behind
+        // the end of the segment.
+        if log.header().anew_bytes == 0 {
+            log.seek(contents.start_inclusive.offset)?;
+        }
         Ok(Self {
             directory: directory.to_owned(),
             segment: contents.number,

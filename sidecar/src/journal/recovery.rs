@@ -105,7 +105,9 @@ pub fn recover(directory: &JournalDirectory, reserve: &mut Reserve) -> Result<Re
         }
         let mut log = LogReader::open(directory.path(), *number)?;
         check_order(&log, *number, newest.as_ref())?;
-        scan.compare_length(log.header(), files.last().copied());
+        if let Some(before) = &newest {
+            scan.compare_length(before, log.header(), files.last().map_or(0, |(_, end)| *end));
+        }
         newest = Some(log.header().clone());
         scan.next_sequence = scan.next_sequence.max(log.header().first_sequence);
         scan.next_segment = scan.next_segment.max(log.header().first_segment);
@@ -202,13 +204,15 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Compares the end of the file before with what the next one's header says of it: a file that ends early between two
-    /// frames has no damage that could be seen in it.
-    fn compare_length(&mut self, next: &LogHeader, before: Option<(u64, u64)>) {
-        let Some((number, end)) = before.filter(|(_, end)| *end < next.previous_bytes) else { return };
-        self.damaged += 1;
-        let path = log_path(self.directory, number);
-        error!(path = %path.display(), bytes = end, expected = next.previous_bytes, "a log file has lost its end");
+    /// Compares the end of the file before with what the next one's header says of it, or its own if it was written anew: a
+    /// file that ends early between two frames has no damage that could be seen in it.
+    fn compare_length(&mut self, before: &LogHeader, next: &LogHeader, end: u64) {
+        let expected = next.length_of(before);
+        if end < expected {
+            self.damaged += 1;
+            let path = log_path(self.directory, before.file);
+            error!(path = %path.display(), bytes = end, expected, "a log file has lost its end");
+        }
     }
 
     /// Reads one log file and answers where its frames end.

@@ -28,9 +28,13 @@ struct Held {
 impl WaitingSchemas {
     /// Whether a segment may have batches of this schema.
     pub(super) fn has_room_for(&self, fingerprint: Fingerprint, schema: &Schema) -> bool {
-        let is_held = self.held.contains_key(&fingerprint);
         // One schema alone always has room.
-        is_held || self.fields == 0 || self.fields + schema.field_count() <= WAITING_SCHEMA_FIELDS_MAX
+        self.holds(fingerprint) || self.fields == 0 || self.fields + schema.field_count() <= WAITING_SCHEMA_FIELDS_MAX
+    }
+
+    /// Whether a segment that is not retired has batches of this schema.
+    pub(super) fn holds(&self, fingerprint: Fingerprint) -> bool {
+        self.held.contains_key(&fingerprint)
     }
 
     /// A segment has a batch of this schema, its first one.

@@ -15,6 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::journal::batch::Batch;
 use crate::journal::control::{Plan, Seal, SealReason};
+use crate::journal::frame::FRAME_HEADER_BYTES;
 use crate::limits::COLUMNS_MAX;
 use crate::schema::{Column, Fingerprint, Schema};
 
@@ -60,6 +61,9 @@ pub struct Contents {
     /// Columns that have a value in it, with the types they were accepted with, in order of first appearance.
     /// A name can stand twice with two types.
     pub observed: Vec<Column>,
+    /// Length of its batches' frames in each log file: what of that file cannot go before it is in the lake. Unit: bytes.
+    #[serde(skip)]
+    pub bytes_by_file: BTreeMap<u64, u64>,
     /// Which columns of each schema are among them already: most batches bring nothing new, and wide tables have a
     /// thousand columns to look for.
     #[serde(skip)]
@@ -94,6 +98,7 @@ impl Contents {
             schemas: BTreeMap::new(),
             partitions: BTreeSet::new(),
             observed: Vec::new(),
+            bytes_by_file: BTreeMap::new(),
             observed_of: BTreeMap::new(),
         }
     }
@@ -104,6 +109,8 @@ impl Contents {
         self.last_sequence = sequence;
         self.rows += u64::from(batch.rows);
         self.body_bytes += batch.buffered_bytes();
+        let frame_bytes = (FRAME_HEADER_BYTES + batch.payload_bytes()) as u64;
+        *self.bytes_by_file.entry(end_exclusive.file).or_default() += frame_bytes;
         self.last_received_micros = batch.received_micros;
         match &batch.days {
             Some(days) => self.partitions.extend(days),

@@ -18,6 +18,7 @@ use crate::schema::{Column, ColumnType};
 mod damage;
 mod full;
 mod model;
+mod pinned;
 mod retries;
 mod whole;
 

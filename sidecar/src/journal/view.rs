@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::journal::segment::{Contents, Position};
+use crate::limits::JOURNAL_CROWDED_PARTS;
 use crate::schema::leaf_count;
 
 /// The journal after a group commit.
@@ -151,7 +152,7 @@ impl JournalView {
     pub fn crowded_file(&self) -> Option<u64> {
         let oldest = self.open.iter().map(|segment| segment.start_file).min()?;
         let is_old = oldest < self.end.file && self.oldest_file().is_none_or(|file| oldest < file);
-        (is_old && self.size_bytes >= self.cap_bytes / 2).then_some(oldest)
+        (is_old && self.size_bytes >= self.cap_bytes / JOURNAL_CROWDED_PARTS).then_some(oldest)
     }
 
     /// The log file in which the oldest segment begins that is sealed and not in the lake yet.

@@ -4,6 +4,7 @@
 //! Owns: the scenarios that tests run with a bound and `cargo xtask torture` without one.
 //! Does not own: what is promised (see `oracle`).
 
+pub mod pinned;
 pub mod power_cuts;
 pub mod slow_upload;
 pub mod soak;
