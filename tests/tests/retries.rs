@@ -1,5 +1,7 @@
 //! Retries with an `Idempotency-Key`: the same request is stored once, whatever ended the first attempt.
 
+use std::fs;
+
 use lakeingest_tests::calls::{body, flush, health, wait_for_health, wait_until_delivered};
 use lakeingest_tests::ledger::record;
 use lakeingest_tests::site::Site;
@@ -151,22 +153,37 @@ fn a_receipt_tells_where_a_batch_is_also_from_another_sidecar_of_the_lake() {
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert_eq!(
         body(&answer),
-        json!({"batch": batch, "table_name": "orders", "durability": "journal", "segment": "open"})
+        json!({
+            "batch": batch, "table_name": "orders", "durability": "journal", "segment": "open", "known_by": "number"
+        })
     );
+    // A batch of another table has the number behind it.
+    send(&sidecar, "/ingest/stream", "click-1", &json!({"table_name": "clicks", "records": [{"n": 1}]}));
+    let never = numbers_that_never_were(&batch);
+    require_unknown(&sidecar, &never);
 
     let files = flush(&sidecar)["files"].clone();
-    assert_eq!(files.as_array().map(Vec::len), Some(1));
+    let is_orders = |file: &&Value| file.as_str().is_some_and(|file| file.contains("/orders/"));
+    let orders_file: Vec<_> = files.as_array().into_iter().flatten().filter(is_orders).cloned().collect();
+    assert_eq!(orders_file.len(), 1, "{files}");
+    let orders_file = json!(orders_file);
     let other_site = Site::on(site.lake());
     let other = other_site.start();
     wait_for_health(&other, "contact", |health| (health["status"] == "ok").then_some(()));
     for sidecar in [&sidecar, &other] {
         let answer = receipt(sidecar);
         assert_eq!(
-            (&body(&answer)["durability"], &body(&answer)["files"]),
-            (&json!("lake"), &files),
+            (&body(&answer)["durability"], &body(&answer)["files"], &body(&answer)["known_by"]),
+            (&json!("lake"), &orders_file, &json!("number")),
             "{}",
             answer.text()
         );
+        require_unknown(sidecar, &never);
+    }
+    forget_numbers(&site);
+    for batch in [&batch, &never[0]] {
+        let answer = sidecar.get(&format!("/receipts/{batch}")).expect("it answers");
+        assert_eq!(body(&answer)["known_by"], "segment", "{}", answer.text());
     }
 
     let never = format!("{}9", batch.rsplit_once('-').expect("an id has parts").0.replace("orders", "clicks") + "-");
@@ -176,4 +193,34 @@ fn a_receipt_tells_where_a_batch_is_also_from_another_sidecar_of_the_lake() {
     }
     let elsewhere = sidecar.get_health(&format!("/receipts/{batch}")).expect("it answers");
     assert_eq!(elsewhere.status, 404, "receipts are the application's alone");
+}
+
+/// Ids like this one with numbers and days that its segment does not have.
+fn numbers_that_never_were(batch: &str) -> Vec<String> {
+    let (segment, number) = batch.rsplit_once('-').expect("an id has parts");
+    let number: u64 = number.parse().expect("its last part is a number");
+    let numbers = [number + 1, number + 100, number - 1].map(|number| format!("{segment}-{number}"));
+    let day = batch.split('-').nth(1).expect("an id has parts");
+    numbers.into_iter().chain([batch.replacen(day, "19990101", 1)]).collect()
+}
+
+/// The days of a batch in the journal are not looked at, those of one in the lake are.
+fn require_unknown(sidecar: &Sidecar, batches: &[String]) {
+    let is_in_lake = health(sidecar)["backlog"]["rows"] == 0;
+    for batch in batches.iter().filter(|batch| is_in_lake || !batch.contains("19990101")) {
+        let answer = sidecar.get(&format!("/receipts/{batch}")).expect("it answers");
+        assert_eq!(answer.status, 404, "{batch}: {}", answer.text());
+    }
+}
+
+/// Makes the descriptions of a table those of an earlier version, which did not remember numbers.
+fn forget_numbers(site: &Site) {
+    let folder = site.lake_folder().join("data/_lakeingest/files/orders");
+    for entry in fs::read_dir(folder).expect("it is there") {
+        let path = entry.expect("it can be read").path();
+        let mut description: Value =
+            serde_json::from_slice(&fs::read(&path).expect("it is there")).expect("a description is JSON");
+        description.as_object_mut().expect("a description is an object").remove("batches").expect("it remembers");
+        fs::write(&path, description.to_string()).expect("it can be written");
+    }
 }

@@ -26,6 +26,10 @@ pub(super) struct Receipt {
     /// In the journal: `open` (it takes more batches) or `sealed` (it is on its way).
     #[serde(skip_serializing_if = "Option::is_none")]
     segment: Option<&'static str>,
+    /// What this is known by: `number` where the batch's number is one of its segment's (those of other tables' batches that
+    /// came in between are not told from them), `segment` where an earlier version has delivered the segment and nobody
+    /// remembers its numbers: then only the segment is certain. The days in the id are compared in the lake alone.
+    known_by: &'static str,
     /// In the lake: the files that the batch's segment has for its day, or for its first day to its last.
     #[serde(skip_serializing_if = "Option::is_none")]
     files: Option<Vec<String>>,
@@ -39,7 +43,14 @@ pub(super) struct Receipt {
     get,
     path = "/receipts/{batch}",
     params(("batch" = String, Path, description = "The id of a batch, as an answer has it.")),
-    responses((status = 200, description = "Where it is.", body = Receipt), ProblemsOfReports),
+    responses(
+        (
+            status = 200,
+            description = "Where it is. An id that no answer had is 404 as far as that is remembered: see `known_by`.",
+            body = Receipt
+        ),
+        ProblemsOfReports
+    ),
 )]
 pub(super) async fn receipt(state: State<Shared>, Path(batch): Path<String>) -> Result<Json<Receipt>, Problem> {
     let unknown = |detail: &str| Problem::new(ProblemKind::NotFound, detail);
@@ -51,6 +62,7 @@ pub(super) async fn receipt(state: State<Shared>, Path(batch): Path<String>) -> 
         table_name: id.table.clone(),
         durability: "journal",
         segment: None,
+        known_by: "number",
         files: None,
         quarantine_files: Vec::new(),
     };
@@ -59,9 +71,15 @@ pub(super) async fn receipt(state: State<Shared>, Path(batch): Path<String>) -> 
     }
     let described = descriptions_of(&state.store, &state.prefix, &id.table, &id.segment).await;
     let described = described.map_err(|error| Problem::new(ProblemKind::LakeAway, error.to_string()))?;
-    if described.is_empty() {
-        return Err(unknown("the batch is neither in this sidecar's journal nor in the lake"));
-    }
+    let known = described.first().map(|file| file.can_have(id.sequence));
+    let known_by = match known {
+        None => return Err(unknown("the batch is neither in this sidecar's journal nor in the lake")),
+        Some(Some(false)) => {
+            return Err(unknown("the batch's segment is in the lake, and has no batch of this number"));
+        }
+        Some(Some(true)) => "number",
+        Some(None) => "segment",
+    };
     let is_its_day = |role: FileRole, date: chrono::NaiveDate| role == FileRole::Quarantine || id.days.contains(date);
     let files = |role: FileRole| -> Vec<String> {
         let of_role = described.iter().filter(|file| file.role == role);
@@ -69,7 +87,10 @@ pub(super) async fn receipt(state: State<Shared>, Path(batch): Path<String>) -> 
         of_day.map(|file| format!("{}{}", state.location, file.key)).collect()
     };
     let (files, quarantine_files) = (files(FileRole::Main), files(FileRole::Quarantine));
-    Ok(Json(Receipt { durability: "lake", files: Some(files), quarantine_files, ..receipt }))
+    if files.is_empty() && quarantine_files.is_empty() {
+        return Err(unknown("the batch's segment is in the lake, and has nothing for these days"));
+    }
+    Ok(Json(Receipt { durability: "lake", known_by, files: Some(files), quarantine_files, ..receipt }))
 }
 
 /// What the segment of a batch is in this journal; none if it is not there.

@@ -38,6 +38,15 @@ pub struct ColumnStatistics {
     pub max: Option<String>,
 }
 
+/// The sequences in their journal of a segment's first and last batch. In between are those of batches of other tables too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchNumbers {
+    /// That of the first.
+    pub first: u64,
+    /// That of the last.
+    pub last: u64,
+}
+
 /// The description of a data file: `<prefix>/_lakeingest/files/<table>/<segment>-<part>.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -65,6 +74,9 @@ pub struct Description {
     /// Rows of its segment, over all of the segment's files; 0 where an earlier build has described it.
     #[serde(default)]
     pub segment_rows: u64,
+    /// The numbers of its segment's batches; absent where an earlier build has described it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batches: Option<BatchNumbers>,
     /// Its length. Unit: bytes.
     pub size_bytes: u64,
     /// SHA-256 of its bytes, hex.
@@ -101,6 +113,7 @@ impl Description {
             day: planned.partition_date.day(),
             rows: planned.rows,
             segment_rows: plan.seal.rows,
+            batches: Some(BatchNumbers { first: plan.seal.first_sequence, last: plan.seal.last_sequence }),
             size_bytes: found.size_bytes,
             sha256: found.sha256.clone().unwrap_or_else(|| planned.sha256.clone()),
             row_digest: planned.row_digest.clone(),
@@ -113,6 +126,11 @@ impl Description {
     /// The day of its folder; none if it is no date.
     pub fn partition_date(&self) -> Option<NaiveDate> {
         NaiveDate::from_ymd_opt(self.year, self.month, self.day)
+    }
+
+    /// Whether its segment can have a batch of this number; none if that is not known.
+    pub fn can_have(&self, sequence: u64) -> Option<bool> {
+        self.batches.map(|batches| (batches.first..=batches.last).contains(&sequence))
     }
 
     /// Whether it describes the file that was planned: the same rows under the same key.
