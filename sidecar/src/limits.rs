@@ -152,6 +152,9 @@ pub const JOURNAL_CROWDED_PARTS: u64 = 2;
 /// no byte is copied more than six times; with the second, no copy is made for a few kilobytes.
 pub const LOG_ANEW_PARTS: u64 = 64;
 
+/// Most tables of an answer of `/tables`, and of the page: with a thousand columns each some 5 MiB of text.
+pub const TABLES_IN_ANSWER_MAX: usize = 100;
+
 /// Log files that are written anew between two group commits, while requests wait, if little is copied of them.
 pub const LOG_FILES_ANEW_MAX: usize = 4;
 

@@ -479,3 +479,33 @@ fn the_version_is_told_and_the_command_line_is_checked() {
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("make it first"), "{output:?}");
 }
+
+/// Every table is told of once, however many at a time.
+#[test]
+fn tables_come_in_pages_and_a_query_that_is_not_known_is_refused() {
+    let site = Site::local();
+    let sidecar = site.start();
+    let mut sent: Vec<String> = (0..7).map(|number| format!("t{number}")).collect();
+    for table in &sent {
+        stream(&sidecar, table, &json!({"n": 1}));
+    }
+    let page = |query: &str| body(&sidecar.get(&format!("/tables{query}")).expect("it answers"));
+    assert_eq!(page("")["next"], Value::Null);
+    let (mut seen, mut query) = (Vec::new(), "?limit=3".to_owned());
+    loop {
+        let answer = page(&query);
+        let tables = answer["tables"].as_array().expect("tables is an array");
+        assert!((1..=3).contains(&tables.len()), "{answer}");
+        seen.extend(tables.iter().map(|table| table["name"].as_str().expect("a table has a name").to_owned()));
+        match answer["next"].as_str() {
+            Some(next) => query = format!("?limit=3&next={next}"),
+            None => break,
+        }
+    }
+    sent.sort();
+    assert_eq!(seen, sent);
+    for query in ["?limit=0", "?limit=101", "?limit=x", "?page=2"] {
+        let answer = sidecar.get(&format!("/tables{query}")).expect("it answers");
+        assert_eq!(answer.status, 422, "{query}: {}", answer.text());
+    }
+}

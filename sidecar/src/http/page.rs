@@ -9,8 +9,9 @@ use axum::response::{IntoResponse, Response};
 use http::header;
 
 use crate::http::problem::ProblemsOfReports;
-use crate::http::report::{Health, Table, health_of, tables_of};
+use crate::http::report::{Health, Tables, health_of, tables_of};
 use crate::http::state::Shared;
+use crate::limits::TABLES_IN_ANSWER_MAX;
 
 /// Nothing but the page's own style.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
@@ -28,12 +29,12 @@ const STYLE: &str = "body{font:15px system-ui,sans-serif;margin:2em;max-width:70
     ),
 )]
 pub(super) async fn page(state: State<Shared>) -> Response {
-    let page = written(&health_of(&state.0), &tables_of(&state.0));
+    let page = written(&health_of(&state.0), &tables_of(&state.0, "", TABLES_IN_ANSWER_MAX));
     let headers = [(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CONTENT_SECURITY_POLICY, POLICY)];
     (headers, page).into_response()
 }
 
-fn written(health: &Health, tables: &[Table]) -> String {
+fn written(health: &Health, tables: &Tables) -> String {
     let mut page = format!("<!doctype html><html lang=\"en\"><title>LakeIngest</title><style>{STYLE}</style>");
     let backlog = &health.backlog;
     // Writing to a text does not fail.
@@ -47,7 +48,7 @@ fn written(health: &Health, tables: &[Table]) -> String {
         let _ = write!(page, "<p><b>{}</b> {scope} since {}: {message}</p>", reason.name, escaped(&reason.since));
     }
     page.push_str("<table><tr><th>table<th>columns<th>buffered rows<th>published rows<th>files<th>quarantined");
-    for table in tables {
+    for table in &tables.tables {
         let columns = table.columns.iter().map(|column| format!("{} {}", column.name, column.r#type));
         let columns = escaped(&columns.collect::<Vec<_>>().join(", "));
         let _ = write!(
@@ -60,7 +61,15 @@ fn written(health: &Health, tables: &[Table]) -> String {
             table.quarantined_rows
         );
     }
-    page.push_str("</table><p><a href=\"/health\">health</a> <a href=\"/tables\">tables</a> <a href=\"/metrics\">metrics</a> <a href=\"/openapi.json\">API</a></p></html>\n");
+    page.push_str("</table>");
+    if let Some(next) = &tables.next {
+        let _ = write!(
+            page,
+            "<p>There are more tables: <a href=\"/tables?next={0}\">those behind {0}</a>.</p>",
+            escaped(next)
+        );
+    }
+    page.push_str("<p><a href=\"/health\">health</a> <a href=\"/tables\">tables</a> <a href=\"/metrics\">metrics</a> <a href=\"/openapi.json\">API</a></p></html>\n");
     page
 }
 

@@ -201,6 +201,16 @@ impl IntoResponses for ProblemsOfReports {
     }
 }
 
+/// The problems of an endpoint that only tells, and has a query.
+pub(super) struct ProblemsOfQueries;
+
+impl IntoResponses for ProblemsOfQueries {
+    fn responses() -> BTreeMap<String, RefOr<openapi::Response>> {
+        use ProblemKind::{Foreign, Illegal, Internal, LakeAway, MethodNotAllowed, NotFound};
+        responses(&[Foreign, NotFound, MethodNotAllowed, Illegal, LakeAway, Internal])
+    }
+}
+
 fn responses(kinds: &[ProblemKind]) -> BTreeMap<String, RefOr<openapi::Response>> {
     let mut titles: BTreeMap<StatusCode, Vec<&str>> = BTreeMap::new();
     for (status, _, title, _) in kinds.iter().map(|kind| kind.row()) {

@@ -9,13 +9,15 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, SecondsFormat};
-use http::{StatusCode, header};
+use http::{StatusCode, Uri, header};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::http::problem::ProblemsOfReports;
+use crate::http::problem::{Problem, ProblemsOfQueries, ProblemsOfReports};
+use crate::http::query::Query;
 use crate::http::state::{AppState, Identity, Shared};
 use crate::journal::view::JournalView;
+use crate::limits::TABLES_IN_ANSWER_MAX;
 
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Health {
@@ -135,8 +137,12 @@ fn oldest_seconds(state: &AppState, view: &JournalView) -> u64 {
 }
 
 #[derive(Debug, Serialize, ToSchema)]
-struct Tables {
-    tables: Vec<Table>,
+pub(super) struct Tables {
+    /// By name.
+    pub(super) tables: Vec<Table>,
+    /// There are more: ask for them with `?next=` and this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) next: Option<String>,
 }
 
 #[derive(Debug, Default, Serialize, ToSchema)]
@@ -176,18 +182,39 @@ pub(super) struct TableColumn {
 #[utoipa::path(
     get,
     path = "/tables",
-    responses((status = 200, description = "The tables that this sidecar knows.", body = Tables), ProblemsOfReports),
+    params(
+        ("limit" = Option<usize>, Query, description = "Most tables of the answer: 1 to 100, which is the default."),
+        ("next" = Option<String>, Query, description = "`next` of the answer before: the tables behind it."),
+    ),
+    responses((status = 200, description = "The tables that this sidecar knows.", body = Tables), ProblemsOfQueries),
 )]
-pub(super) async fn tables(state: State<Shared>) -> Response {
-    Json(Tables { tables: tables_of(&state.0) }).into_response()
+pub(super) async fn tables(state: State<Shared>, uri: Uri) -> Result<Response, Problem> {
+    let query = Query::parse(&uri, &["limit", "next"])?;
+    let limit = match query.get("limit").map(str::parse::<usize>) {
+        None => TABLES_IN_ANSWER_MAX,
+        Some(Ok(limit)) if (1..=TABLES_IN_ANSWER_MAX).contains(&limit) => limit,
+        Some(_) => {
+            let detail = format!("limit must be 1 to {TABLES_IN_ANSWER_MAX}");
+            return Err(Problem::at("?limit", "illegal-value", detail));
+        }
+    };
+    Ok(Json(tables_of(&state.0, query.get("next").unwrap_or(""), limit)).into_response())
 }
 
-/// What is known of every table, by its name.
-pub(super) fn tables_of(state: &AppState) -> Vec<Table> {
+/// What is known of `limit` tables whose names come behind `after`.
+pub(super) fn tables_of(state: &AppState, after: &str, limit: usize) -> Tables {
     let view = state.journal.view();
-    let mut tables: BTreeMap<String, Table> = BTreeMap::new();
-    for (name, schema, version) in state.registry.known() {
-        let table = entry(&mut tables, &name);
+    let mut names = state.registry.names();
+    let statuses = state.status.tables();
+    names.extend(statuses.keys().cloned());
+    names.extend(buffered(&view).map(|(name, ..)| name.to_owned()));
+    let mut names = names.into_iter().filter(|name| name.as_str() > after);
+    let shown: Vec<String> = names.by_ref().take(limit).collect();
+    let next = names.next().and_then(|_| shown.last().cloned());
+    let mut tables: BTreeMap<String, Table> =
+        shown.into_iter().map(|name| (name.clone(), Table { name, ..Table::default() })).collect();
+    for (name, table) in &mut tables {
+        let Some((schema, version)) = state.registry.known_of(name) else { continue };
         table.schema_version = version;
         let columns = schema.columns().iter().enumerate();
         let columns = columns.map(|(position, column)| TableColumn {
@@ -197,8 +224,8 @@ pub(super) fn tables_of(state: &AppState) -> Vec<Table> {
         });
         table.columns = columns.collect();
     }
-    for (name, status) in state.status.tables() {
-        let table = entry(&mut tables, &name);
+    for (name, status) in statuses {
+        let Some(table) = tables.get_mut(&name) else { continue };
         table.published_rows = status.published_rows;
         table.published_files = status.published_files;
         table.published_bytes = status.published_bytes;
@@ -207,14 +234,14 @@ pub(super) fn tables_of(state: &AppState) -> Vec<Table> {
         table.last_error = status.last_error;
     }
     for (name, rows, bytes, received_micros) in buffered(&view) {
-        let table = entry(&mut tables, name);
+        let Some(table) = tables.get_mut(name) else { continue };
         table.buffered_rows += rows;
         table.buffered_bytes += bytes;
         let received = DateTime::from_timestamp_micros(received_micros).unwrap_or_default();
         let received = received.to_rfc3339_opts(SecondsFormat::Millis, true);
         table.oldest_buffered = table.oldest_buffered.take().into_iter().chain([received]).min();
     }
-    tables.into_values().collect()
+    Tables { tables: tables.into_values().collect(), next }
 }
 
 /// Table, rows, bytes and oldest receive time of each segment that is not in the lake.
@@ -224,10 +251,6 @@ fn buffered(view: &JournalView) -> impl Iterator<Item = (&str, u64, u64, i64)> {
     let sealed = view.sealed.iter();
     let sealed = sealed.map(|part| (&*part.table, part.rows, part.body_bytes, part.first_received_micros));
     open.chain(sealed)
-}
-
-fn entry<'a>(tables: &'a mut BTreeMap<String, Table>, name: &str) -> &'a mut Table {
-    tables.entry(name.to_owned()).or_insert_with(|| Table { name: name.to_owned(), ..Table::default() })
 }
 
 /// `GET /livez`: the process answers.

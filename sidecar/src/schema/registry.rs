@@ -10,10 +10,11 @@
 //! segment ── reconcile ──> registered schema, one version further if need be       waits for the lake
 //! ```
 
+mod asleep;
 mod local;
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -34,6 +35,7 @@ use crate::schema::field_ids::{self, FieldId};
 use crate::schema::{Column, ColumnType, DayRule, Declarations, Schema, observe, observe_columns};
 use crate::status::{Status, reasons};
 
+use asleep::Asleep;
 use local::TableSchemas;
 pub use local::{Admitted, Claim};
 
@@ -109,7 +111,16 @@ pub struct Registry {
     /// Changed under the lock of the tables, and looked at without it.
     options: Mutex<Arc<SchemaOptions>>,
     status: Arc<Status>,
-    tables: Mutex<HashMap<String, TableSchemas>>,
+    tables: Mutex<Tables>,
+}
+
+/// The tables of a registry, each in one of the two.
+#[derive(Debug, Default)]
+struct Tables {
+    /// Those that are declared, or that somebody has asked about.
+    awake: HashMap<String, TableSchemas>,
+    /// Others that the lake has.
+    asleep: HashMap<String, Asleep>,
 }
 
 /// What a registry is told of the types that tables have.
@@ -138,7 +149,7 @@ impl Registry {
         let tables = declarations
             .tables()
             .map(|table| (table.to_owned(), TableSchemas::new(declarations.of_table(table).cloned())));
-        let tables = Mutex::new(tables.collect());
+        let tables = Mutex::new(Tables { awake: tables.collect(), asleep: HashMap::new() });
         Self { store, prefix, clock, writer, options: Mutex::new(Arc::new(options)), status, tables }
     }
 
@@ -147,16 +158,16 @@ impl Registry {
         let mut tables = self.tables();
         let declarations = &options.declarations;
         for table in declarations.tables() {
-            tables.entry(table.to_owned()).or_insert_with(|| TableSchemas::new(None));
+            tables.wake(table);
         }
-        for (name, table) in &mut *tables {
+        for (name, table) in &mut tables.awake {
             let declared = declarations.of_table(name);
             if table.declared() != declared.map(Arc::as_ref) {
                 table.redeclare(declared.cloned());
                 self.show_conflicts(name, table);
             }
         }
-        tables.retain(|_, table| !table.is_unused());
+        tables.awake.retain(|_, table| !table.is_unused());
         *self.options.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(options);
     }
 
@@ -193,7 +204,7 @@ impl Registry {
             if !options.declarations.takes(table) {
                 return Err(undeclared_table());
             }
-            let known = self.tables().get(table).map_or_else(Schema::empty, |table| table.local.clone());
+            let known = self.tables().find(table).map_or_else(Schema::empty, |table| table.local.clone());
             let observation = match records {
                 Records::Text(scanned) => observe(scanned, &known, days, &options.inference)?,
                 Records::Columns(columns) => observe_columns(columns, &known, days, &options.inference)?,
@@ -208,17 +219,16 @@ impl Registry {
             }
             let mut tables = self.tables();
             let is_taken = |table: &TableSchemas| table.takes_records();
-            if !tables.get(table).is_some_and(is_taken)
-                && tables.values().filter(|table| is_taken(table)).count() >= TABLES_MAX
+            if !tables.awake.get(table).is_some_and(is_taken)
+                && tables.awake.values().filter(|table| is_taken(table)).count() >= TABLES_MAX
             {
                 return Err(too_many_tables());
             }
-            let entry = tables.entry(table.to_owned()).or_insert_with(|| TableSchemas::new(None));
-            if let Some(admitted) = entry.admit(&known, &observation) {
+            if let Some(admitted) = tables.wake(table).admit(&known, &observation) {
                 return Ok(admitted);
             }
             // Another request has changed the schema since: then this one is looked at again.
-            forget_if_unused(&mut tables, table);
+            forget_if_unused(&mut tables.awake, table);
         }
     }
 
@@ -229,7 +239,7 @@ impl Registry {
 
     /// Settles what a request has brought: it was journaled.
     pub fn keep(&self, table: &str, claim: Claim) {
-        if let Some(entry) = self.tables().get_mut(table) {
+        if let Some(entry) = self.tables().awake.get_mut(table) {
             entry.keep(claim);
         }
     }
@@ -237,26 +247,36 @@ impl Registry {
     /// Takes back what a request has brought and nobody else has used since: it was not journaled.
     pub fn retract(&self, table: &str, claim: Claim) {
         let mut tables = self.tables();
-        if let Some(entry) = tables.get_mut(table) {
+        if let Some(entry) = tables.awake.get_mut(table) {
             entry.retract(claim);
-            forget_if_unused(&mut tables, table);
+            forget_if_unused(&mut tables.awake, table);
         }
     }
 
     /// Takes in columns that an earlier process accepted, so that the next request meets the same types.
     pub fn remember(&self, table: &str, observed: &[Column]) {
-        let mut tables = self.tables();
-        let entry = tables.entry(table.to_owned()).or_insert_with(|| TableSchemas::new(None));
-        entry.remember(observed);
+        self.tables().wake(table).remember(observed);
     }
 
-    /// The columns and the registered version of each table, for `/tables`.
-    pub fn known(&self) -> Vec<(String, Schema, u32)> {
+    /// The names of all tables that this process or the lake has, for `/tables`.
+    pub fn names(&self) -> BTreeSet<String> {
         let tables = self.tables();
-        tables.iter().map(|(name, table)| (name.clone(), table.of_files(), table.registered.version)).collect()
+        tables.awake.keys().chain(tables.asleep.keys()).cloned().collect()
     }
 
-    /// Reads the newest version of every table that the lake has. A table whose object cannot be used is logged and left
+    /// The columns and the registered version of a table, for `/tables`; one that sleeps goes on to. None if there is none.
+    pub fn known_of(&self, table: &str) -> Option<(Schema, u32)> {
+        let tables = self.tables();
+        match tables.awake.get(table) {
+            Some(table) => Some((table.of_files(), table.registered.version)),
+            None => {
+                let registered = tables.asleep.get(table)?.schema(table).ok()?;
+                Some((registered.schema, registered.version))
+            }
+        }
+    }
+
+    /// Reads the newest version of every table that the lake has; those that nobody has asked about sleep. A table whose object cannot be used is logged and left
     /// to the first segment that needs it: it must not keep the others from the lake.
     ///
     /// # Errors
@@ -271,14 +291,30 @@ impl Registry {
             }
         }
         for (table, version) in newest {
-            match self.read(&table, version).await {
-                Ok(Some(registered)) => drop(self.learn(&table, registered)),
-                Ok(None) => {}
-                Err(RegistryError::Store(error)) => return Err(error),
-                Err(error) => warn!(table, error = %error, "failed to read a table's schema"),
+            let key = self.prefix.schema(&table, version);
+            let Some(content) = self.store.get(&key).await? else { continue };
+            match RegisteredSchema::from_object(&content, &table, version) {
+                Ok(registered) => self.take_in(&table, registered, &content),
+                Err(reason) => {
+                    let error = RegistryError::Object { key, reason };
+                    warn!(table, error = %error, "failed to read a table's schema");
+                }
             }
         }
         Ok(())
+    }
+
+    /// Takes in what was read of a table: ready for use if somebody has asked about it, else as it lies in the lake.
+    fn take_in(&self, table: &str, registered: RegisteredSchema, content: &[u8]) {
+        let mut tables = self.tables();
+        if !tables.awake.contains_key(table)
+            && let Ok(asleep) = Asleep::new(registered.version, content)
+        {
+            tables.asleep.insert(table.to_owned(), asleep);
+            return;
+        }
+        drop(tables);
+        self.learn(table, registered);
     }
 
     /// Version `version` of a table's schema, which a plan names.
@@ -342,8 +378,8 @@ impl Registry {
     }
 
     fn registered(&self, table: &str) -> Arc<RegisteredSchema> {
-        let tables = self.tables();
-        tables.get(table).map_or_else(|| Arc::new(RegisteredSchema::unknown()), |table| Arc::clone(&table.registered))
+        let mut tables = self.tables();
+        tables.find(table).map_or_else(|| Arc::new(RegisteredSchema::unknown()), |table| Arc::clone(&table.registered))
     }
 
     /// Follows the versions behind a known one to the newest. Versions have no gap, since each is made by a writer
@@ -372,7 +408,7 @@ impl Registry {
     fn learn(&self, table: &str, registered: RegisteredSchema) -> Arc<RegisteredSchema> {
         let registered = Arc::new(registered);
         let mut tables = self.tables();
-        let entry = tables.entry(table.to_owned()).or_insert_with(|| TableSchemas::new(None));
+        let entry = tables.wake(table);
         if registered.version >= entry.registered.version {
             entry.learn(Arc::clone(&registered));
             self.show_conflicts(table, entry);
@@ -400,8 +436,30 @@ impl Registry {
     }
 
     /// No call under this lock can leave a table half changed, so a panic elsewhere does not spoil it.
-    fn tables(&self) -> MutexGuard<'_, HashMap<String, TableSchemas>> {
+    fn tables(&self) -> MutexGuard<'_, Tables> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Tables {
+    /// A table, made if nothing is known of it.
+    fn wake(&mut self, table: &str) -> &mut TableSchemas {
+        let asleep = self.asleep.remove(table);
+        self.awake.entry(table.to_owned()).or_insert_with(|| {
+            let mut schemas = TableSchemas::new(None);
+            match asleep.map(|asleep| asleep.schema(table)) {
+                Some(Ok(registered)) => schemas.learn(Arc::new(registered)),
+                // Its first segment reads it from the lake.
+                Some(Err(error)) => warn!(table, error, "failed to read a table's schema"),
+                None => {}
+            }
+            schemas
+        })
+    }
+
+    /// A table of which something is known.
+    fn find(&mut self, table: &str) -> Option<&TableSchemas> {
+        if self.asleep.contains_key(table) { Some(self.wake(table)) } else { self.awake.get(table) }
     }
 }
 

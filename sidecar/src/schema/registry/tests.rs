@@ -32,6 +32,15 @@ fn options_of(yaml: &str) -> SchemaOptions {
     SchemaOptions { declarations, ..SchemaOptions::default() }
 }
 
+/// Every table with its columns and its version.
+fn known(registry: &Registry) -> Vec<(String, Schema, u32)> {
+    let of = |name: String| {
+        let (schema, version) = registry.known_of(&name).expect("it has a name");
+        (name, schema, version)
+    };
+    registry.names().into_iter().map(of).collect()
+}
+
 fn column(name: &str, column_type: ColumnType) -> Column {
     Column::new(name, column_type)
 }
@@ -98,7 +107,7 @@ fn the_registered_type_wins_over_the_local_one() {
     registry.remember("events", &[column("x", ColumnType::Varchar), column("y", ColumnType::Bigint)]);
     let schema = Schema::new(vec![column("x", ColumnType::Bigint)]).expect("one column is legal");
     registry.learn("events", RegisteredSchema { version: 1, schema, field_ids: one_id() });
-    let (_, local, version) = registry.known().remove(0);
+    let (_, local, version) = known(&registry).remove(0);
     assert_eq!(local.columns(), [column("x", ColumnType::Bigint), column("y", ColumnType::Bigint)]);
     assert_eq!(version, 1);
 }
@@ -124,12 +133,12 @@ fn a_refused_request_leaves_no_column_and_no_table() {
     let refused = admitted(&registry, "events", r#"{"x": "text"}"#);
     assert_eq!(code(admit(&registry, "events", r#"{"x": 5}"#)), "type-mismatch");
     registry.retract("events", refused);
-    assert_eq!(registry.known(), []);
+    assert_eq!(known(&registry), []);
     let kept = admitted(&registry, "events", r#"{"x": 5}"#);
     registry.keep("events", kept);
     let refused = admitted(&registry, "events", r#"{"x": 6, "y": "text"}"#);
     registry.retract("events", refused);
-    let (_, local, _) = registry.known().remove(0);
+    let (_, local, _) = known(&registry).remove(0);
     assert_eq!(local.columns(), [column("x", ColumnType::Bigint)]);
 }
 
@@ -143,7 +152,7 @@ fn a_column_stays_when_another_request_that_has_it_was_journaled() {
     registry.retract("events", first);
     registry.keep("events", second);
     registry.retract("events", third);
-    let (_, local, _) = registry.known().remove(0);
+    let (_, local, _) = known(&registry).remove(0);
     assert_eq!(local.columns(), [column("x", ColumnType::Bigint), column("z", ColumnType::Bigint)]);
 }
 
@@ -157,7 +166,7 @@ fn columns_of_requests_that_were_all_refused_are_gone() {
     registry.retract("events", first);
     assert_eq!(code(admit(&registry, "events", r#"{"x": "text"}"#)), "type-mismatch");
     registry.retract("events", second);
-    assert_eq!(registry.known(), []);
+    assert_eq!(known(&registry), []);
 }
 
 #[tokio::test]
@@ -167,7 +176,7 @@ async fn a_registered_column_is_never_taken_back() {
     let refused = admitted(&registry, "events", r#"{"x": "text"}"#);
     registry.reconcile("events", &[column("x", ColumnType::Bigint)]).await.expect("the lake is there");
     registry.retract("events", refused);
-    let (_, local, version) = registry.known().remove(0);
+    let (_, local, version) = known(&registry).remove(0);
     assert_eq!((local.columns(), version), ([column("x", ColumnType::Bigint)].as_slice(), 1));
 }
 
@@ -245,7 +254,7 @@ fn a_refused_request_leaves_no_field_in_a_struct() {
     let refused = admitted(&registry, "events", r#"{"s": {"b": "text"}}"#);
     assert_eq!(code(admit(&registry, "events", r#"{"s": {"b": 1}}"#)), "type-mismatch");
     registry.retract("events", refused);
-    let local = || registry.known().remove(0).1.columns()[0].column_type.to_string();
+    let local = || known(&registry).remove(0).1.columns()[0].column_type.to_string();
     assert_eq!(local(), "struct(a bigint)");
     let kept = admitted(&registry, "events", r#"{"s": {"b": 1}}"#);
     registry.keep("events", kept);
@@ -261,7 +270,7 @@ fn a_table_is_one_again_once_nothing_is_open() {
     let second = admitted(&registry, "events", r#"{"y": 1}"#);
     registry.keep("events", second);
     registry.keep("events", first);
-    let table = registry.tables().get("events").cloned().expect("it takes records");
+    let table = registry.tables().awake.get("events").cloned().expect("it takes records");
     assert!(table.is_settled());
 }
 
@@ -276,7 +285,7 @@ onUndeclaredTable: reject";
 async fn what_is_declared_is_registered_in_its_order_before_a_record_has_it() {
     let root = tempfile::tempdir().expect("a temporary folder can be made");
     let (registry, _) = registry_with(root.path(), "writer", ORDERS);
-    let (name, local, version) = registry.known().remove(0);
+    let (name, local, version) = known(&registry).remove(0);
     assert_eq!((name.as_str(), local.len(), version), ("orders", 2, 0));
     let registered =
         registry.reconcile("orders", &[column("amount", ColumnType::Double)]).await.expect("the lake is there");
@@ -362,7 +371,7 @@ fn what_was_only_declared_is_gone_when_it_is_declared_no_more() {
     assert_eq!(code(admit(&registry, "orders", r#"{"id": 3, "amuont": 5}"#)), "column-unknown");
     registry.keep("orders", under_way);
     registry.redeclare(options_of("{}"));
-    let (_, local, _) = registry.known().remove(0);
+    let (_, local, _) = known(&registry).remove(0);
     assert_eq!(local.columns(), [column("id", ColumnType::Bigint), column("at", ColumnType::Date)]);
 }
 
@@ -371,5 +380,37 @@ fn a_table_that_was_only_declared_is_gone_with_its_declaration() {
     let root = tempfile::tempdir().expect("a temporary folder can be made");
     let (registry, _) = registry_with(root.path(), "writer", ORDERS);
     registry.redeclare(options_of("{}"));
-    assert_eq!(registry.known(), []);
+    assert_eq!(known(&registry), []);
+}
+
+/// A lake has more tables than a sidecar writes: what nobody asks about sleeps, and is known all the same.
+#[tokio::test]
+async fn a_table_of_the_lake_sleeps_until_it_is_asked_about_and_has_its_types_then() {
+    let root = tempfile::tempdir().expect("a temporary folder can be made");
+    let other = registry(root.path(), "other");
+    for table in ["asked", "told", "declared"] {
+        other.reconcile(table, &[column("amount", ColumnType::Double)]).await.expect("the lake is there");
+    }
+    let registry = registry(root.path(), "writer");
+    registry.load_all().await.expect("the lake is there");
+    let asleep = || registry.tables().asleep.keys().cloned().collect::<BTreeSet<_>>();
+    assert_eq!((asleep().len(), registry.tables().awake.len()), (3, 0));
+    let amount = |table: &str| registry.known_of(table).map(|(schema, version)| (schema.columns().to_vec(), version));
+    assert_eq!(amount("told"), Some((vec![column("amount", ColumnType::Double)], 1)));
+    assert_eq!(amount("nobody"), None);
+    assert_eq!(asleep().len(), 3, "to tell of one does not wake it");
+
+    // A whole number would else make a column of whole numbers.
+    registry.keep("asked", admitted(&registry, "asked", r#"{"amount": 2}"#));
+    assert_eq!(amount("asked"), Some((vec![column("amount", ColumnType::Double)], 1)));
+    registry.redeclare(options_of("tables: [{name: declared, columns: [{name: more, type: bigint}]}]"));
+    let names: Vec<String> =
+        amount("declared").into_iter().flat_map(|(columns, _)| columns).map(|it| it.name).collect();
+    assert_eq!(names, ["amount", "more"]);
+    assert_eq!(asleep().into_iter().collect::<Vec<_>>(), ["told"]);
+    // Read again by another contact, each stays where it is.
+    registry.load_all().await.expect("the lake is there");
+    assert_eq!(asleep().into_iter().collect::<Vec<_>>(), ["told"]);
+    assert_eq!(registry.names().len(), 3);
+    assert_eq!(registry.reconcile("told", &[]).await.expect("the lake is there").version, 1);
 }
