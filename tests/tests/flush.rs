@@ -1,14 +1,18 @@
 //! When rows go to the lake, the orderly end, and the journal's bound.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
+use std::path::Path;
 
 use lakeingest_tests::calls::{
     body, flush, health, ingest, metric, post, reasons, stream, table_status, wait_for_health, wait_for_reason,
     wait_until_delivered,
 };
+use lakeingest_tests::lake::Lake;
 use lakeingest_tests::ledger::{Fate, Ledger, Shape, record};
 use lakeingest_tests::oracle::verify;
 use lakeingest_tests::site::{Site, wait_for_end};
+use lakeingest_tests::volume::Volume;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use xtask::servers::Sidecar;
@@ -393,4 +397,51 @@ fn a_table_that_cannot_be_delivered_keeps_no_other_from_the_lake() {
     fs::write(&schema, whole).expect("it can be written");
     wait_until_delivered(&site.start());
     assert_eq!((site.lake().table("broken").len(), site.lake().table("well").len()), (sent, 4));
+}
+
+/// Writes to a file until its file system has no space.
+fn fill(path: &Path) {
+    let mut file = File::create(path).expect("the file can be made");
+    let error = loop {
+        if let Err(error) = file.write(&[1; 1 << 12]) {
+            break error;
+        }
+    };
+    assert_eq!(error.kind(), ErrorKind::StorageFull);
+}
+
+/// Whoever reads the reason learns what is full, and where, and what to do; then everything goes on by itself.
+#[test]
+fn a_scratch_volume_without_space_is_told_in_words_and_used_again() {
+    let volume = Volume::make();
+    let mut site = Site::local().with_config("flush: {maxAge: 1s}\n");
+    let (scratch, stranger) = (volume.path().join("scratch"), volume.path().join("stranger"));
+    site.options.scratch = Some(scratch.clone());
+    let sidecar = site.start();
+    fill(&stranger);
+    stream(&sidecar, "events", &json!({"text": noise(100_000, 1)}));
+    let message = wait_for_reason(&sidecar, "ScratchFailed");
+    assert!(message.contains(&format!("the volume of the scratch directory {}/", scratch.display())), "{message}");
+    assert!(message.contains("is full") && message.contains("buffer.scratchSizeLimit"), "{message}");
+    fs::remove_file(&stranger).expect("it can be removed");
+    wait_until_delivered(&sidecar);
+    assert_eq!(site.lake().table("events").len(), 1);
+}
+
+#[test]
+fn a_directory_lake_without_space_is_told_in_words_and_used_again() {
+    let volume = Volume::make();
+    let (lake, stranger) = (volume.path().join("lake"), volume.path().join("stranger"));
+    fs::create_dir(&lake).expect("a folder can be made");
+    let site = Site::on(&Lake::directory(&lake)).with_config("flush: {maxAge: 1s}\n");
+    let sidecar = site.start();
+    ingest(&sidecar, "events", &[json!({"text": "first"})]);
+    fill(&stranger);
+    stream(&sidecar, "events", &json!({"text": noise(100_000, 1)}));
+    let message = wait_for_reason(&sidecar, "StorageUnreachable");
+    assert!(message.contains("the file system that the lake lies on is full"), "{message}");
+    assert!(message.contains(&lake.display().to_string()), "{message}");
+    fs::remove_file(&stranger).expect("it can be removed");
+    wait_until_delivered(&sidecar);
+    assert_eq!(site.lake().table("events").len(), 2);
 }

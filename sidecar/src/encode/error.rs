@@ -110,6 +110,31 @@ impl EncodeError {
     }
 }
 
+impl EncodeError {
+    /// Whether the scratch volume has no space left.
+    pub fn is_no_space(&self) -> bool {
+        match self {
+            Self::File { source, .. } => crate::journal::reserve::is_no_space(source),
+            Self::Open(source) | Self::Load(source) | Self::Copy { source, .. } => {
+                is_about_files(source) && NO_SPACE.iter().any(|words| source.to_string().contains(words))
+            }
+            Self::Gone
+            | Self::StartThread(_)
+            | Self::Journal(_)
+            | Self::UnknownSchema { .. }
+            | Self::Decode { .. }
+            | Self::Transform { .. }
+            | Self::RowCount { .. }
+            | Self::Died { .. }
+            | Self::Trial(_)
+            | Self::Arrow(_) => false,
+        }
+    }
+}
+
+/// What the system says of a volume without space, and of one whose user has had their share: `ENOSPC` and `EDQUOT`.
+const NO_SPACE: [&str; 2] = ["No space left on device", "Disk quota exceeded"];
+
 /// Whether the database lacks memory or disk. It says so in words alone, the first of a message; behind them can be a record's
 /// own, which may be the same.
 /// Source: `Exception::ExceptionTypeToString` of DuckDB 1.5.
@@ -138,8 +163,13 @@ mod tests {
         assert!(!EncodeError::Load(lacking).is_about_rows());
         let unwritable =
             connection.execute_batch("COPY (SELECT 1) TO '/nowhere/x.parquet'").expect_err("there is no folder");
-        assert!(!EncodeError::Load(unwritable).is_about_rows());
+        let unwritable = EncodeError::Load(unwritable);
+        assert!(!unwritable.is_about_rows());
+        assert!(!unwritable.is_no_space());
+        let full = connection.execute_batch("COPY (SELECT 1) TO '/dev/full' (FORMAT parquet)").expect_err("it is full");
+        assert!(EncodeError::Load(full).is_no_space());
         let wrong = connection.execute_batch("SELECT 'x'::INTEGER").expect_err("it is no number");
-        assert!(EncodeError::Load(wrong).is_about_rows());
+        let wrong = EncodeError::Load(wrong);
+        assert!(wrong.is_about_rows() && !wrong.is_no_space());
     }
 }

@@ -39,6 +39,11 @@ impl Scratch {
         Ok(scratch)
     }
 
+    /// The folder that everything is in.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// The folder that a process of its own encodes in, to see whether it dies of it.
     ///
     /// # Errors

@@ -227,6 +227,7 @@ impl StepError {
             Self::Registry(_) => Verdict::RetryTable(reasons::SCHEMA_REGISTRY),
             Self::Encode(EncodeError::Gone) | Self::Journal(_) | Self::Transition(_) => Verdict::Fatal,
             Self::Encode(EncodeError::File { .. }) => Verdict::RetryTable(StoreErrorKind::Local.reason()),
+            Self::Encode(error) if error.is_no_space() => Verdict::RetryTable(StoreErrorKind::Local.reason()),
             Self::Encode(_) => Verdict::RetryTable(reasons::ENCODE_FAILED),
             Self::Publish(PublishError::KeyConflict { .. }) | Self::PlanMismatch { .. } => {
                 Verdict::Stuck(reasons::KEY_CONFLICT)
@@ -249,7 +250,12 @@ impl DeliveryContext {
     /// Shows a failed step, of a segment or of the first contact, and answers what is done about it.
     fn show(&self, error: &StepError, contents: Option<&Contents>) -> Verdict {
         let verdict = error.verdict();
-        let message = crate::error_chain(error);
+        let mut message = crate::error_chain(error);
+        if let StepError::Encode(error) = error
+            && error.is_no_space()
+        {
+            message = format!("{message}; {}", scratch_is_full(&self.scratch));
+        }
         let table = contents.map_or("", |contents| &contents.table);
         match verdict {
             Verdict::RetryAll(reason) => {
@@ -494,6 +500,15 @@ impl<'a> Run<'a> {
         info!(rows, files, quarantined_rows = plan.quarantined_rows, "segment is in the lake");
         context.outcomes.finish(contents.number, plan.settled());
     }
+}
+
+/// What is said where encoded files find no space.
+fn scratch_is_full(scratch: &Scratch) -> String {
+    format!(
+        "the volume of the scratch directory {} is full: free space there or make it larger (buffer.scratchSizeLimit); what is \
+         acknowledged waits in the journal and is encoded again by itself",
+        scratch.root().display()
+    )
 }
 
 fn sha256_of(path: &Path) -> io::Result<String> {

@@ -89,7 +89,7 @@ impl Reserve {
 }
 
 /// Whether a write failed for lack of space.
-pub(super) fn is_no_space(error: &io::Error) -> bool {
+pub(crate) fn is_no_space(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 

@@ -134,9 +134,17 @@ impl StoreError {
             std::io::ErrorKind::NotFound => StoreErrorKind::Missing,
             _ => StoreErrorKind::Unreachable,
         };
-        Self { kind, action, key: key.to_owned(), detail: error.to_string() }
+        let detail = match crate::journal::reserve::is_no_space(error) {
+            true => format!("{error}; {LAKE_IS_FULL}"),
+            false => error.to_string(),
+        };
+        Self { kind, action, key: key.to_owned(), detail }
     }
 }
+
+/// What is said of a lake in a directory whose file system has no space left.
+const LAKE_IS_FULL: &str = "the file system that the lake lies on is full: free space there or make it larger; what is \
+    acknowledged waits in the journal and follows by itself";
 
 /// What an answer means.
 /// Source: <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>.
@@ -226,6 +234,15 @@ mod tests {
     fn of(action: &'static str, status: u16, region: Option<&str>, body: &str) -> StoreError {
         let status = StatusCode::from_u16(status).expect("the test's status is one");
         StoreError::of_answer(action, "k", status, region, body)
+    }
+
+    #[test]
+    fn a_directory_whose_file_system_is_full_is_told_in_words() {
+        let full = StoreError::of_io("put", "data/x.parquet", &std::io::ErrorKind::StorageFull.into());
+        assert_eq!(full.kind, StoreErrorKind::Unreachable);
+        assert!(full.detail.ends_with(LAKE_IS_FULL), "{full}");
+        let other = StoreError::of_io("put", "data/x.parquet", &std::io::ErrorKind::NotADirectory.into());
+        assert!(!other.detail.contains("full"), "{other}");
     }
 
     #[test]
