@@ -18,11 +18,9 @@ struct Blocked(Vec<PathBuf>);
 
 impl Blocked {
     fn tables(site: &Site) -> Self {
-        let data = site.lake_folder().join("data");
-        fs::create_dir_all(&data).expect("a folder can be made");
-        let files: Vec<_> = ["events", "orders"].map(|table| data.join(table)).into();
-        files.iter().for_each(|file| fs::write(file, "").expect("a file can be written"));
-        Self(files)
+        let tables = ["events", "orders"];
+        tables.iter().for_each(|table| site.deny(table));
+        Self(tables.map(|table| site.lake_folder().join("data").join(table)).into())
     }
 }
 
@@ -102,6 +100,28 @@ fn fill_files(ledger: &Ledger, sidecar: &Sidecar) {
         let answer = ledger.send(sidecar, "/ingest/stream", "events", Shape::Records, &records);
         assert_eq!(answer.expect("the sidecar answers").status, 202);
     }
+}
+
+/// The log files of a pod in which most files have only what waits.
+#[test]
+fn log_files_that_were_written_anew_are_delivered_as_any() {
+    let site = local_pod(None, 5, "flush: {maxAge: 1h}\nbuffer: {sizeLimit: 32Mi}\n");
+    let (ledger, padding) = (Ledger::default(), "x".repeat(1_000_000));
+    let sidecar = site.start();
+    let blocked = Blocked::tables(&site);
+    for sequence in 0..30 {
+        ledger.stream(&sidecar, "events", record(1, sequence));
+        let mut long = record(2, sequence);
+        long["padding"] = padding.as_str().into();
+        let answer = ledger.send(&sidecar, "/ingest", "others", Shape::Records, &[long]);
+        assert_eq!(answer.expect("the sidecar answers").status, 200);
+    }
+    assert!(site.log().contains("wrote a log file anew"), "{}", site.log());
+    end_in_log_files(&site, &sidecar);
+    drop(blocked);
+    let (code, words) = rescue_into(&site);
+    assert_eq!(code, Some(0), "{words}");
+    assert_eq!(verify(&ledger, site.lake()).acknowledged, 60);
 }
 
 /// A part of a segment was once delivered under the name of the whole, and the whole could not follow.
