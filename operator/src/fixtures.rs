@@ -1,5 +1,6 @@
 //! LakeIngests and pods for tests.
 
+pub(crate) mod neighbours;
 pub(crate) mod pods;
 
 use k8s_openapi::api::core::v1::ObjectReference;

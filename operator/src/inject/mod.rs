@@ -147,7 +147,7 @@ pub fn inject(pod: &Value, ingest: &ValidatedIngest) -> Result<Injection, Refusa
     add_pull_secrets(&mut patch, &ingest);
     add_variables(&mut patch, &ingest, told.as_deref(), &mut warnings)?;
     add_marks(&mut patch, &ingest);
-    warn_of_proxy(pod, &mut warnings);
+    warn_of_proxy(patch.document(), &mut warnings);
     for warning in &mut warnings {
         *warning = warning.chars().take(WARNING_LENGTH_MAX).collect();
     }
@@ -358,21 +358,28 @@ fn facts_of(spec: &Value) -> PodFacts {
     }
 }
 
-/// A proxy that is an ordinary container ends with the application, and the network of the pod with it.
+/// A proxy that is an ordinary container ends with the application, and the network of the pod with it. One that another
+/// webhook has put behind the sidecar ends before it: what starts last ends first.
 fn warn_of_proxy(pod: &Value, warnings: &mut Vec<String>) {
     let names = items(&pod["spec"]["containers"]).filter_map(|container| container["name"].as_str());
     for name in names.filter(|name| MESH_PROXIES.contains(name)) {
         warnings.push(format!("{name} is no sidecar container: it may end before the last records are in the lake"));
     }
+    let behind = items(&pod["spec"]["initContainers"]).skip_while(|container| container["name"] != CONTAINER);
+    for name in behind.filter(|container| is_mesh_proxy(container)).filter_map(|container| container["name"].as_str()) {
+        warnings.push(format!("{name} starts after the sidecar: it ends before the last records are in the lake"));
+    }
+}
+
+/// Whether a container is a mesh's proxy that is a native sidecar.
+fn is_mesh_proxy(container: &Value) -> bool {
+    let name = container["name"].as_str().unwrap_or_default();
+    MESH_PROXIES.contains(&name) && container["restartPolicy"] == "Always"
 }
 
 /// The place behind the last mesh proxy that is a native sidecar; the first place if there is none.
 fn after_mesh_proxy(pod: &Value) -> usize {
-    let is_proxy = |container: &Value| {
-        let name = container["name"].as_str().unwrap_or_default();
-        MESH_PROXIES.contains(&name) && container["restartPolicy"] == "Always"
-    };
-    let proxies = items(&pod["spec"]["initContainers"]).enumerate().filter(|(_, container)| is_proxy(container));
+    let proxies = items(&pod["spec"]["initContainers"]).enumerate().filter(|(_, container)| is_mesh_proxy(container));
     proxies.last().map_or(0, |(index, _)| index + 1)
 }
 
@@ -464,7 +471,7 @@ const ANNOTATIONS: [Step<'static>; 2] = [Step::Field("metadata"), Step::Field("a
 const LABELS: [Step<'static>; 2] = [Step::Field("metadata"), Step::Field("labels")];
 
 /// The items of a list; none if it is absent.
-fn items(list: &Value) -> impl Iterator<Item = &Value> {
+pub(crate) fn items(list: &Value) -> impl Iterator<Item = &Value> {
     list.as_array().into_iter().flatten()
 }
 

@@ -1,7 +1,8 @@
 //! Pods of many shapes with the sidecar added to them.
 
+mod properties;
+
 use lakeingest_crds::Quantity;
-use proptest::prelude::*;
 
 use super::*;
 use crate::controller::validate;
@@ -395,53 +396,6 @@ fn a_udp_port_of_the_same_number_is_no_conflict() {
     let mut udp = pod();
     udp["spec"]["containers"][0]["ports"] = json!([{"containerPort": 8001, "protocol": "UDP"}]);
     injected(&udp);
-}
-
-/// What of `before` is not in `after`: nothing may go, but the grace period, the autoscaler's list, our own marks and the
-/// image that is left to us may change.
-fn lost(before: &Value, after: &Value, path: &str) -> Vec<String> {
-    let may_change = ["/terminationGracePeriodSeconds", SAFE_TO_EVICT_VOLUMES, STATUS, INJECTED_BY];
-    if before.is_null() || may_change.iter().any(|end| path.ends_with(end)) {
-        return Vec::new();
-    }
-    match (before, after) {
-        (Value::Object(before), Value::Object(after)) => before
-            .iter()
-            .flat_map(|(key, value)| lost(value, after.get(key).unwrap_or(&Value::Null), &format!("{path}/{key}")))
-            .collect(),
-        // Items are added; those that were there keep their order.
-        (Value::Array(before), Value::Array(after)) if path.ends_with("/env") => {
-            // A name may stand twice; ours comes last, or was there.
-            let kept = after.iter().take(before.len()).eq(before.iter());
-            if kept { Vec::new() } else { vec![path.to_owned()] }
-        }
-        (Value::Array(before), Value::Array(after)) => {
-            let kept = |item: &&Value| before.iter().any(|old| old["name"] == item["name"]);
-            let kept: Vec<&Value> = after.iter().filter(|item| path.ends_with("unknownField") || kept(item)).collect();
-            if path.contains("nknown") || path.contains("ewField") || path.contains("newKind") {
-                return if before == after { Vec::new() } else { vec![path.to_owned()] };
-            }
-            if kept.len() != before.len() {
-                return vec![path.to_owned()];
-            }
-            before.iter().zip(kept).flat_map(|(old, new)| lost(old, new, &format!("{path}/[]"))).collect()
-        }
-        (before, after) if before == after => Vec::new(),
-        // A container that the pod brings itself leaves its image to us.
-        (before, _) if path.ends_with("/image") && before == "auto" => Vec::new(),
-        _ => vec![path.to_owned()],
-    }
-}
-
-proptest! {
-    /// Invariant I10: nothing that a pod holds is removed, whatever it holds, and a second run adds nothing.
-    #[test]
-    fn i10_injection_only_adds_and_adds_once(pod in pods()) {
-        let once = injected(&pod);
-        prop_assert_eq!(lost(&pod, &once, ""), Vec::<String>::new());
-        let again = inject(&once, &validated()).expect("it can be injected again");
-        prop_assert_eq!(again.patch, Vec::<Value>::new());
-    }
 }
 
 /// Invariant I4: `build` and `inject` are pure. A function can be as impure as what it can name: their sources name no
