@@ -19,6 +19,7 @@ pub mod namespaces;
 pub mod controller;
 
 pub mod certs;
+pub mod entries;
 pub mod webhook;
 
 pub mod admit;

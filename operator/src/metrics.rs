@@ -29,6 +29,8 @@ pub struct Metrics {
     pub authorities: Counter,
     /// How often the CA bundle was put into the webhook configuration.
     pub bundle_writes: Counter,
+    /// What is wrong with the entries of the webhook configuration.
+    pub webhook_faults: Gauge,
     /// 1 while this replica leads.
     pub leader: Gauge,
     /// Sidecars that do not answer the leader.
@@ -41,6 +43,7 @@ pub struct Metrics {
     pub rows_left_behind: Counter,
     /// Rows that pods which ended have put into the lake as log files. Every replica sees every pod.
     pub rows_in_log_files: Counter,
+    watch_failures: Family<Labels, Counter>,
     sidecar_asks: Family<Labels, Counter>,
     evictions: Family<Labels, Counter>,
     preflights: Family<Labels, Counter>,
@@ -82,6 +85,9 @@ impl Default for Metrics {
         let bundle_writes = Counter::default();
         let about = "Times that the CA bundle was put into the webhook configuration";
         registry.register("ca_bundle_writes", about, bundle_writes.clone());
+        let webhook_faults = Gauge::default();
+        let about = "What is wrong with the entries of the webhook configuration";
+        registry.register("webhook_faults", about, webhook_faults.clone());
         let leader = Gauge::default();
         registry.register("leader", "1 in the replica that says how LakeIngests are, else 0", leader.clone());
         let sidecars_unreachable = Gauge::default();
@@ -94,6 +100,9 @@ impl Default for Metrics {
         registry.register("evictions", about, evictions.clone());
         let preflights = Family::<Labels, Counter>::default();
         registry.register("preflights", "Trials of a lake by what came of them", preflights.clone());
+        let watch_failures = Family::<Labels, Counter>::default();
+        let about = "Times that a watch of the API server broke or could not begin";
+        registry.register("watch_failures", about, watch_failures.clone());
         let orphaned_pods = Gauge::default();
         let about = "Pods that run on without their LakeIngest, in the replica that leads";
         registry.register("orphaned_pods", about, orphaned_pods.clone());
@@ -120,8 +129,10 @@ impl Default for Metrics {
             certificates,
             authorities,
             bundle_writes,
+            webhook_faults,
             leader,
             sidecars_unreachable,
+            watch_failures,
             sidecar_asks,
             evictions,
             preflights,
@@ -142,6 +153,11 @@ impl Metrics {
     pub fn admitted(&self, outcome: &'static str, duration: Duration) {
         self.admissions.get_or_create(&[("outcome", outcome)]).inc();
         self.admission_duration.observe(duration.as_secs_f64());
+    }
+
+    /// A watch of objects of this kind broke, or could not begin; it is tried again.
+    pub fn watch_failed(&self, kind: &'static str) {
+        self.watch_failures.get_or_create(&[("kind", kind)]).inc();
     }
 
     /// A sidecar was asked how it is.
@@ -187,11 +203,13 @@ mod tests {
         metrics.asked("answered");
         metrics.evicted("refused");
         metrics.tried("usable");
+        metrics.watch_failed("Pod");
         let text = metrics.text();
         for line in [
             "lakeingest_operator_build_info{version=",
             "lakeingest_operator_admissions_total{outcome=\"patched\"} 1",
             "lakeingest_operator_admission_duration_seconds_count 1",
+            "lakeingest_operator_watch_failures_total{kind=\"Pod\"} 1",
             "lakeingest_operator_sidecar_asks_total{outcome=\"answered\"} 1",
             "lakeingest_operator_evictions_total{outcome=\"refused\"} 1",
             "lakeingest_operator_preflights_total{outcome=\"usable\"} 1",

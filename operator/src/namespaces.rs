@@ -4,6 +4,7 @@
 //! Owns: the watch of their metadata, what is kept of it, the lookup. Does not own: what is done with it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Namespace;
@@ -13,6 +14,8 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, ResourceExt};
 use tokio::sync::watch;
 
+use crate::index::watch_failed;
+use crate::metrics::Metrics;
 use crate::names::{INJECT, UID_RANGE};
 
 /// Namespaces of one page of a list. Derivation: their metadata has at most 256 KiB of annotations.
@@ -56,17 +59,18 @@ type NamespaceMeta = PartialObjectMeta<Namespace>;
 
 impl Namespaces {
     /// Nothing is known until what comes with it is polled, which ends when the watch does.
-    pub fn watch(client: &Client) -> (Self, impl Future<Output = ()> + Send + 'static) {
+    pub fn watch(client: &Client, metrics: &Arc<Metrics>) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (teller, known) = watch::channel(Known::default());
         let all = Api::<NamespaceMeta>::all(client.clone());
         // All of them: a label that goes is an event too.
         let events = watcher(all, watcher::Config::default().page_size(PAGE_OBJECTS)).default_backoff();
+        let metrics = Arc::clone(metrics);
         let follow = async move {
             let mut events = std::pin::pin!(events);
             while let Some(event) = events.next().await {
-                // One that failed is tried again by the watch itself.
-                if let Ok(event) = event {
-                    teller.send_if_modified(|known| known.take_in(event));
+                match event {
+                    Ok(event) => drop(teller.send_if_modified(|known| known.take_in(event))),
+                    Err(error) => watch_failed(&metrics, "Namespace", &error),
                 }
             }
         };

@@ -22,6 +22,7 @@ use crate::admit::{Admission, REFERENCE_WAIT};
 use crate::certs::{FilesKeeper, Keeper, KeeperParts, LeafKeeper, SecretPlace};
 use crate::clock::{SharedClock, SystemClock};
 use crate::controller::{self, Context, ContextNames, Settled, Told, Written};
+use crate::entries::Entries;
 use crate::events::Events;
 use crate::health::{self, Readiness};
 use crate::index::{Index, Watches};
@@ -58,11 +59,11 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<ExitCode> {
     let kubernetes = version::require(&client).await?;
     info!(version = env!("CARGO_PKG_VERSION"), revision = crate::REVISION, target = crate::TARGET, %kubernetes, "starting");
     let names = Arc::new(names(&client, &arguments).await?);
+    let events = Events::new(&arguments.pod_name, clock.clone(), Arc::clone(&metrics));
     let certificates = match arguments.injection {
-        Injection::Webhook => Some(Certificates::start(&arguments, &client, &clock, &metrics).await?),
+        Injection::Webhook => Some(Certificates::start(&arguments, &client, &clock, &events, &metrics).await?),
         Injection::Policy => None,
     };
-    let events = Events::new(&arguments.pod_name, clock.clone(), Arc::clone(&metrics));
     let parts = Parts { arguments, clock, metrics, client, names, certificates, events };
     let mut signals =
         Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
@@ -100,6 +101,7 @@ impl Certificates {
         arguments: &RunArguments,
         client: &Client,
         clock: &SharedClock,
+        events: &Events,
         metrics: &Arc<Metrics>,
     ) -> anyhow::Result<Self> {
         let (service, namespace) = (&arguments.webhook_service, &arguments.namespace);
@@ -110,7 +112,7 @@ impl Certificates {
         let (namespace, name) = (namespace.clone(), arguments.ca_secret.clone());
         let place = SecretPlace { client: client.clone(), namespace, name };
         let (configuration, lives) = (arguments.webhook_configuration.clone(), arguments.lives());
-        let parts = KeeperParts { configuration, place, lives, clock, metrics };
+        let parts = KeeperParts { configuration, place, lives, clock, events: events.clone(), metrics };
         Ok(Self::Own(Box::new(Keeper::start(parts, service).await?)))
     }
 
@@ -176,8 +178,8 @@ impl Running {
         let (trusted, is_trusted) = watch::channel(false);
         let is_trusted_too = is_trusted.clone();
         let (synced, is_synced) = watch::channel(false);
-        let (index, watches, left) = Index::watch(&from.client);
-        let (namespaces, follow_namespaces) = Namespaces::watch(&from.client);
+        let (index, watches, left) = Index::watch(&from.client, &from.metrics);
+        let (namespaces, follow_namespaces) = Namespaces::watch(&from.client, &from.metrics);
         let mut parts = JoinSet::new();
         // Without a webhook there is one of them less.
         let ending = ENDING.len() - usize::from(from.certificates.is_none());
@@ -212,6 +214,9 @@ impl Running {
         match from.certificates {
             Some(certificates) => {
                 let configuration = from.arguments.webhook_configuration.clone();
+                let (events, metrics) = (from.events.clone(), Arc::clone(&from.metrics));
+                let entries = Entries { configuration: configuration.clone(), events, metrics };
+                start(&mut parts, "entries", entries.run(from.client.clone()));
                 start(&mut parts, "certificates", certificates.run(from.client, configuration, trusted));
             }
             // Nobody has to trust anything.

@@ -137,6 +137,13 @@ pub mod reasons {
     pub const APPLY_FAILED: &str = "ApplyFailed";
     /// Somebody has deleted or changed what is rendered from the LakeIngest; it is put back. An Event alone.
     pub const CONFIGURATION_RESTORED: &str = "ConfigurationRestored";
+    /// Somebody has changed or taken away the `caBundle` of the webhook configuration, or the authorities of the operator's
+    /// Secret; it is put back. An Event alone, on that object.
+    pub const CERTIFICATES_RESTORED: &str = "CertificatesRestored";
+    /// Somebody has changed the webhook configuration so that pods are not injected, or all are sent. An Event alone, on it.
+    pub const WEBHOOK_CHANGED: &str = "WebhookChanged";
+    /// Somebody has deleted the webhook configuration. An Event alone, about it.
+    pub const WEBHOOK_GONE: &str = "WebhookGone";
     /// The LakeIngest of pods that run was deleted. An Event alone, on what makes the pods.
     pub const LAKE_INGEST_GONE: &str = "LakeIngestGone";
     /// A pod that asked and ran without its sidecar was evicted. An Event alone, on what makes the pods.

@@ -9,6 +9,8 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tracing::warn;
 
+use crate::metrics::Metrics;
+
 /// The bundle of each entry.
 pub(super) fn bundles(found: &MutatingWebhookConfiguration) -> impl Iterator<Item = &[u8]> {
     let entries = found.webhooks.iter().flatten();
@@ -41,7 +43,7 @@ impl<K> Heard<K> {
     }
 
     /// Takes an event of the watch.
-    pub(super) fn hear(&mut self, event: Result<watcher::Event<K>, watcher::Error>) {
+    pub(super) fn hear(&mut self, event: Result<watcher::Event<K>, watcher::Error>, metrics: &Metrics) {
         let kind = self.kind;
         match event {
             Ok(watcher::Event::Init) => self.was_found = false,
@@ -58,7 +60,10 @@ impl<K> Heard<K> {
                 warn!(kind, "there is no object of the webhook's certificates");
             }
             Ok(watcher::Event::InitDone) => {}
-            Err(error) => warn!(error = %crate::error_chain(&error), kind, "failed to watch"),
+            Err(error) => {
+                metrics.watch_failed(kind);
+                warn!(error = %crate::error_chain(&error), kind, "failed to watch");
+            }
         }
     }
 }

@@ -108,7 +108,7 @@ impl FilesKeeper {
             tokio::select! {
                 event = configurations.next() => {
                     let Some(event) = event else { break };
-                    found.hear(event);
+                    found.hear(event, &self.metrics);
                 }
                 _ = looks.tick() => {
                     if let Err(error) = self.look().await {

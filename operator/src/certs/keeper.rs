@@ -1,7 +1,8 @@
 //! The certificates of a replica, kept for ever.
 //!
 //! Owns: the order: what the Secret says, then what the API server is told, then what is served with. It writes the
-//! `caBundle` by server-side apply under a field manager of its own, and again whenever somebody takes it away.
+//! `caBundle` by server-side apply under a field manager of its own, and again whenever somebody takes it away, of which it
+//! tells.
 //! Does not own: the rest of the configuration, which is the chart's.
 //!
 //! ```text
@@ -12,10 +13,11 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
-use k8s_openapi::api::core::v1::Secret;
-use kube::ResourceExt;
+use k8s_openapi::api::core::v1::{ObjectReference, Secret};
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Resource, ResourceExt};
+use lakeingest_crds::lakeingest::reasons;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
@@ -28,6 +30,7 @@ use super::lives::Lives;
 use super::secret::{SecretError, SecretPlace};
 use super::settling::{Moment, Settling};
 use crate::clock::SharedClock;
+use crate::events::{Events, Happening};
 use crate::limits::CERTIFICATES_WAIT;
 use crate::metrics::Metrics;
 
@@ -45,6 +48,8 @@ pub struct KeeperParts {
     pub lives: Lives,
     /// The clocks.
     pub clock: SharedClock,
+    /// Where it is told that something was put back.
+    pub events: Events,
     /// The numbers.
     pub metrics: Arc<Metrics>,
 }
@@ -57,6 +62,10 @@ pub struct Keeper {
     authorities: Authorities,
     secret: Heard<Secret>,
     found: Heard<MutatingWebhookConfiguration>,
+    /// Whether the Secret was seen to have every authority that is known here: who takes one away is somebody else.
+    has_agreed: bool,
+    /// The bundle that every entry was last seen to have; none while there is no configuration.
+    last_right: Option<String>,
     settling: Settling,
 }
 
@@ -96,7 +105,7 @@ impl Keeper {
         let settling = Settling::default();
         let secret = Heard::new("Secret", Some(secret));
         let found = Heard::new("MutatingWebhookConfiguration", None);
-        Ok(Self { parts, leaf, authorities, secret, found, settling })
+        Ok(Self { parts, leaf, authorities, secret, found, has_agreed: true, last_right: None, settling })
     }
 
     /// What is served with.
@@ -115,11 +124,11 @@ impl Keeper {
             tokio::select! {
                 event = secrets.next() => {
                     let Some(event) = event else { break };
-                    self.secret.hear(event);
+                    self.secret.hear(event, &self.parts.metrics);
                 }
                 event = configurations.next() => {
                     let Some(event) = event else { break };
-                    self.found.hear(event);
+                    self.found.hear(event, &self.parts.metrics);
                 }
                 // What could not be written is tried again as well.
                 _ = looks.tick() => {}
@@ -151,6 +160,7 @@ impl Keeper {
     /// some replica may serve with stays trusted, whoever deletes or edits the Secret.
     async fn agree(&mut self) -> Result<(), SecretError> {
         let place = &self.parts.place;
+        let was_deleted = self.secret.object.is_none();
         let found = self.secret.object.as_ref().map(|secret| place.authorities(secret)).transpose();
         let found = found.unwrap_or_else(|unusable| {
             warn!(error = %unusable, "the Secret was changed to something else; it is put back");
@@ -162,16 +172,19 @@ impl Keeper {
         let known = found.as_ref().map_or_else(|| ours.clone(), |found| ours.joined(found));
         let wanted = known.renewed(now, self.parts.lives).map_err(SecretError::Make)?;
         if found.as_ref() == Some(&wanted) {
-            self.authorities = wanted;
+            (self.authorities, self.has_agreed) = (wanted, true);
             return Ok(());
         }
+        let is_spoiled = found.as_ref().is_none_or(|found| ours.joined(found) != *found);
         match place.write(self.secret.object.as_ref(), &wanted).await? {
             Some(written) => {
                 if wanted != known {
                     self.parts.metrics.authorities.inc();
                     info!("made a new authority; it signs once every API server trusts it");
                 }
-                (self.secret.object, self.authorities) = (Some(written), wanted);
+                let told = (is_spoiled && self.has_agreed).then(|| restored_secret(&written, was_deleted));
+                (self.secret.object, self.authorities, self.has_agreed) = (Some(written), wanted, true);
+                self.tell_restored(told).await;
             }
             // Another replica was first.
             None => self.secret.object = place.read().await?,
@@ -189,6 +202,9 @@ impl Keeper {
         if let Some(found) = self.found.object.as_ref().filter(|found| !self.is_current(found)) {
             let api: Api<MutatingWebhookConfiguration> = Api::all(self.parts.place.client.clone());
             let (parameters, patch) = (PatchParams::apply(MANAGER).force(), self.patch(found));
+            // Nothing of ours has changed since it was right: whoever has changed it was somebody else.
+            let was_right = self.last_right.as_deref() == Some(&*self.authorities.bundle());
+            let told = was_right.then(|| self.restored_bundle(found));
             match api.patch(&self.parts.configuration, &parameters, &Patch::Apply(&patch)).await {
                 Ok(written) => {
                     self.parts.metrics.bundle_writes.inc();
@@ -197,6 +213,7 @@ impl Keeper {
                         "put the authorities into the webhook configuration"
                     );
                     self.found.object = Some(written);
+                    self.tell_restored(told).await;
                 }
                 // It was changed since, or deleted: the watch brings what it is now.
                 Err(kube::Error::Api(answer)) if answer.code == 409 || answer.code == 404 => {}
@@ -206,12 +223,39 @@ impl Keeper {
         let now = self.now();
         let Some(found) = &self.found.object else {
             self.settling.saw_none();
+            self.last_right = None;
             return Ok(());
         };
+        if self.is_current(found) {
+            self.last_right = Some(self.authorities.bundle());
+        }
         let bundles: Vec<_> = bundles(found).map(certificates).collect();
         let is_there = |one: &Authority| bundles.iter().all(|bundle| bundle.contains(one.certificate()));
         self.settling.saw(&self.authorities, is_there, now, self.parts.lives.settle());
         Ok(())
+    }
+
+    /// That this configuration, in which somebody has changed the bundle, is right again.
+    fn restored_bundle(&self, found: &MutatingWebhookConfiguration) -> Told {
+        let wanted = self.authorities.bundle();
+        let entries = found.webhooks.iter().flatten().zip(bundles(found));
+        let changed: Vec<&str> =
+            entries.filter(|(_, bundle)| *bundle != wanted.as_bytes()).map(|(entry, _)| entry.name.as_str()).collect();
+        let note = format!(
+            "somebody has changed the caBundle of {} in {}, without which no pod that asks is created: it is put back; what applies \
+             the chart's rendering has to leave that field to the operator",
+            changed.join(" and "),
+            found.name_any()
+        );
+        Told::new(found, note, found.resource_version())
+    }
+
+    /// Tells that something was put back, if there is something.
+    async fn tell_restored(&self, told: Option<Told>) {
+        if let Some(Told { about, happening }) = told {
+            warn!(what = %happening.note, "put back what somebody had done to the webhook's certificates");
+            self.parts.events.publish(&self.parts.place.client, &about, happening).await;
+        }
     }
 
     /// Replaces the leaf where that is due.
@@ -260,6 +304,33 @@ impl Keeper {
             "webhooks": entries,
         })
     }
+}
+
+/// That something was put back, and what it is about.
+#[derive(Debug)]
+struct Told {
+    about: ObjectReference,
+    happening: Happening,
+}
+
+impl Told {
+    /// `version` tells one time from another, the same for every replica.
+    fn new<K: Resource<DynamicType = ()>>(object: &K, note: String, version: Option<String>) -> Self {
+        let about = ObjectReference { resource_version: None, ..object.object_ref(&()) };
+        let (reason, key) = (reasons::CERTIFICATES_RESTORED, version.unwrap_or_default());
+        Self { about, happening: Happening { is_warning: true, reason, note, key } }
+    }
+}
+
+/// That the Secret, which somebody had deleted or changed, has every authority again.
+fn restored_secret(written: &Secret, was_deleted: bool) -> Told {
+    let done = if was_deleted { "deleted" } else { "changed" };
+    let note = format!(
+        "somebody has {done} Secret {}, and an authority was gone with which operators serve: it is put back; to have it believed no \
+         more, end every operator before",
+        written.name_any()
+    );
+    Told::new(written, note, written.resource_version())
 }
 
 #[cfg(test)]

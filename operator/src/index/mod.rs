@@ -17,6 +17,7 @@ mod pods;
 pub use asking::{MissingPod, PodMeta};
 pub use pods::{SidecarPod, controller_of, has_sidecar, ingest_of, tried_for};
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
@@ -29,9 +30,11 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, Resource, ResourceExt};
 use lakeingest_crds::lakeingest::LakeIngest;
 use tokio::sync::{mpsc, watch};
+use tracing::warn;
 
 use crate::left_behind::{self, LeftBehind};
 use crate::limits::LEFT_BEHIND_QUEUE_MAX;
+use crate::metrics::Metrics;
 use crate::names::{INJECTED_BY, MANAGED_BY, MANAGER, PREFLIGHT, config_map};
 
 /// A LakeIngest as it was found: one that does not fit the type hinders no other.
@@ -87,40 +90,40 @@ impl std::fmt::Debug for Watches {
 
 impl Index {
     /// Stores that are empty until their watches are polled, and what sidecars are seen to leave behind at their end.
-    pub fn watch(client: &Client) -> (Self, Watches, mpsc::Receiver<LeftBehind>) {
+    pub fn watch(client: &Client, metrics: &Arc<Metrics>) -> (Self, Watches, mpsc::Receiver<LeftBehind>) {
         let (progress, changes) = watch::channel(Progress::default());
-        let progress = Arc::new(progress);
+        let tell = Tell { progress: Arc::new(progress), metrics: Arc::clone(metrics) };
         let paged = || watcher::Config::default().page_size(PAGE_OBJECTS);
         let ours = paged().labels(&format!("{MANAGED_BY}={MANAGER}"));
         let injected = paged().labels(INJECTED_BY);
         let (lake_ingests, lake_ingest_events) = follow(
             watcher(Api::<Found>::all(client.clone()), paged()),
-            &progress,
+            &tell,
             |all| &mut all.lake_ingests,
             |found: &mut Found| found.meta_mut().managed_fields = None,
         );
         let (config_maps, config_map_events) = follow(
             watcher(Api::<ConfigMapMeta>::all(client.clone()), ours),
-            &progress,
+            &tell,
             |all| &mut all.config_maps,
             |found: &mut ConfigMapMeta| prune_meta(&mut found.metadata),
         );
-        let (tell, left_behind) = mpsc::channel(LEFT_BEHIND_QUEUE_MAX);
+        let (tell_left, left_behind) = mpsc::channel(LEFT_BEHIND_QUEUE_MAX);
         let look = move |pod: &mut Pod| {
             if let Some(left) = left_behind::of(pod) {
                 // Past the bound the pod's own status still tells.
-                let _ = tell.try_send(left);
+                let _ = tell_left.try_send(left);
             }
             pods::prune(pod);
         };
         let pods = watcher(Api::<Pod>::all(client.clone()), injected);
-        let (pods, pod_events) = follow(pods, &progress, |all| &mut all.pods, look);
+        let (pods, pod_events) = follow(pods, &tell, |all| &mut all.pods, look);
         let without = watcher(Api::<PodMeta>::all(client.clone()), asking::watched(paged()));
         let without = without.filter_map(async |event| event.map(asking::only_asking).transpose());
         let (asking, asking_events) =
-            follow(without, &progress, |all| &mut all.asking, |pod: &mut PodMeta| prune_meta(&mut pod.metadata));
+            follow(without, &tell, |all| &mut all.asking, |pod: &mut PodMeta| prune_meta(&mut pod.metadata));
         let tried = watcher(Api::<Pod>::all(client.clone()), paged().labels(PREFLIGHT));
-        let (trials, trial_events) = follow(tried, &progress, |all| &mut all.trials, pods::prune_trial);
+        let (trials, trial_events) = follow(tried, &tell, |all| &mut all.trials, pods::prune_trial);
         let watches = Watches {
             lake_ingests: lake_ingest_events,
             config_maps: config_map_events,
@@ -347,11 +350,17 @@ impl Progress {
     }
 }
 
+/// Where it is told how far a watch is.
+struct Tell {
+    progress: Arc<watch::Sender<Progress>>,
+    metrics: Arc<Metrics>,
+}
+
 /// A store and the watch that fills it. The store's own `wait_until_ready` wakes only the last one who waits, and the
 /// controller waits as well: hence the progress, which any number may look at.
 fn follow<K>(
     watched: impl Stream<Item = Result<watcher::Event<K>, watcher::Error>> + Send + 'static,
-    progress: &Arc<watch::Sender<Progress>>,
+    tell: &Tell,
     of: fn(&mut Progress) -> &mut Watched,
     prune: impl FnMut(&mut K) + Send + 'static,
 ) -> (Store<K>, Events<K>)
@@ -359,17 +368,32 @@ where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + Sync + 'static,
 {
     let (store, writer) = reflector::store();
-    let progress = Arc::clone(progress);
-    let tell = move |event: &Result<watcher::Event<K>, watcher::Error>| {
-        let Ok(event) = event else { return };
-        progress.send_modify(|progress| {
+    let Tell { progress, metrics } = tell;
+    let (progress, metrics) = (Arc::clone(progress), Arc::clone(metrics));
+    let tell = move |event: &Result<watcher::Event<K>, watcher::Error>| match event {
+        Ok(event) => progress.send_modify(|progress| {
             let watched = of(progress);
             watched.events = watched.events.wrapping_add(1);
             watched.is_filled |= matches!(event, watcher::Event::InitDone);
-        });
+        }),
+        Err(error) => watch_failed(&metrics, kind_of::<K>(), error),
     };
     let events = watched.default_backoff().modify(prune).reflect(writer);
     (store, Box::pin(events.inspect(tell).touched_objects()))
+}
+
+/// The name of a kind, which every type has that is known when this is built.
+fn kind_of<K: Resource<DynamicType = ()>>() -> &'static str {
+    match K::kind(&()) {
+        Cow::Borrowed(kind) => kind,
+        Cow::Owned(_) => "other",
+    }
+}
+
+/// Tells that a watch broke or could not begin. It is tried again by itself, less and less often; what was seen before stands.
+pub(crate) fn watch_failed(metrics: &Metrics, kind: &'static str, error: &watcher::Error) {
+    metrics.watch_failed(kind);
+    warn!(error = %crate::error_chain(error), kind, "failed to watch");
 }
 
 fn filled<K>(objects: Vec<K>) -> Store<K>

@@ -23,6 +23,8 @@ struct Server {
     version: u64,
     /// Writes of the Secret and of the configuration that were taken.
     writes: (usize, usize),
+    /// Notes of Events.
+    events: Vec<String>,
 }
 
 impl Server {
@@ -34,11 +36,21 @@ impl Server {
         };
         let metadata = json!({"name": "lakeingest", "resourceVersion": "1"});
         let configuration = json!({"metadata": metadata, "webhooks": [entry("one"), entry("two")]});
-        Arc::new(Mutex::new(Self { secret: None, configuration: Some(configuration), version: 1, writes: (0, 0) }))
+        Arc::new(Mutex::new(Self {
+            secret: None,
+            configuration: Some(configuration),
+            version: 1,
+            writes: (0, 0),
+            events: Vec::new(),
+        }))
     }
 
     fn answer(&mut self, method: &Method, path: &str, body: &[u8]) -> (u16, Value) {
         let sent: Value = serde_json::from_slice(body).unwrap_or_default();
+        if path.contains("/events") {
+            self.events.push(sent["note"].as_str().unwrap_or_default().to_owned());
+            return (201, sent);
+        }
         let is_secret = path.contains("/secrets");
         let kept = if is_secret { &self.secret } else { &self.configuration };
         let refused = |code: u16, reason: &str| (code, json!({"kind": "Status", "code": code, "reason": reason}));
@@ -109,7 +121,8 @@ async fn keeper(server: &Arc<Mutex<Server>>, clock: &Arc<ManualClock>) -> Keeper
     let (namespace, name) = ("lakeingest".to_owned(), "lakeingest-webhook-ca".to_owned());
     let place = SecretPlace { client: client(server), namespace, name };
     let (clock, metrics): (SharedClock, _) = (clock.clone(), Arc::new(Metrics::default()));
-    let parts = KeeperParts { configuration: "lakeingest".to_owned(), place, lives: lives(), clock, metrics };
+    let events = Events::new("operator", Arc::clone(&clock), Arc::clone(&metrics));
+    let parts = KeeperParts { configuration: "lakeingest".to_owned(), place, lives: lives(), clock, events, metrics };
     Keeper::start(parts, "webhook").await.expect("the Secret can be made")
 }
 
@@ -273,4 +286,65 @@ async fn a_replica_whose_clock_is_wrong_takes_nothing_from_the_others_and_nobody
         assert!(right.leaf.is_vouched_for_by(&bundle(&server), clock.now()));
     }
     assert_eq!(writes[1], writes[4], "all is said after the first rounds: {writes:?}");
+}
+
+fn told(server: &Arc<Mutex<Server>>) -> Vec<String> {
+    std::mem::take(&mut server.lock().expect("no holder of this lock panics").events)
+}
+
+/// Two replicas see the same; one of them writes, and tells.
+#[tokio::test]
+async fn what_somebody_takes_away_is_told_once_and_what_is_replaced_is_not() {
+    let (server, clock) = (Server::new(), now());
+    let mut keepers = vec![keeper(&server, &clock).await, keeper(&server, &clock).await];
+    let turn = async |keepers: &mut Vec<Keeper>| {
+        for keeper in keepers.iter_mut() {
+            hears(keeper, &server);
+        }
+        for keeper in keepers {
+            keeper.look().await.expect("the API server answers");
+        }
+    };
+    // From the first bundle to the third authority.
+    for _ in 0..40 {
+        turn(&mut keepers).await;
+        clock.advance(Duration::from_millis(500));
+    }
+    assert_eq!(told(&server), Vec::<String>::new());
+
+    let spoil = |bundle: Value| {
+        let mut server = server.lock().expect("no holder of this lock panics");
+        server.version += 1;
+        let version = json!(server.version.to_string());
+        let found = server.configuration.as_mut().expect("there is one");
+        found["webhooks"][1]["clientConfig"]["caBundle"] = bundle;
+        found["metadata"]["resourceVersion"] = version;
+    };
+    for bundle in [Value::Null, json!("anVuaw==")] {
+        spoil(bundle);
+        turn(&mut keepers).await;
+        let told = told(&server);
+        assert!(told.len() == 1 && told[0].contains("the caBundle of two in lakeingest"), "{told:?}");
+    }
+    let spoil_secret = |certificates: Option<&str>| {
+        let mut server = server.lock().expect("no holder of this lock panics");
+        match (certificates, server.secret.as_mut()) {
+            (Some(junk), Some(secret)) => secret["data"]["tls.crt"] = json!(junk),
+            _ => server.secret = None,
+        }
+    };
+    for (certificates, words) in [(None, "has deleted Secret"), (Some("anVuaw=="), "has changed Secret")] {
+        spoil_secret(certificates);
+        turn(&mut keepers).await;
+        let told = told(&server);
+        assert!(told.len() == 1 && told[0].contains(words), "{told:?}");
+    }
+    // A configuration that is made anew has no bundle yet.
+    let fresh = Server::new().lock().expect("no holder of this lock panics").configuration.clone();
+    server.lock().expect("no holder of this lock panics").configuration = None;
+    turn(&mut keepers).await;
+    server.lock().expect("no holder of this lock panics").configuration = fresh;
+    turn(&mut keepers).await;
+    assert!(keepers[0].is_trusted());
+    assert_eq!(told(&server), Vec::<String>::new());
 }

@@ -13,6 +13,7 @@ use rustls::pki_types::pem::PemObject;
 use serde_json::Value;
 
 use crate::certs::not_after;
+use crate::entries::faults;
 use crate::settings::RunArguments;
 
 use super::super::cluster::Installation;
@@ -20,10 +21,6 @@ use super::finding::Finding;
 
 /// What is said where a part of the chart is missing or old.
 const UPGRADE: &str = "helm upgrade --install lakeingest charts/lakeingest --namespace lakeingest --create-namespace";
-
-/// The entries of the webhook configuration: pods that ask themselves, and pods for which their namespace asks.
-/// Source: charts/lakeingest/templates/webhook.yaml.
-const ENTRIES: [&str; 2] = ["inject.lakeingest.io", "inject-by-namespace.lakeingest.io"];
 
 /// How long before its end an authority is warned of, where it is not known how long it lives. Elsewhere a twelfth of its
 /// life: operators that run replace it when a third is left.
@@ -123,14 +120,12 @@ pub(super) fn webhook(installation: &Installation, now: DateTime<Utc>) -> Findin
     if end - now < lives.map_or(ENDS_SOON, |lives| lives.authority / 12) {
         return Finding::warn(CHECK, format!("the authority in {name} ends on {day}"), renew);
     }
-    if let Some(entry) = entries.iter().find(|entry| entry.failure_policy.as_deref() != Some("Fail")) {
-        let detail =
-            format!("entry {} of {name} lets pods that ask start without a sidecar while no operator runs", entry.name);
-        return Finding::warn(CHECK, detail, format!("set its failurePolicy to Fail: {UPGRADE}"));
-    }
-    if let Some(missing) = ENTRIES.iter().find(|wanted| entries.iter().all(|entry| entry.name != **wanted)) {
-        let detail = format!("{name} has no entry {missing}: pods that are for it start without a sidecar");
-        return Finding::fail(CHECK, detail, UPGRADE);
+    let faults = faults(webhook);
+    // What is felt already comes first.
+    match faults.iter().find(|fault| fault.is_felt).or(faults.first()) {
+        Some(fault) if fault.is_felt => return Finding::fail(CHECK, &fault.detail, UPGRADE),
+        Some(fault) => return Finding::warn(CHECK, &fault.detail, UPGRADE),
+        None => {}
     }
     Finding::ok(CHECK, format!("{name} is there, its authority is good until {day}"))
 }

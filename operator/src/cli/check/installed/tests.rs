@@ -8,6 +8,7 @@ use super::super::finding::lines;
 use super::*;
 use crate::certs::Authority;
 use crate::clock::Clock;
+use crate::entries::ENTRIES;
 use crate::fixtures::ManualClock;
 
 fn now() -> DateTime<Utc> {
@@ -17,10 +18,13 @@ fn now() -> DateTime<Utc> {
 /// An installation whose authority was made at this time, with this failure policy and these numbers of pods.
 fn installation(made: DateTime<Utc>, policy: &str, wanted: i32, ready: i32) -> Installation {
     let bundle = ByteString(Authority::for_test(made).certificate_pem().as_bytes().to_vec());
-    let entry = |name: &str| {
+    let entry = |(name, path): (&str, &str)| {
+        let service = json!({"name": "webhook", "namespace": "lakeingest", "path": path});
         json!({
             "name": name, "sideEffects": "None", "admissionReviewVersions": ["v1"], "failurePolicy": policy,
-            "clientConfig": {"caBundle": bundle, "service": {"name": "webhook", "namespace": "lakeingest"}},
+            "clientConfig": {"caBundle": bundle, "service": service},
+            "rules": [{"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"]}],
+            "matchConditions": [{"name": "asks", "expression": "true"}],
         })
     };
     let webhook = json!({"metadata": {"name": "lakeingest"}, "webhooks": ENTRIES.map(entry)});
