@@ -26,6 +26,20 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 /// the object twice at most.
 pub const REVIEW_BYTES_MAX: usize = 3 << 20;
 
+/// Length of a review of which there may be as many as there are connections. Unit: bytes. Derivation: a pod of twenty containers
+/// with their defaults and its managed fields; all connections together then take 32 MiB.
+pub const SMALL_BODY_BYTES_MAX: usize = 64 << 10;
+
+/// Longer reviews whose bytes are in memory at once. Derivation: 60 MiB of the 256 that the chart gives.
+pub const LARGE_BODIES_AT_ONCE_MAX: usize = 20;
+
+/// What reviews may take at once after they were read. Unit: bytes. Derivation: the chart gives 256 MiB, of which bodies take up
+/// to 92, and what is known of the cluster some tens; a pod of a MiB of the shortest variables takes 82 MiB.
+pub const REVIEWS_MEMORY_BYTES_MAX: usize = 96 << 20;
+
+/// How long a review waits for its room: the API server waits three seconds in all.
+pub const REVIEW_ROOM_WAIT: Duration = Duration::from_secs(1);
+
 /// How long connections may take to end after the listener has.
 pub const CONNECTION_DRAIN_WAIT: Duration = Duration::from_secs(5);
 

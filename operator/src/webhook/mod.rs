@@ -4,12 +4,13 @@
 //! and does nothing else: any pod of the cluster can reach it.
 //! Does not own: the decision (`admit`).
 
+mod memory;
 mod review;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -19,13 +20,17 @@ use futures::future::BoxFuture;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use rustls::ServerConfig;
 use serde_json::Value;
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::{Instrument, error, info_span};
 
 use crate::certs::LeafKeeper;
 use crate::clock::SharedClock;
-use crate::limits::{BODY_TIMEOUT, REVIEW_BYTES_MAX};
+use crate::limits::{BODY_TIMEOUT, REVIEW_BYTES_MAX, SMALL_BODY_BYTES_MAX};
 use crate::metrics::Metrics;
+use memory::NoRoom;
 use review::Review;
+
+pub use memory::Memory;
 
 /// A pod that is being created.
 #[derive(Clone, Debug)]
@@ -75,6 +80,8 @@ pub type Decide = Arc<dyn Fn(PodReview) -> BoxFuture<'static, Decision> + Send +
 pub struct Webhook {
     /// What decides.
     pub decide: Decide,
+    /// Room for what is decided over.
+    pub memory: Memory,
     /// Time.
     pub clock: SharedClock,
     /// The numbers.
@@ -109,30 +116,54 @@ pub fn tls(leaf: Arc<LeafKeeper>) -> Result<Arc<ServerConfig>, rustls::Error> {
 
 /// `POST /inject`, and `POST /inject-by-namespace`.
 async fn inject(state: State<Webhook>, body: Body, is_sent_for_label: bool) -> Response {
-    let bytes = read(body).await;
+    let read = match tokio::time::timeout(BODY_TIMEOUT, read(body, &state.memory)).await {
+        Ok(read) => read,
+        Err(_) => Err((StatusCode::REQUEST_TIMEOUT, "the body took too long\n").into_response()),
+    };
     let started = state.clock.monotonic();
-    let (outcome, response) = match bytes {
-        Ok(bytes) => answer(&state, &bytes, is_sent_for_label).await,
+    let (outcome, response) = match read {
+        Ok((bytes, _place)) => answer(&state, &bytes, is_sent_for_label).await,
         Err(refusal) => ("error", refusal),
     };
     state.metrics.admitted(outcome, state.clock.monotonic().saturating_sub(started));
     response
 }
 
-async fn read(body: Body) -> Result<Bytes, Response> {
-    let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, REVIEW_BYTES_MAX).collect()).await;
-    match collected {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            let words = format!("a review has at most {REVIEW_BYTES_MAX} bytes\n");
-            Err((StatusCode::PAYLOAD_TOO_LARGE, words).into_response())
+/// A body, and its place among the large ones if it is one.
+async fn read(body: Body, memory: &Memory) -> Result<(Vec<u8>, Option<OwnedSemaphorePermit>), Response> {
+    let mut body = Limited::new(body, REVIEW_BYTES_MAX);
+    let (mut bytes, mut place) = (Vec::new(), None);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| match error.is::<LengthLimitError>() {
+            true => {
+                let words = format!("a review has at most {REVIEW_BYTES_MAX} bytes\n");
+                (StatusCode::PAYLOAD_TOO_LARGE, words).into_response()
+            }
+            false => (StatusCode::BAD_REQUEST, "the body did not arrive whole\n").into_response(),
+        })?;
+        let Ok(data) = frame.into_data() else { continue };
+        if place.is_none() && bytes.len() + data.len() > SMALL_BODY_BYTES_MAX {
+            place = Some(memory.for_large_body().await.map_err(no_room)?);
         }
-        Ok(Err(_)) => Err((StatusCode::BAD_REQUEST, "the body did not arrive whole\n").into_response()),
-        Err(_) => Err((StatusCode::REQUEST_TIMEOUT, "the body took too long\n").into_response()),
+        bytes.extend_from_slice(&data);
     }
+    Ok((bytes, place))
+}
+
+/// In the API server's words it is what the webhook said.
+fn no_room(reason: NoRoom) -> Response {
+    let status = match reason {
+        NoRoom::Ever { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        NoRoom::Now => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    (status, format!("{reason}\n")).into_response()
 }
 
 async fn answer(webhook: &Webhook, bytes: &[u8], is_sent_for_label: bool) -> (&'static str, Response) {
+    let _room = match webhook.memory.for_values(bytes).await {
+        Ok(room) => room,
+        Err(reason) => return ("error", no_room(reason)),
+    };
     let review = match Review::parse(bytes) {
         Ok(review) => review,
         Err(error) => return ("error", (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response()),

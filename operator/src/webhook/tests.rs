@@ -33,6 +33,7 @@ async fn post(body: Vec<u8>, decide: fn(PodReview) -> Decision) -> (StatusCode, 
 async fn post_to(path: &str, body: Vec<u8>, decide: fn(PodReview) -> Decision) -> (StatusCode, String) {
     let webhook = Webhook {
         decide: Arc::new(move |review| Box::pin(async move { decide(review) })),
+        memory: Memory::default(),
         clock: SystemClock::shared(),
         metrics: Arc::new(Metrics::default()),
     };
@@ -161,6 +162,7 @@ async fn a_client_that_trusts_the_bundle_is_answered_over_tls() {
     let leaf = Arc::new(leaf.expect("a leaf can be made"));
     let webhook = Webhook {
         decide: Arc::new(|_| Box::pin(async { Decision::Refused { message: "over TLS".to_owned() } })),
+        memory: Memory::default(),
         clock,
         metrics: Arc::new(Metrics::default()),
     };
@@ -203,4 +205,20 @@ async fn over_tls(bundle: &str, address: std::net::SocketAddr, name: &str, body:
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
     Ok(answer)
+}
+
+/// Few bytes that would be very much memory, and a pod of a MiB that is mostly text.
+#[tokio::test]
+async fn a_pod_of_too_many_values_is_refused_with_words_and_a_long_one_is_not() {
+    let (status, words) = post(
+        review(|review| review["request"]["object"]["spec"] = vec![json!({"": 0}); 200_000].into())
+            .to_string()
+            .into_bytes(),
+        unchanged,
+    )
+    .await;
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert!(words.contains("too many values"), "{words}");
+    let long = review(|review| review["request"]["object"]["spec"] = json!("x".repeat(2 << 20)));
+    assert_eq!(answer_to(long, unchanged).await["allowed"], true);
 }
