@@ -229,6 +229,13 @@ mod tests {
 
     /// An API server whose clock is right would not believe a leaf that a clock of next year has made.
     #[test]
+    fn an_api_server_whose_clock_is_behind_believes_what_was_made_just_now() {
+        let (authority, keeper) = keeper();
+        assert!(vouches(&authority, &keeper, now() - TimeDelta::minutes(9)));
+        assert!(!vouches(&authority, &keeper, now() - TimeDelta::minutes(11)), "it is not valid since for ever");
+    }
+
+    #[test]
     fn a_clock_that_was_put_back_renews_the_leaf() {
         let (authority, keeper) = keeper();
         let earlier = now() - TimeDelta::hours(1);
