@@ -20,7 +20,7 @@ pub struct Stub {
     host: String,
     address: SocketAddr,
     scheme: &'static str,
-    /// Its certificate as PEM; empty without TLS.
+    /// Its certificate as PEM; empty without TLS, and with the caller's.
     pub certificate: String,
     has_ended: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -57,6 +57,15 @@ impl Stub {
         Self::start(host, Box::new(answer), Some(Arc::new(config)), made.cert.pem())
     }
 
+    /// A server with TLS of the caller's making, at an address of this machine.
+    pub fn with(
+        host: &str,
+        config: Arc<ServerConfig>,
+        answer: impl Fn(&Head, &[u8]) -> Vec<u8> + Send + Sync + 'static,
+    ) -> Self {
+        Self::start(host, Box::new(answer), Some(config), String::new())
+    }
+
     fn start(host: &str, answer: Answer, tls: Option<Arc<ServerConfig>>, certificate: String) -> Self {
         let bound = if host == "localhost" { "127.0.0.1" } else { host };
         let listener = TcpListener::bind((bound, 0)).expect("some port is free");
@@ -77,6 +86,11 @@ impl Stub {
             }
         });
         Self { host: host.to_owned(), address, scheme, certificate, has_ended, thread: Some(thread) }
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.address.port()
     }
 
     /// Its URL, without a slash at its end.

@@ -17,10 +17,14 @@ mod kinds;
 mod preflight;
 #[path = "cluster/rules.rs"]
 mod rules;
+#[path = "cluster/stand_in.rs"]
+mod stand_in;
 #[path = "cluster/status.rs"]
 mod status;
 #[path = "cluster/watchdog.rs"]
 mod watchdog;
+#[path = "cluster/webhook_faults.rs"]
+mod webhook_faults;
 #[path = "cluster/wishes.rs"]
 mod wishes;
 
