@@ -7,6 +7,7 @@
 //! site (folders, start, restart) ──> calls, wire (requests) ──> ledger (what was promised)
 //!                                                                  │
 //! team (the same in pods) ──────────┘                              │
+//! operator (one beside the cluster) <── api (its way to the API server)
 //!                           lake (what readers find) ──> oracle <──┘
 //! ```
 //!
@@ -16,6 +17,9 @@ pub mod chart;
 pub mod pod;
 pub mod site;
 pub mod team;
+
+pub mod api;
+pub mod operator;
 
 pub mod calls;
 pub mod handshakes;

@@ -1,6 +1,8 @@
 //! The pod's path on a real node of Kubernetes: one object, one annotation, and the same curl; and what a user meets when
 //! something is wrong.
 
+#[path = "cluster/api_faults.rs"]
+mod api_faults;
 #[path = "cluster/asked_by_namespace.rs"]
 mod asked_by_namespace;
 #[path = "cluster/certificates.rs"]

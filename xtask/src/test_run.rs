@@ -153,18 +153,30 @@ fn hold_cluster(options: &TestOptions, selected: &[(String, String)]) -> Result<
 /// # Errors
 /// When something cannot be set up or built, or the test fails.
 pub fn rotate(rotations: u32) -> Result<()> {
+    torture_on_cluster("i10_certificates_are_replaced", "LAKEINGEST_TEST_ROTATIONS", rotations)
+}
+
+/// Runs the test of an operator that is killed at its writes, with so many kills, on a cluster of its own.
+///
+/// # Errors
+/// When something cannot be set up or built, or the test fails.
+pub fn kill_operators(kills: u32) -> Result<()> {
+    torture_on_cluster("an_operator_that_is_killed", "LAKEINGEST_TEST_OPERATOR_KILLS", kills)
+}
+
+fn torture_on_cluster(test: &str, variable: &str, number: u32) -> Result<()> {
     tools::libduckdb()?;
     let nextest = tools::nextest()?;
     build_everything()?;
     let options = TestOptions {
-        filter: vec!["i10_certificates_are_replaced".to_owned()],
+        filter: vec![test.to_owned()],
         filterset: format!("binary_id({})", ON_CLUSTER[0]),
         choice: ClusterChoice::default(),
     };
     let held = hold_cluster(&options, &selected(&nextest, &options)?)?;
     let mut test = nextest_verb(&nextest, "run", &options, &options.filterset)?;
     test.args(["--profile", "torture", "--success-output", "final"]);
-    test.env("LAKEINGEST_TEST_ROTATIONS", rotations.to_string());
+    test.env(variable, number.to_string());
     test.envs(held.iter().flat_map(|held| held.cluster().environment()));
     run_shown(test)
 }

@@ -28,6 +28,9 @@ pub struct TortureOptions {
     /// Replace so many certificates of three operators on a cluster, while pods are created (a minute for a hundred)
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub rotations: u32,
+    /// Kill so many operators at their writes to the API server, one at each further write (a minute for ten)
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub operator_kills: u32,
     /// Make the choices of an earlier run again
     #[arg(long, value_name = "S")]
     pub seed: Option<u64>,
@@ -41,15 +44,18 @@ pub fn run(options: &TortureOptions) -> Result<()> {
     if options.rotations > 0 {
         test_run::rotate(options.rotations)?;
     }
+    if options.operator_kills > 0 {
+        test_run::kill_operators(options.operator_kills)?;
+    }
     tools::libduckdb()?;
     tools::readers()?;
     if options.syscalls {
         tools::strace()?;
     }
     test_run::build_release()?;
-    let TortureOptions { cuts, minutes, values, slow_minutes, rotations, syscalls, seed: _ } = *options;
+    let TortureOptions { cuts, minutes, values, slow_minutes, rotations, operator_kills, syscalls, seed: _ } = *options;
     let is_default = cuts == 0 && minutes == 0 && values == 0 && slow_minutes == 0 && !syscalls;
-    if is_default && rotations > 0 {
+    if is_default && (rotations > 0 || operator_kills > 0) {
         return Ok(());
     }
     let minutes = if is_default { 1 } else { minutes };
