@@ -31,7 +31,7 @@ fn why(team: &Team, target: &str, words: &[&str]) {
 }
 
 /// The checks, each with its verdict, and whether the exit code says that all is well.
-fn checks(team: &Team) -> (bool, Vec<(String, String, String)>) {
+pub(super) fn checks(team: &Team) -> (bool, Vec<(String, String, String)>) {
     let (code, printed, errors) = operator(team, &["check", "--output", "json"], &Value::Null);
     let printed: Value = serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error}: {printed}{errors}"));
     let text = |check: &Value, field: &str| check[field].as_str().unwrap_or_default().to_owned();
