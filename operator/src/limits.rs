@@ -34,7 +34,7 @@ pub const SMALL_BODY_BYTES_MAX: usize = 64 << 10;
 pub const LARGE_BODIES_AT_ONCE_MAX: usize = 20;
 
 /// What reviews may take at once after they were read. Unit: bytes. Derivation: the chart gives 256 MiB, of which bodies take up
-/// to 92, and what is known of the cluster some tens; a pod of a MiB of the shortest variables takes 82 MiB.
+/// to 92, and what is known of the cluster some tens; a pod of a MiB in two thousand variables, with its managed fields, takes 20.
 pub const REVIEWS_MEMORY_BYTES_MAX: usize = 96 << 20;
 
 /// How long a review waits for its room: the API server waits three seconds in all.

@@ -17,6 +17,8 @@ mod injection_by_policy;
 mod kinds;
 #[path = "cluster/preflight.rs"]
 mod preflight;
+#[path = "cluster/large.rs"]
+mod large;
 #[path = "cluster/restored.rs"]
 mod restored;
 #[path = "cluster/rules.rs"]

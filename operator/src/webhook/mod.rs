@@ -153,7 +153,8 @@ async fn read(body: Body, memory: &Memory) -> Result<(Vec<u8>, Option<OwnedSemap
 /// In the API server's words it is what the webhook said.
 fn no_room(reason: NoRoom) -> Response {
     let status = match reason {
-        NoRoom::Ever { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        // Not 413: the API server passes on what is said with a status from 500 on alone.
+        NoRoom::Ever { .. } => StatusCode::INSUFFICIENT_STORAGE,
         NoRoom::Now => StatusCode::SERVICE_UNAVAILABLE,
     };
     (status, format!("{reason}\n")).into_response()

@@ -217,7 +217,7 @@ async fn a_pod_of_too_many_values_is_refused_with_words_and_a_long_one_is_not() 
         unchanged,
     )
     .await;
-    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(status, StatusCode::INSUFFICIENT_STORAGE);
     assert!(words.contains("too many values"), "{words}");
     let long = review(|review| review["request"]["object"]["spec"] = json!("x".repeat(2 << 20)));
     assert_eq!(answer_to(long, unchanged).await["allowed"], true);

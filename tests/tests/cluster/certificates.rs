@@ -226,7 +226,7 @@ fn i10_certificates_are_replaced_under_load_and_no_admission_fails() {
 }
 
 /// A review as the API server sends it.
-fn review(team: &Team, pod: &str) -> String {
+pub(super) fn review(team: &Team, pod: &str) -> String {
     let mut pod: Value = serde_json::from_str(pod).expect("it is JSON");
     pod["metadata"]["namespace"] = json!(team.namespace);
     let resource = json!({"group": "", "version": "v1", "resource": "pods"});
