@@ -15,10 +15,10 @@ mod identity;
 mod injection_by_policy;
 #[path = "cluster/kinds.rs"]
 mod kinds;
-#[path = "cluster/preflight.rs"]
-mod preflight;
 #[path = "cluster/large.rs"]
 mod large;
+#[path = "cluster/preflight.rs"]
+mod preflight;
 #[path = "cluster/restored.rs"]
 mod restored;
 #[path = "cluster/rules.rs"]

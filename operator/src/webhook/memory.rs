@@ -14,7 +14,7 @@ use crate::limits::{LARGE_BODIES_AT_ONCE_MAX, REVIEW_ROOM_WAIT, REVIEWS_MEMORY_B
 /// What is counted at once. Unit: bytes.
 const UNIT_BYTES: usize = 1 << 10;
 
-/// What an object or a list takes beside what is in it. Unit: bytes.
+/// What an object or a list that is not empty takes beside what is in it. Unit: bytes.
 /// Derivation: a node of the ordered map has places for eleven names and values, of 24 and 32 bytes, whether they are taken or
 /// not.
 const CONTAINER_BYTES: usize = 640;
@@ -93,14 +93,19 @@ impl Memory {
 /// What a text of JSON takes at most while a pod of it is decided over. Unit: bytes. What is no JSON takes no more.
 fn memory_of(body: &[u8]) -> usize {
     let (mut containers, mut values) = (0_usize, 1_usize);
-    let (mut is_text, mut is_escaped) = (false, false);
+    let (mut is_text, mut is_escaped, mut is_begun) = (false, false, false);
     for byte in body {
+        // One that is empty takes nothing: the fields that a manager of an object has are a great many of them.
+        if is_begun && !byte.is_ascii_whitespace() {
+            is_begun = false;
+            containers += usize::from(!matches!(byte, b'}' | b']'));
+        }
         match byte {
             _ if is_escaped => is_escaped = false,
             b'\\' if is_text => is_escaped = true,
             b'"' => is_text = !is_text,
             _ if is_text => {}
-            b'{' | b'[' => (containers, values) = (containers + 1, values + 1),
+            b'{' | b'[' => (is_begun, values) = (true, values + 1),
             b',' => values += 1,
             _ => {}
         }
@@ -121,8 +126,11 @@ mod tests {
         let text = of(json!({"a": "x,{[".repeat(100)}));
         assert_eq!(text, COPIES * (408 + CONTAINER_BYTES + 2 * VALUE_BYTES), "what is in a text is none");
         assert_eq!(memory_of(br#"{"a\"{":1}"#), COPIES * (10 + CONTAINER_BYTES + 2 * VALUE_BYTES));
-        let many = of(serde_json::Value::from(vec![json!({}); 1_000]));
+        let many = of(serde_json::Value::from(vec![json!({"a": 1}); 1_000]));
         assert!(many > 1_000 * COPIES * (CONTAINER_BYTES + VALUE_BYTES), "{many}");
+        let empty = of(serde_json::Value::from(vec![json!({}); 1_000]));
+        assert_eq!(empty, COPIES * (3_001 + CONTAINER_BYTES + 2_001 * VALUE_BYTES));
+        assert_eq!(memory_of(b"{ }"), COPIES * (3 + 2 * VALUE_BYTES));
     }
 
     #[tokio::test]
@@ -131,7 +139,7 @@ mod tests {
         let too_much = "{\"\":0},".repeat(100_000);
         let refusal = memory.for_values(too_much.as_bytes()).await.expect_err("it is too much").to_string();
         assert!(refusal.contains("too many values") && refusal.contains("take some of its fields away"), "{refusal}");
-        let half = "[],".repeat(REVIEWS_MEMORY_BYTES_MAX / COPIES / (CONTAINER_BYTES + 2 * VALUE_BYTES + 3) * 2 / 3);
+        let half = "[0],".repeat(REVIEWS_MEMORY_BYTES_MAX / COPIES / (CONTAINER_BYTES + 2 * VALUE_BYTES + 4) * 2 / 3);
         let first = memory.for_values(half.as_bytes()).await.expect("there is room");
         assert_eq!(memory.for_values(half.as_bytes()).await.expect_err("there is none now"), NoRoom::Now);
         drop(memory.for_values(b"{}").await.expect("a small one finds room"));
