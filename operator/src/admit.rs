@@ -17,7 +17,7 @@ use crate::index::{ConfigMapMeta, Index};
 use crate::inject::{Injection, inject};
 use crate::names::{GENERATION, INJECT, ON_ERROR, config_map, shown};
 use crate::namespaces::Namespaces;
-use crate::webhook::{Decision, PodReview};
+use crate::webhook::{Decision, PodReview, Unread};
 
 /// How long a pod waits for a LakeIngest that is not known yet, or not rendered yet.
 /// Derivation: `kubectl apply` of both in one file makes the pod milliseconds after the LakeIngest; the API server waits
@@ -70,6 +70,8 @@ enum Unwired {
         "ConfigMap \"{config_map}\" is not there, or not what LakeIngest \"{name}\" says now; see: kubectl describe lakeingest {name}"
     )]
     NotRendered { name: String, config_map: String },
+    #[error("{0}")]
+    Unread(String),
 }
 
 impl Unwired {
@@ -81,7 +83,7 @@ impl Unwired {
             | Self::NotRendered { .. }
             | Self::Invalid { .. }
             | Self::NotSeen => true,
-            Self::Unclear => false,
+            Self::Unclear | Self::Unread(_) => false,
         }
     }
 }
@@ -124,8 +126,12 @@ impl Admission {
     /// Decides over one pod.
     pub async fn decide(&self, review: PodReview) -> Decision {
         let judged = match self.settled(&review).await {
-            Some(wired) => judged(&review.pod, wired),
             None => Judged::NotAsked,
+            Some(wired @ Wired { ingest: Err(_), .. }) => judged(review.pod.head(), wired),
+            Some(wired) => match review.pod.whole().await {
+                Ok(whole) => judged(whole.json(), wired),
+                Err(unread) => judged(review.pod.head(), wired.unread(&unread)),
+            },
         };
         decided(&review, judged)
     }
@@ -152,7 +158,7 @@ impl Admission {
     /// As [`Self::wired`], once it is so for good: what is not there or not ready is waited for, for a moment.
     async fn settled(&self, review: &PodReview) -> Option<Wired> {
         let (mut changes, mut namespaces) = (self.index.changes(), self.namespaces.changes());
-        let look = || self.wired(&review.namespace, &review.pod, review.is_sent_for_label);
+        let look = || self.wired(&review.namespace, review.pod.head(), review.is_sent_for_label);
         let found = async {
             loop {
                 changes.mark_unchanged();
@@ -230,6 +236,14 @@ struct Wired {
     ingest: Result<ValidatedIngest, Unwired>,
 }
 
+impl Wired {
+    /// As it is where the pod that would be wired was not read.
+    fn unread(self, unread: &Unread) -> Self {
+        Self { ingest: Err(Unwired::Unread(unread.to_string())), ..self }
+    }
+}
+
+/// What comes of a pod; of one that gets nothing its head is enough.
 fn judged(pod: &Value, wired: Wired) -> Judged {
     let injection = wired.ingest.map_err(|unwired| unwired.to_string()).and_then(|ingest| {
         let injection = inject(pod, &ingest).map_err(|refusal| refusal.to_string())?;
@@ -247,7 +261,7 @@ fn judged(pod: &Value, wired: Wired) -> Judged {
 
 /// The answer to the API server, and what the log says of it.
 fn decided(review: &PodReview, judged: Judged) -> Decision {
-    let (namespace, pod) = (&review.namespace, name_of(&review.pod));
+    let (namespace, pod) = (&review.namespace, name_of(review.pod.head()));
     match judged {
         Judged::NotAsked => Decision::Unchanged { warnings: Vec::new() },
         Judged::Injected { ingest, injection } => {

@@ -26,19 +26,31 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 /// the object twice at most.
 pub const REVIEW_BYTES_MAX: usize = 3 << 20;
 
-/// Length of a review of which there may be as many as there are connections. Unit: bytes. Derivation: a pod of twenty containers
-/// with their defaults and its managed fields; all connections together then take 32 MiB.
-pub const SMALL_BODY_BYTES_MAX: usize = 64 << 10;
+/// Length up to which a review is read whoever else is being read. Unit: bytes. Derivation: the review of a pod has some ten
+/// KiB; all connections together hold 32 MiB of them.
+pub const SHORT_REVIEW_BYTES_MAX: usize = 64 << 10;
 
-/// Longer reviews whose bytes are in memory at once. Derivation: 60 MiB of the 256 that the chart gives.
-pub const LARGE_BODIES_AT_ONCE_MAX: usize = 20;
+/// Longer reviews that are under way at once; another one waits. Derivation: 12 MiB of them.
+pub const LONG_REVIEWS_AT_ONCE_MAX: usize = 4;
 
-/// What reviews may take at once after they were read. Unit: bytes. Derivation: the chart gives 256 MiB, of which bodies take up
-/// to 92, and what is known of the cluster some tens; a pod of a MiB in two thousand variables, with its managed fields, takes 20.
-pub const REVIEWS_MEMORY_BYTES_MAX: usize = 96 << 20;
+/// How long the rest of a longer review may take once it is its turn: others wait behind it.
+pub const LONG_REVIEW_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a review waits for its room: the API server waits three seconds in all.
-pub const REVIEW_ROOM_WAIT: Duration = Duration::from_secs(1);
+/// What a pod may take as a tree in memory. Unit: bytes. Derivation: a pod of the greatest size that etcd takes, all of it
+/// environment variables of a few words each and who manages their fields, takes 27 MiB. Injection makes a copy, so one pod takes
+/// twice this, a quarter of the memory that the chart gives the operator.
+pub const POD_TREE_BYTES_MAX: usize = 32 << 20;
+
+/// Tree of a pod that is made whoever else is making one. Unit: bytes. Derivation: a pod of some hundred fields takes 50 KiB.
+/// As many are made at once as the runtime has threads.
+pub const SMALL_TREE_BYTES_MAX: usize = 256 << 10;
+
+/// Larger trees that there are at once; another pod waits. A tree is there while a patch is made, for a tenth of a second at
+/// most.
+pub const LARGE_TREES_AT_ONCE_MAX: usize = 1;
+
+/// How long a pod waits to be made a larger tree of. Derivation: less than the three seconds after which the API server gives up.
+pub const LARGE_TREE_WAIT: Duration = Duration::from_secs(2);
 
 /// How long connections may take to end after the listener has.
 pub const CONNECTION_DRAIN_WAIT: Duration = Duration::from_secs(5);

@@ -36,7 +36,7 @@ use crate::preflight::{Preflights, Trials};
 use crate::settings::{Injection, RunArguments};
 use crate::sidecars::{Asker, Sidecars};
 use crate::watchdog::Watchdog;
-use crate::webhook::{self, Memory, PodReview, Webhook};
+use crate::webhook::{self, PodReview, Webhook};
 use crate::{server, version};
 
 /// A part ended that should not have. Source: `EX_SOFTWARE` of sysexits.h.
@@ -297,7 +297,6 @@ fn webhook_of(from: &Parts, index: &Index, namespaces: &Namespaces) -> Webhook {
             let admission = admission.clone();
             Box::pin(async move { admission.decide(review).await })
         }),
-        memory: Memory::default(),
         clock: Arc::clone(&from.clock),
         metrics: Arc::clone(&from.metrics),
     }

@@ -8,6 +8,7 @@ use crate::controller::build;
 use crate::fixtures::{ingest, names, pod};
 use crate::index::Filler;
 use crate::namespaces::Facts as NamespaceFacts;
+use crate::webhook::PodJson;
 
 fn admission(index: Index, reference_wait: Duration) -> Admission {
     Admission { index, namespaces: Namespaces::of(Default::default()), names: Arc::new(names()), reference_wait }
@@ -24,6 +25,11 @@ fn labelled(index: Index, label: &str) -> Admission {
 fn review(annotation: Value) -> PodReview {
     let mut pod = pod();
     pod["metadata"]["annotations"] = json!({INJECT: annotation});
+    review_of(&pod)
+}
+
+fn review_of(pod: &Value) -> PodReview {
+    let pod = PodJson::for_test(pod);
     PodReview { namespace: "team-a".to_owned(), pod, dry_run: false, is_sent_for_label: false }
 }
 
@@ -142,9 +148,9 @@ async fn a_pod_waits_for_a_lake_ingest_that_was_made_just_before_it() {
 #[tokio::test]
 async fn a_pod_may_choose_to_run_without_its_sidecar() {
     let (_filler, index) = index_with(&[]);
-    let mut review = review(json!("events"));
-    review.pod["metadata"]["annotations"][ON_ERROR] = json!("allow");
-    let decision = admission(index, Duration::ZERO).decide(review).await;
+    let mut pod = pod();
+    pod["metadata"]["annotations"][ON_ERROR] = json!("allow");
+    let decision = admission(index, Duration::ZERO).decide(review_of(&pod)).await;
     assert!(
         matches!(&decision, Decision::LetPass { warning } if warning.contains("without its sidecar: there is no LakeIngest")),
         "{decision:?}"
@@ -195,8 +201,10 @@ async fn i10_what_a_namespace_asks_for_in_vain_keeps_no_pod_from_starting() {
         ("", false, "is empty"),
         ("events", true, "take hostNetwork away"),
     ] {
-        let mut review = PodReview { is_sent_for_label: true, ..review(Value::Null) };
-        review.pod["spec"]["hostNetwork"] = json!(host_network);
+        let mut pod = pod();
+        pod["metadata"]["annotations"] = Value::Null;
+        pod["spec"]["hostNetwork"] = json!(host_network);
+        let review = PodReview { is_sent_for_label: true, ..review_of(&pod) };
         let decision = labelled(index.clone(), label).decide(review).await;
         let is_told = matches!(&decision, Decision::LetPass { warning }
             if warning.contains(words) && warning.contains("its namespace asks by the label"));
@@ -239,5 +247,44 @@ async fn a_label_that_was_not_seen_yet_is_waited_for() {
         teller("team-a", "events");
     };
     let (decision, ()) = tokio::join!(waiting.decide(sent), coming);
+    assert!(matches!(decision, Decision::Patched { .. }), "{decision:?}");
+}
+
+/// Goal: no pod makes the operator take more memory than it may, and none that did not ask is kept from starting for it.
+#[tokio::test]
+async fn i10_a_pod_of_too_many_fields_is_refused_in_words_where_it_asked_and_passes_where_it_did_not() {
+    let (_filler, index) = index_with(&["events"]);
+    let mut pod = pod();
+    pod["spec"]["containers"][0]["env"] = json!(vec![json!({"name": "a"}); 40_000]);
+    let mut decide = async |annotations: Value| {
+        pod["metadata"]["annotations"] = annotations;
+        admission(index.clone(), Duration::ZERO).decide(review_of(&pod)).await
+    };
+    let words = "the pod has too many fields";
+    let decision = decide(json!({INJECT: "events"})).await;
+    assert!(matches!(&decision, Decision::Refused { message } if message.contains(words)), "{decision:?}");
+    let decision = decide(json!({INJECT: "events", ON_ERROR: "allow"})).await;
+    assert!(matches!(&decision, Decision::LetPass { warning } if warning.contains(words)), "{decision:?}");
+    let decision = decide(Value::Null).await;
+    assert!(matches!(&decision, Decision::Unchanged { warnings } if warnings.is_empty()), "{decision:?}");
+}
+
+/// Method: as many variables as etcd takes in one pod, with the fields by which the API server notes who manages them.
+#[tokio::test]
+async fn the_largest_pod_that_can_be_stored_gets_its_sidecar() {
+    let (_filler, index) = index_with(&["events"]);
+    let names: Vec<_> = (0..9_000).map(|number| format!("VARIABLE_{number}")).collect();
+    let managed = |name: &String| {
+        let field = json!({".": {}, "f:name": {}, "f:value": {}});
+        (format!(r#"k:{{"name":"{name}"}}"#), field)
+    };
+    let mut pod = pod();
+    pod["metadata"]["managedFields"] =
+        json!([{"fieldsV1": names.iter().map(managed).collect::<serde_json::Map<_, _>>()}]);
+    let variable = |name: &String| json!({"name": name, "value": "some words that are of use to it"});
+    pod["spec"]["containers"][0]["env"] = names.iter().map(variable).collect();
+    let length = pod.to_string().len();
+    assert!((1 << 20..3 << 19).contains(&length), "{length}");
+    let decision = admission(index, Duration::ZERO).decide(review_of(&pod)).await;
     assert!(matches!(decision, Decision::Patched { .. }), "{decision:?}");
 }

@@ -4,41 +4,41 @@
 //! and does nothing else: any pod of the cluster can reach it.
 //! Does not own: the decision (`admit`).
 
-mod memory;
+mod body;
+mod pod;
 mod review;
+mod tree;
+
+pub use pod::{PodJson, Unread, WholePod};
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use rustls::ServerConfig;
 use serde_json::Value;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::Semaphore;
 use tracing::{Instrument, error, info_span};
 
 use crate::certs::LeafKeeper;
 use crate::clock::SharedClock;
-use crate::limits::{BODY_TIMEOUT, REVIEW_BYTES_MAX, SMALL_BODY_BYTES_MAX};
+use crate::limits::{LARGE_TREES_AT_ONCE_MAX, LONG_REVIEWS_AT_ONCE_MAX};
 use crate::metrics::Metrics;
-use memory::NoRoom;
 use review::Review;
-
-pub use memory::Memory;
 
 /// A pod that is being created.
 #[derive(Clone, Debug)]
 pub struct PodReview {
     /// Its namespace.
     pub namespace: String,
-    /// Its raw JSON.
-    pub pod: Value,
+    /// It, as it came.
+    pub pod: PodJson,
     /// Whether nothing will come of it.
     pub dry_run: bool,
     /// Whether it was sent for the label of its namespace, and not for an annotation of its own.
@@ -80,8 +80,6 @@ pub type Decide = Arc<dyn Fn(PodReview) -> BoxFuture<'static, Decision> + Send +
 pub struct Webhook {
     /// What decides.
     pub decide: Decide,
-    /// Room for what is decided over.
-    pub memory: Memory,
     /// Time.
     pub clock: SharedClock,
     /// The numbers.
@@ -99,7 +97,21 @@ pub fn router(webhook: Webhook) -> Router {
     Router::new()
         .route("/inject", post(|state, body| inject(state, body, false)))
         .route("/inject-by-namespace", post(|state, body| inject(state, body, true)))
-        .with_state(webhook)
+        .with_state(Serving {
+            webhook,
+            long_reviews: Arc::new(Semaphore::new(LONG_REVIEWS_AT_ONCE_MAX)),
+            large_trees: Arc::new(Semaphore::new(LARGE_TREES_AT_ONCE_MAX)),
+        })
+}
+
+/// The endpoint at work.
+#[derive(Clone, Debug)]
+struct Serving {
+    webhook: Webhook,
+    /// Whose turn it is to be read.
+    long_reviews: Arc<Semaphore>,
+    /// Whose turn it is to be made a tree of.
+    large_trees: Arc<Semaphore>,
 }
 
 /// TLS 1.2 and 1.3 with the present leaf.
@@ -115,57 +127,20 @@ pub fn tls(leaf: Arc<LeafKeeper>) -> Result<Arc<ServerConfig>, rustls::Error> {
 }
 
 /// `POST /inject`, and `POST /inject-by-namespace`.
-async fn inject(state: State<Webhook>, body: Body, is_sent_for_label: bool) -> Response {
-    let read = match tokio::time::timeout(BODY_TIMEOUT, read(body, &state.memory)).await {
-        Ok(read) => read,
-        Err(_) => Err((StatusCode::REQUEST_TIMEOUT, "the body took too long\n").into_response()),
-    };
-    let started = state.clock.monotonic();
-    let (outcome, response) = match read {
-        Ok((bytes, _place)) => answer(&state, &bytes, is_sent_for_label).await,
+async fn inject(state: State<Serving>, body: Body, is_sent_for_label: bool) -> Response {
+    let body = body::read(body, &state.long_reviews).await;
+    let Webhook { clock, metrics, .. } = &state.webhook;
+    let started = clock.monotonic();
+    let (outcome, response) = match body {
+        Ok(body) => answer(&state, &body.bytes, is_sent_for_label).await,
         Err(refusal) => ("error", refusal),
     };
-    state.metrics.admitted(outcome, state.clock.monotonic().saturating_sub(started));
+    metrics.admitted(outcome, clock.monotonic().saturating_sub(started));
     response
 }
 
-/// A body, and its place among the large ones if it is one.
-async fn read(body: Body, memory: &Memory) -> Result<(Vec<u8>, Option<OwnedSemaphorePermit>), Response> {
-    let mut body = Limited::new(body, REVIEW_BYTES_MAX);
-    let (mut bytes, mut place) = (Vec::new(), None);
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| match error.is::<LengthLimitError>() {
-            true => {
-                let words = format!("a review has at most {REVIEW_BYTES_MAX} bytes\n");
-                (StatusCode::PAYLOAD_TOO_LARGE, words).into_response()
-            }
-            false => (StatusCode::BAD_REQUEST, "the body did not arrive whole\n").into_response(),
-        })?;
-        let Ok(data) = frame.into_data() else { continue };
-        if place.is_none() && bytes.len() + data.len() > SMALL_BODY_BYTES_MAX {
-            place = Some(memory.for_large_body().await.map_err(no_room)?);
-        }
-        bytes.extend_from_slice(&data);
-    }
-    Ok((bytes, place))
-}
-
-/// In the API server's words it is what the webhook said.
-fn no_room(reason: NoRoom) -> Response {
-    let status = match reason {
-        // Not 413: the API server passes on what is said with a status from 500 on alone.
-        NoRoom::Ever { .. } => StatusCode::INSUFFICIENT_STORAGE,
-        NoRoom::Now => StatusCode::SERVICE_UNAVAILABLE,
-    };
-    (status, format!("{reason}\n")).into_response()
-}
-
-async fn answer(webhook: &Webhook, bytes: &[u8], is_sent_for_label: bool) -> (&'static str, Response) {
-    let _room = match webhook.memory.for_values(bytes).await {
-        Ok(room) => room,
-        Err(reason) => return ("error", no_room(reason)),
-    };
-    let review = match Review::parse(bytes) {
+async fn answer(serving: &Serving, bytes: &Bytes, is_sent_for_label: bool) -> (&'static str, Response) {
+    let review = match Review::parse(bytes, &serving.large_trees) {
         Ok(review) => review,
         Err(error) => return ("error", (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response()),
     };
@@ -175,7 +150,7 @@ async fn answer(webhook: &Webhook, bytes: &[u8], is_sent_for_label: bool) -> (&'
         Err(reason) => return ("refused", json(&review::refused(&review.uid, &reason.to_string()))),
     };
     // A fault in the decision is no reason to stop deciding over others.
-    let decision = std::panic::AssertUnwindSafe((webhook.decide)(pod)).catch_unwind().instrument(span).await;
+    let decision = std::panic::AssertUnwindSafe((serving.webhook.decide)(pod)).catch_unwind().instrument(span).await;
     match decision {
         Ok(Decision::Unchanged { warnings }) => ("unchanged", json(&review::allowed(&review.uid, None, warnings))),
         Ok(Decision::Patched { patch, warnings }) => {

@@ -1,34 +1,41 @@
 //! The envelope.
 //!
-//! Owns: what of an AdmissionReview is read, and the shape of the answers. The pod stays raw JSON, so that fields of a
-//! newer Kubernetes are neither lost nor looked at.
+//! Owns: what of an AdmissionReview is read, and the shape of the answers. The pod stays text, so that fields of a
+//! newer Kubernetes are neither lost nor looked at, and none takes memory for a pod that did not ask.
 //! Does not own: the wire, the decision.
 //!
 //! Source: admission.k8s.io/v1,
 //! <https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/#request>.
 
+use std::sync::Arc;
+
+use axum::body::Bytes;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use super::PodReview;
+use super::pod::PodJson;
 use crate::limits::WARNINGS_MAX;
 
 /// Longest warning. Source: `AdmissionResponse.warnings`; longer ones may be cut.
 const WARNING_LENGTH_MAX: usize = 256;
 
 #[derive(Debug, Deserialize)]
-struct Envelope {
+struct Envelope<'a> {
     #[serde(rename = "apiVersion")]
     api_version: String,
     kind: String,
-    request: Request,
+    #[serde(borrow)]
+    request: Request<'a>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Request {
+struct Request<'a> {
     uid: String,
     #[serde(default)]
     namespace: String,
@@ -38,8 +45,8 @@ struct Request {
     sub_resource: Option<String>,
     #[serde(default)]
     dry_run: Option<bool>,
-    #[serde(default)]
-    object: Value,
+    #[serde(borrow, default)]
+    object: Option<&'a RawValue>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -78,9 +85,9 @@ pub(super) struct NotOurs {
 }
 
 impl Review {
-    /// Reads a body.
-    pub(super) fn parse(bytes: &[u8]) -> Result<Self, ReviewError> {
-        let envelope: Envelope = serde_json::from_slice(bytes)?;
+    /// Reads a body. `large_trees`: see [`PodJson`].
+    pub(super) fn parse(bytes: &Bytes, large_trees: &Arc<Semaphore>) -> Result<Self, ReviewError> {
+        let envelope: Envelope<'_> = serde_json::from_slice(bytes)?;
         if envelope.api_version != "admission.k8s.io/v1" || envelope.kind != "AdmissionReview" {
             return Err(ReviewError::Kind(format!("{} {}", envelope.api_version, envelope.kind)));
         }
@@ -88,12 +95,16 @@ impl Review {
         let Resource { group, version, resource } = resource;
         let is_pod =
             group.is_empty() && version == "v1" && resource == "pods" && sub_resource.unwrap_or_default().is_empty();
-        let pod = match is_pod && operation == "CREATE" && object.is_object() {
-            true => {
+        let object = match object.filter(|_| is_pod && operation == "CREATE") {
+            Some(text) => Some(PodJson::read(bytes.slice_ref(text.get().as_bytes()), Arc::clone(large_trees))?),
+            None => None,
+        };
+        let pod = match object.filter(|pod| pod.head().is_object()) {
+            Some(pod) => {
                 let dry_run = dry_run.unwrap_or_default();
-                Ok(PodReview { namespace, pod: object, dry_run, is_sent_for_label: false })
+                Ok(PodReview { namespace, pod, dry_run, is_sent_for_label: false })
             }
-            false => Err(NotOurs { operation, resource: format!("{group}/{version} {resource}") }),
+            None => Err(NotOurs { operation, resource: format!("{group}/{version} {resource}") }),
         };
         Ok(Self { uid, pod })
     }

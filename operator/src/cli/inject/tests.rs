@@ -16,7 +16,7 @@ use super::*;
 use crate::clock::SystemClock;
 use crate::fixtures::pods::pods;
 use crate::metrics::Metrics;
-use crate::webhook::{Memory, PodReview, Webhook, router};
+use crate::webhook::{PodReview, Webhook, router};
 
 /// Variable with which the tests write what they expect instead of comparing with it. What they write is to be read.
 const WRITE_VARIABLE: &str = "LAKEINGEST_WRITE_EXPECTED";
@@ -111,7 +111,7 @@ async fn webhook_answer(context: &Context, namespace: &str, pod: &Value) -> Resu
     };
     let metrics = Arc::new(Metrics::default());
     let webhook =
-        Webhook { decide: Arc::new(decide), memory: Memory::default(), clock: SystemClock::shared(), metrics };
+        Webhook { decide: Arc::new(decide), clock: SystemClock::shared(), metrics };
     let review = json!({
         "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
         "request": {
