@@ -3,7 +3,9 @@
 //! Owns: which LakeIngest the pod or its namespace asks for, waiting a moment for one that was created just before it, and
 //! the words for whoever gets no sidecar. Upholds I7: the webhook and the command line judge by [`Admission`], and I10: a pod that asked
 //! gets its sidecar or is refused.
-//! Does not own: the envelope (`webhook`), the patch (`inject`).
+//! Does not own: the envelope (`webhook`), who may wait (`waits`), the patch (`inject`).
+
+mod waits;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +20,7 @@ use crate::inject::{Injection, inject};
 use crate::names::{GENERATION, INJECT, ON_ERROR, config_map, shown};
 use crate::namespaces::Namespaces;
 use crate::webhook::{Decision, PodReview, Unread};
+pub use waits::Waits;
 
 /// How long a pod waits for a LakeIngest that is not known yet, or not rendered yet.
 /// Derivation: `kubectl apply` of both in one file makes the pod milliseconds after the LakeIngest; the API server waits
@@ -54,7 +57,7 @@ pub enum Asker {
 }
 
 /// Why a pod that asked gets no sidecar.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 enum Unwired {
     #[error("{INJECT} is empty; write the name of a LakeIngest, \"true\" for the namespace's only one, or \"false\"")]
     Unclear,
@@ -118,8 +121,8 @@ pub struct Admission {
     pub namespaces: Namespaces,
     /// What does not change while the process runs.
     pub names: Arc<ContextNames>,
-    /// How long a pod waits; see [`REFERENCE_WAIT`].
-    pub reference_wait: Duration,
+    /// Who waits.
+    pub waits: Waits,
 }
 
 impl Admission {
@@ -155,29 +158,36 @@ impl Admission {
         }
     }
 
-    /// As [`Self::wired`], once it is so for good: what is not there or not ready is waited for, for a moment.
+    /// As [`Self::wired`], once it is so for good: what is not there or not ready is waited for, for a moment, unless too many
+    /// wait or it was waited for in vain just now.
     async fn settled(&self, review: &PodReview) -> Option<Wired> {
         let (mut changes, mut namespaces) = (self.index.changes(), self.namespaces.changes());
         let look = || self.wired(&review.namespace, review.pod.head(), review.is_sent_for_label);
+        changes.mark_unchanged();
+        namespaces.mark_unchanged();
+        let first = look();
+        let Some(missing) = first.as_ref().and_then(Wired::missing) else { return first };
+        let Some(waiting) = self.waits.begin(&review.namespace, missing) else { return first };
         let found = async {
             loop {
-                changes.mark_unchanged();
-                namespaces.mark_unchanged();
-                match look() {
-                    Some(Wired { ingest: Err(unwired), .. }) if unwired.may_pass() => {}
-                    settled => return settled,
-                }
                 tokio::select! {
                     Ok(()) = changes.changed() => {}
                     Ok(()) = namespaces.changed() => {}
                     else => return look(),
                 }
+                changes.mark_unchanged();
+                namespaces.mark_unchanged();
+                let settled = look();
+                if settled.as_ref().and_then(Wired::missing).is_none() {
+                    return settled;
+                }
             }
         };
-        match tokio::time::timeout(self.reference_wait, found).await {
-            Ok(settled) => settled,
-            Err(_) => look(),
+        let settled = tokio::time::timeout(self.waits.time(), found).await.unwrap_or_else(|_| look());
+        if let Some(missing) = settled.as_ref().and_then(Wired::missing) {
+            waiting.was_in_vain(missing);
         }
+        settled
     }
 
     /// What a pod would be wired from; none if nobody asks. `is_sent_for_label`: the API server has seen a label of its
@@ -237,6 +247,11 @@ struct Wired {
 }
 
 impl Wired {
+    /// What is not there and may be in a moment.
+    fn missing(&self) -> Option<&Unwired> {
+        self.ingest.as_ref().err().filter(|unwired| unwired.may_pass())
+    }
+
     /// As it is where the pod that would be wired was not read.
     fn unread(self, unread: &Unread) -> Self {
         Self { ingest: Err(Unwired::Unread(unread.to_string())), ..self }

@@ -52,6 +52,20 @@ pub const LARGE_TREES_AT_ONCE_MAX: usize = 1;
 /// How long a pod waits to be made a larger tree of. Derivation: less than the three seconds after which the API server gives up.
 pub const LARGE_TREE_WAIT: Duration = Duration::from_secs(2);
 
+/// Pods of a namespace that wait for a LakeIngest at once; another one is told at once that it is not there, and its controller
+/// tries again. Derivation: a file of manifests makes a few pods right after their LakeIngest.
+pub const PODS_WAITING_IN_NAMESPACE_MAX: usize = 4;
+
+/// Pods that wait for a LakeIngest at once. Derivation: half of the connections that an API server may have; the rest is for
+/// pods that need not wait.
+pub const PODS_WAITING_MAX: usize = CONNECTIONS_PER_PEER_MAX / 2;
+
+/// How long what a pod has waited for in vain is not waited for again.
+pub const IN_VAIN_TIME: Duration = Duration::from_secs(5);
+
+/// What pods have waited for in vain that is remembered; the oldest is forgotten.
+pub const WAITS_REMEMBERED_MAX: usize = 1_024;
+
 /// How long connections may take to end after the listener has.
 pub const CONNECTION_DRAIN_WAIT: Duration = Duration::from_secs(5);
 

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{Instrument, error, info, info_span};
 
-use crate::admit::{Admission, REFERENCE_WAIT};
+use crate::admit::{Admission, REFERENCE_WAIT, Waits};
 use crate::certs::{FilesKeeper, Keeper, KeeperParts, LeafKeeper, SecretPlace};
 use crate::clock::{SharedClock, SystemClock};
 use crate::controller::{self, Context, ContextNames, Settled, Told, Written};
@@ -290,7 +290,7 @@ fn webhook_of(from: &Parts, index: &Index, namespaces: &Namespaces) -> Webhook {
         index: index.clone(),
         namespaces: namespaces.clone(),
         names: Arc::clone(&from.names),
-        reference_wait: REFERENCE_WAIT,
+        waits: Waits::new(REFERENCE_WAIT, Arc::clone(&from.clock)),
     };
     Webhook {
         decide: Arc::new(move |review: PodReview| {

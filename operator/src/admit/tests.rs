@@ -1,17 +1,21 @@
 //! Pods that ask, against LakeIngests that are there, wrong, late or not there.
 
+use futures::FutureExt;
 use lakeingest_crds::lakeingest::validate_spec;
 use serde_json::json;
 
 use super::*;
+use crate::clock::SystemClock;
 use crate::controller::build;
 use crate::fixtures::{ingest, names, pod};
 use crate::index::Filler;
+use crate::limits::PODS_WAITING_IN_NAMESPACE_MAX;
 use crate::namespaces::Facts as NamespaceFacts;
 use crate::webhook::PodJson;
 
 fn admission(index: Index, reference_wait: Duration) -> Admission {
-    Admission { index, namespaces: Namespaces::of(Default::default()), names: Arc::new(names()), reference_wait }
+    let waits = Waits::new(reference_wait, SystemClock::shared());
+    Admission { index, namespaces: Namespaces::of(Default::default()), names: Arc::new(names()), waits }
 }
 
 /// As [`admission`], in a cluster where namespace `team-a` has this label.
@@ -287,4 +291,35 @@ async fn the_largest_pod_that_can_be_stored_gets_its_sidecar() {
     assert!((1 << 20..3 << 19).contains(&length), "{length}");
     let decision = admission(index, Duration::ZERO).decide(review_of(&pod)).await;
     assert!(matches!(decision, Decision::Patched { .. }), "{decision:?}");
+}
+
+/// Goal: pods that name no LakeIngest keep nobody else's from being decided over.
+/// Method: the wait is longer than a test; a pod that is answered at the first look has not waited.
+#[tokio::test]
+async fn i12_pods_that_ask_in_vain_wait_in_a_bounded_number_and_not_again() {
+    let (_filler, index) = index_with(&["orders"]);
+    let patient = admission(index.clone(), Duration::from_secs(3_600));
+    let of = |namespace: &str, name: &str| {
+        let review = PodReview { namespace: namespace.to_owned(), ..review(json!(name)) };
+        let admission = patient.clone();
+        Box::pin(async move { admission.decide(review).await })
+    };
+    let mut waiting: Vec<_> = (0..PODS_WAITING_IN_NAMESPACE_MAX).map(|_| of("team-a", "evnets")).collect();
+    for pod in &mut waiting {
+        assert!(pod.now_or_never().is_none());
+    }
+    let decision = of("team-a", "evnets").now_or_never();
+    let says = |decision: &Option<Decision>| matches!(decision, Some(Decision::Refused { message }) if message.contains("there is no LakeIngest \"evnets\""));
+    assert!(says(&decision), "{decision:?}");
+    assert!(matches!(of("team-a", "orders").now_or_never(), Some(Decision::Patched { .. })));
+    assert!(of("team-b", "evnets").now_or_never().is_none(), "another namespace has its own bound");
+    drop(waiting);
+    assert!(of("team-a", "evnets").now_or_never().is_none());
+
+    let hasty = admission(index, Duration::ZERO);
+    hasty.decide(review(json!("evnets"))).await;
+    let patient = Admission { waits: hasty.waits.waiting_for(Duration::from_secs(3_600)), ..hasty };
+    let decision = patient.decide(review(json!("evnets"))).now_or_never();
+    assert!(says(&decision), "{decision:?}");
+    assert!(patient.decide(review(json!("ordres"))).now_or_never().is_none(), "another name is waited for");
 }

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::Args;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
@@ -14,7 +13,7 @@ use kube::ResourceExt;
 use kube::api::{Api, ListParams};
 use lakeingest_crds::lakeingest::ImagePolicy;
 
-use crate::admit::Admission;
+use crate::admit::{Admission, Waits};
 use crate::controller::{ContextNames, build, validate};
 use crate::index::{ConfigMapMeta, Found, Index};
 use crate::names::config_map;
@@ -145,6 +144,6 @@ impl Known {
         }));
         let index = Index::of(lake_ingests.into_values().collect(), config_maps);
         let namespaces = Namespaces::of(namespaces);
-        Admission { index, namespaces, names: Arc::new(names), reference_wait: Duration::ZERO }
+        Admission { index, namespaces, names: Arc::new(names), waits: Waits::none() }
     }
 }

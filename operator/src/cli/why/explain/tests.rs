@@ -1,7 +1,6 @@
 //! Pods in every state that `why` tells of.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::DeserializeGuard;
@@ -9,6 +8,7 @@ use lakeingest_crds::lakeingest::{LakeIngest, LakeIngestStatus};
 use serde_json::json;
 
 use super::*;
+use crate::admit::Waits;
 use crate::controller::{build, validate};
 use crate::fixtures::{ingest, names, pod, validated};
 use crate::index::{ConfigMapMeta, Index};
@@ -20,7 +20,7 @@ fn admission(ingests: Vec<LakeIngest>) -> Admission {
     let config_maps = rendered.map(|rendered| config_map(rendered.metadata)).collect();
     let index = Index::of(ingests.into_iter().map(|ingest| DeserializeGuard(Ok(ingest))).collect(), config_maps);
     let namespaces = Namespaces::of(Default::default());
-    Admission { index, namespaces, names: Arc::new(names()), reference_wait: Duration::ZERO }
+    Admission { index, namespaces, names: Arc::new(names()), waits: Waits::none() }
 }
 
 /// LakeIngest `events`, which is ready.
