@@ -4,20 +4,35 @@
 
 use std::time::Duration;
 
-/// Connections of each port. The API servers of a cluster keep a few. Past it a new one is closed.
+/// Connections of each port. The API servers of a cluster keep a few. Past it a new one takes the place of one of which no request
+/// was answered as it should be, or waits.
 pub const CONNECTIONS_MAX: usize = 512;
 
 /// Connections of each port from one address. An API server opens one for each admission that it has under way; a pod that
 /// opens more than this keeps nobody else out.
 pub const CONNECTIONS_PER_PEER_MAX: usize = 64;
 
-/// How long a TLS handshake may take.
-pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Connections of each port that wait for a place, and hold a file descriptor and nothing else. Past it a new one is closed.
+pub const CONNECTIONS_WAITING_MAX: usize = 1_024;
 
-/// How long the headers of a request may take; also how long a connection may be idle between two requests.
+/// Connections from one address that wait for a place. Derivation: all that an API server opens for a few hundred pods that
+/// are created at once.
+pub const CONNECTIONS_WAITING_PER_PEER_MAX: usize = 256;
+
+/// How long a connection waits for a place: as long as the API server does for an answer.
+pub const PLACE_WAIT: Duration = Duration::from_secs(3);
+
+/// How long the first request of a connection may take to come, with the TLS handshake before it.
+pub const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the headers of a later request may take; also how long a connection may be idle between two requests.
 /// Derivation: the API server gives up a connection that was idle for 90 s. Whoever gives it up first must be the one who
 /// sends: an admission that comes on a connection which is just being closed fails, since a POST is not sent again.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(100);
+
+/// Length of the head of a request. Unit: bytes. Derivation: that of the API server has some hundred bytes; all connections
+/// together hold 8 MiB of them.
+pub const REQUEST_HEAD_BYTES_MAX: usize = 16 << 10;
 
 /// How long a body may take. The API server gives up after three seconds.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,29 +1,35 @@
 //! Connections, with TLS and without.
 //!
-//! Owns: listening, the bounds on connections, handshakes and headers, the orderly end. Does not own: routes.
+//! Owns: listening, the times of handshakes and headers, the orderly end. Does not own: routes, who has a place (`room`).
 //!
 //! `axum::serve` gives hyper no timer, and without one hyper has no header timeout; hence this loop.
 
-use std::collections::HashMap;
-use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+mod room;
+
+use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::{HeaderValue, Request, StatusCode, header};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt;
 use tracing::{debug, warn};
 
 use crate::limits::{
-    CONNECTION_DRAIN_WAIT, CONNECTIONS_MAX, CONNECTIONS_PER_PEER_MAX, HANDSHAKE_TIMEOUT, HEADER_TIMEOUT,
+    CONNECTION_DRAIN_WAIT, CONNECTIONS_MAX, CONNECTIONS_PER_PEER_MAX, CONNECTIONS_WAITING_MAX,
+    CONNECTIONS_WAITING_PER_PEER_MAX, FIRST_REQUEST_TIMEOUT, HEADER_TIMEOUT, PLACE_WAIT, REQUEST_HEAD_BYTES_MAX,
 };
+use room::{Place, Room, Taken};
 
 /// How long is waited after an accept that failed, for lack of file descriptors say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -48,21 +54,46 @@ pub async fn serve(
     router: Router,
     stopping: watch::Receiver<bool>,
 ) {
-    serve_within(HEADER_TIMEOUT, listener, tls, router, stopping).await;
+    serve_within(Bounds::default(), listener, tls, router, stopping).await;
+}
+
+/// The bounds of a port; see `limits`.
+#[derive(Clone, Debug)]
+struct Bounds {
+    connections_max: usize,
+    connections_per_peer_max: usize,
+    waiting_max: usize,
+    waiting_per_peer_max: usize,
+    place_wait: Duration,
+    first_request: Duration,
+    header: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            connections_max: CONNECTIONS_MAX,
+            connections_per_peer_max: CONNECTIONS_PER_PEER_MAX,
+            waiting_max: CONNECTIONS_WAITING_MAX,
+            waiting_per_peer_max: CONNECTIONS_WAITING_PER_PEER_MAX,
+            place_wait: PLACE_WAIT,
+            first_request: FIRST_REQUEST_TIMEOUT,
+            header: HEADER_TIMEOUT,
+        }
+    }
 }
 
 async fn serve_within(
-    header_timeout: Duration,
+    bounds: Bounds,
     listener: TcpListener,
     tls: Option<Arc<ServerConfig>>,
     router: Router,
     mut stopping: watch::Receiver<bool>,
 ) {
-    let room = Room::default();
     let graceful = GracefulShutdown::new();
     let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(header_timeout);
-    let service = TowerToHyperService::new(router);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(bounds.header).max_buf_size(REQUEST_HEAD_BYTES_MAX);
+    let room = Room::new(bounds.clone());
     let acceptor = tls.map(TlsAcceptor::from);
     loop {
         let accepted = tokio::select! {
@@ -77,23 +108,32 @@ async fn serve_within(
                 continue;
             }
         };
-        // Closed and not kept waiting: behind those of a peer that has too many stand those of the API server.
-        let Some(place) = room.take(peer.ip()) else {
-            debug!(%peer, "closed a connection beyond the bound");
-            continue;
-        };
         if let Err(error) = stream.set_nodelay(true) {
             debug!(error = %error, "failed to set nodelay");
         }
-        let (builder, service, watcher) = (builder.clone(), service.clone(), graceful.watcher());
-        let acceptor = acceptor.clone();
+        let (builder, router, watcher) = (builder.clone(), router.clone(), graceful.watcher());
+        let (acceptor, room, first_request) = (acceptor.clone(), room.clone(), bounds.first_request);
+        // It waits for its place by itself: behind those of a peer that has too many stand those of the API server.
         tokio::spawn(async move {
-            let Some(stream) = encrypted(stream, acceptor).await else { return };
-            let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-            if let Err(error) = watcher.watch(connection).await {
-                debug!(error = %error, "connection ended early");
+            let Some(Taken { place, is_lost }) = room.place(peer.ip()).await else {
+                debug!(%peer, "closed a connection beyond the bound");
+                return;
+            };
+            let talk = Arc::new(Talk { place, has_asked: Notify::new() });
+            let served = async {
+                let Some(stream) = encrypted(stream, acceptor).await else { return };
+                let talk = Arc::clone(&talk);
+                let service = service_fn(move |request| answer(router.clone(), Arc::clone(&talk), request));
+                let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+                if let Err(error) = watcher.watch(connection).await {
+                    debug!(error = %error, "connection ended early");
+                }
+            };
+            tokio::select! {
+                () = served => {}
+                _ = is_lost => debug!(%peer, "closed a connection to make room for another"),
+                () = talk.is_overdue(first_request) => debug!(%peer, "closed a connection that asked nothing"),
             }
-            drop(place);
         });
     }
     drop(listener);
@@ -102,45 +142,37 @@ async fn serve_within(
     }
 }
 
-/// Who has how many connections. Cheap to clone.
-#[derive(Clone, Debug, Default)]
-struct Room {
-    taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
-}
-
-impl Room {
-    /// A place for a connection of this peer; none if there are too many, of the peer or in all.
-    fn take(&self, peer: IpAddr) -> Option<Place> {
-        let mut taken = self.taken();
-        let (of_peer, of_all) = (taken.get(&peer).copied().unwrap_or(0), taken.values().sum::<usize>());
-        if of_peer >= CONNECTIONS_PER_PEER_MAX || of_all >= CONNECTIONS_MAX {
-            return None;
-        }
-        taken.insert(peer, of_peer + 1);
-        Some(Place { room: self.clone(), peer })
-    }
-
-    /// No call under this lock leaves it half changed, so a panic elsewhere does not spoil it.
-    fn taken(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A connection's place.
+/// What is known of a connection.
 #[derive(Debug)]
-struct Place {
-    room: Room,
-    peer: IpAddr,
+struct Talk {
+    place: Place,
+    /// Told when the head of a request has come.
+    has_asked: Notify,
 }
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut taken = self.room.taken();
-        match taken.get_mut(&self.peer) {
-            Some(count) if *count > 1 => *count -= 1,
-            _ => drop(taken.remove(&self.peer)),
+impl Talk {
+    /// Ends when no request has come in this time, and else never.
+    async fn is_overdue(&self, time: Duration) {
+        if tokio::time::timeout(time, self.has_asked.notified()).await.is_ok() {
+            std::future::pending().await
         }
     }
+}
+
+/// The answer to a request. A connection stays open once one was as it should be, and until then ends with its answer.
+async fn answer(
+    router: Router,
+    talk: Arc<Talk>,
+    request: Request<Incoming>,
+) -> Result<axum::response::Response, Infallible> {
+    talk.has_asked.notify_one();
+    let mut answer = router.oneshot(request).await?;
+    if answer.status() == StatusCode::OK {
+        talk.place.prove();
+    } else if !talk.place.is_proven() {
+        answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(answer)
 }
 
 /// A stream of bytes, encrypted or not.
@@ -148,94 +180,17 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// The stream after its handshake, within its time; none if that failed.
+/// The stream after its handshake; none if that failed.
 async fn encrypted(stream: TcpStream, acceptor: Option<TlsAcceptor>) -> Option<Box<dyn Stream>> {
     let Some(acceptor) = acceptor else { return Some(Box::new(stream)) };
-    match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => Some(Box::new(stream)),
-        Ok(Err(error)) => {
+    match acceptor.accept(stream).await {
+        Ok(stream) => Some(Box::new(stream)),
+        Err(error) => {
             debug!(error = %error, "handshake failed");
-            None
-        }
-        Err(_) => {
-            debug!("handshake took too long");
             None
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use axum::routing::get;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-    use super::*;
-
-    fn address(last: u8) -> IpAddr {
-        IpAddr::from([10, 88, 0, last])
-    }
-
-    /// Invariant I12: a stranger's connections have a bound of their own.
-    #[test]
-    fn i12_a_peer_that_takes_too_much_keeps_nobody_else_out() {
-        let room = Room::default();
-        let taken: Vec<_> = std::iter::from_fn(|| room.take(address(1))).collect();
-        assert_eq!(taken.len(), CONNECTIONS_PER_PEER_MAX);
-        let other = room.take(address(2)).expect("another peer has its own bound");
-        let all: Vec<_> = (3..=255).filter_map(|last| room.take(address(last))).collect();
-        assert_eq!(all.len(), 253);
-        drop((taken, other, all));
-        assert!(room.taken().is_empty());
-    }
-
-    #[test]
-    fn i12_many_peers_have_a_bound_together() {
-        let room = Room::default();
-        let taken: Vec<_> = (0..=255).flat_map(|last| [room.take(address(last)), room.take(address(last))]).collect();
-        assert_eq!(taken.iter().flatten().count(), CONNECTIONS_MAX);
-        assert!(room.take(IpAddr::from([10, 89, 0, 1])).is_none());
-    }
-
-    /// Serves on a free port of loopback for as long as the sender lives.
-    async fn serving(header_timeout: Duration) -> (std::net::SocketAddr, watch::Sender<bool>) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("some port is free");
-        let address = listener.local_addr().expect("it listens");
-        let (stop, stopping) = watch::channel(false);
-        let router = Router::new().route("/", get(async || "ok"));
-        tokio::spawn(serve_within(header_timeout, listener, None, router, stopping));
-        (address, stop)
-    }
-
-    /// What a connection that sends these bytes gets until it is closed.
-    async fn answer_to(address: std::net::SocketAddr, sent: &str) -> String {
-        let mut stream = TcpStream::connect(address).await.expect("it listens");
-        stream.write_all(sent.as_bytes()).await.expect("it listens");
-        let mut answer = String::new();
-        let _ = stream.read_to_string(&mut answer).await;
-        answer
-    }
-
-    #[tokio::test]
-    async fn connections_beyond_the_bound_are_closed_and_the_others_are_served() {
-        let (address, _stop) = serving(HEADER_TIMEOUT).await;
-        let mut held = Vec::new();
-        for _ in 0..CONNECTIONS_PER_PEER_MAX {
-            let mut stream = TcpStream::connect(address).await.expect("it listens");
-            stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("it listens");
-            // Answered, so that it has its place.
-            let mut byte = [0];
-            stream.read_exact(&mut byte).await.expect("it is answered");
-            held.push(stream);
-        }
-        assert_eq!(answer_to(address, "GET / HTTP/1.1\r\nhost: x\r\n\r\n").await, "");
-        drop(held);
-    }
-
-    /// The client sends no more and does not close: only the timeout of the headers can end the connection.
-    #[tokio::test]
-    async fn headers_that_do_not_come_end_the_connection() {
-        let (address, _stop) = serving(Duration::from_millis(20)).await;
-        let answer = answer_to(address, "GET / HTTP/1.1\r\nhost:").await;
-        assert!(!answer.contains("200"), "{answer}");
-    }
-}
+mod tests;
