@@ -13,7 +13,7 @@ use tracing::{error, warn};
 
 use crate::events::{Events, Happening, reference_of};
 use crate::index::{Index, controller_of};
-use crate::limits::PODS_REMEMBERED_MAX;
+use crate::limits::{PODS_REMEMBERED_MAX, ROWS_LEFT_BEHIND_MAX};
 use crate::metrics::Metrics;
 use crate::names::{CONTAINER, INJECTED_BY};
 
@@ -62,6 +62,7 @@ pub fn of(pod: &Pod) -> Option<LeftBehind> {
     let sidecar = status.init_container_statuses.iter().flatten().find(|status| status.name == CONTAINER)?;
     let message = sidecar.state.as_ref()?.terminated.as_ref()?.message.as_deref()?;
     let Message { unflushed_rows: rows, rescued_rows } = serde_json::from_str(message).ok()?;
+    let (rows, rescued_rows) = (rows.min(ROWS_LEFT_BEHIND_MAX), rescued_rows.min(ROWS_LEFT_BEHIND_MAX));
     let namespace = pod.namespace().unwrap_or_default();
     (rows > 0 || rescued_rows > 0).then(|| LeftBehind {
         owner: controller_of(pod.owner_references()).map(|owner| reference_of(owner, &namespace)),
@@ -220,6 +221,16 @@ mod tests {
         let happening: Happening = happening;
         assert_eq!(happening.reason, IN_LOG_FILES);
         assert!(happening.note.contains("70 rows") && happening.note.contains("lakeingest-sidecar rescue"));
+    }
+
+    /// Whoever can make a pod can make it end with any message, and the numbers of all are added up.
+    #[test]
+    fn what_one_pod_can_have_left_behind_has_a_bound() {
+        let message = json!({"unflushed_rows": u64::MAX, "rescued_rows": u64::MAX - 1}).to_string();
+        let left = of(&pod("Failed", false, json!({"terminated": {"exitCode": 75, "message": message}})));
+        let left = left.expect("it says that rows are missing");
+        assert_eq!((left.rows, left.rescued_rows), (ROWS_LEFT_BEHIND_MAX, ROWS_LEFT_BEHIND_MAX));
+        assert_eq!(of(&pod("Failed", false, ended(50))).map(|left| left.rows), Some(50));
     }
 
     #[test]

@@ -140,6 +140,9 @@ pub const TELL_PERIOD: Duration = Duration::from_secs(1);
 /// How long a status stands before it is written again for words and for the time of the oldest row alone.
 pub const STATUS_PERIOD: Duration = Duration::from_secs(30);
 
+/// Age of a row that is believed. Unit: seconds. Derivation: a year, with its leap day; an older one is as bad.
+pub const OLDEST_SECONDS_MAX: u32 = 366 * 86_400;
+
 /// How much later than it may be a row is at least before it counts as late: an upload that is tried again takes its time.
 pub const BEHIND_SLACK: Duration = Duration::from_secs(60);
 
@@ -196,6 +199,11 @@ pub const EVENTS_PER_MINUTE_MAX: u32 = 30;
 
 /// Pods whose end with rows in the journal is still to be told of.
 pub const LEFT_BEHIND_QUEUE_MAX: usize = 256;
+
+/// Rows that one pod is believed to have left behind. Whoever can make a pod can make it say any number, and all are added up.
+/// Derivation: a journal of 10 TiB, which no node has, of records of ten bytes each, in powers of two; half of all numbers are
+/// reached after eight million pods that say this.
+pub const ROWS_LEFT_BEHIND_MAX: u64 = 1 << 40;
 
 /// Pods of which was told already: a pod that ends is seen several times.
 pub const PODS_REMEMBERED_MAX: usize = 4_096;

@@ -25,7 +25,7 @@ use futures::Stream;
 use kube::runtime::reflector::ObjectRef;
 
 use crate::index::{Found, SidecarPod};
-use crate::limits::{ASK_MISSES_MAX, TELL_PERIOD};
+use crate::limits::{ASK_MISSES_MAX, OLDEST_SECONDS_MAX, TELL_PERIOD};
 
 /// How far two looks at the same oldest row may differ, since ages are told in whole seconds and answers take their time.
 const OLDEST_SLACK: TimeDelta = TimeDelta::seconds(3);
@@ -49,7 +49,9 @@ impl Pulse {
 
     /// What follows from an answer.
     fn answered(&mut self, health: Health, now: DateTime<Utc>) {
-        let age = TimeDelta::seconds(i64::try_from(health.backlog.oldest_seconds).unwrap_or(i64::MAX / 1_000));
+        // A stranger's pod can say anything.
+        let seconds = u32::try_from(health.backlog.oldest_seconds).unwrap_or(u32::MAX).min(OLDEST_SECONDS_MAX);
+        let age = TimeDelta::seconds(seconds.into());
         let oldest = (health.backlog.rows > 0).then(|| now.checked_sub_signed(age)).flatten();
         self.oldest = match (self.oldest, oldest) {
             (Some(before), Some(now)) if (now - before).abs() <= OLDEST_SLACK => Some(before),

@@ -118,6 +118,19 @@ fn the_time_of_the_oldest_row_stands_until_another_is_the_oldest() {
     assert_eq!(at(10, 0, 0), None);
 }
 
+/// Whoever can make a pod can make it answer anything.
+#[test]
+fn an_age_that_cannot_be_is_cut_to_a_year() {
+    let (sidecars, clock) = (Sidecars::default(), ManualClock::at("2026-01-08T10:05:30Z"));
+    let pods = [pod("a")];
+    for age in [u64::from(OLDEST_SECONDS_MAX) + 1, i64::MAX.unsigned_abs() / 1_000, i64::MAX.unsigned_abs(), u64::MAX] {
+        sidecars.note(&pods[0], Some(health(json!({"backlog": {"rows": 1, "oldest_seconds": age}}))), clock.now());
+        sidecars.finish_round(&pods, []);
+        let oldest = summary(&sidecars, &pods).oldest.map(|oldest| oldest.to_rfc3339());
+        assert_eq!(oldest.as_deref(), Some("2025-01-07T10:05:30+00:00"), "{age}");
+    }
+}
+
 #[test]
 fn what_is_gone_is_forgotten() {
     let (sidecars, clock) = (Sidecars::default(), ManualClock::at("2026-01-08T10:05:30Z"));
