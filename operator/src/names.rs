@@ -37,10 +37,6 @@ pub const UID_RANGE: &str = "openshift.io/sa.scc.uid-range";
 pub const SAFE_TO_EVICT_VOLUMES: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes";
 /// Annotation of a ConfigMap: the generation of the LakeIngest that it was rendered from.
 pub const GENERATION: &str = "lakeingest.io/generation";
-/// Annotation of a ConfigMap: where the lake of its LakeIngest is. Whoever has it first keeps it.
-pub const LOCATION: &str = "lakeingest.io/location";
-/// Annotation of a ConfigMap: the LakeIngest that has that location, where it is another one.
-pub const HELD_BY: &str = "lakeingest.io/prefix-in-use-by";
 
 /// Label of a preflight's Job and of its pod: the LakeIngest whose lake is tried.
 pub const PREFLIGHT: &str = "lakeingest.io/preflight";

@@ -16,6 +16,11 @@ pub struct LakeIngestStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
+    /// Where its lake is (endpoint, bucket and prefix), once that is its own: no other LakeIngest of the cluster gets it, nor
+    /// what lies in it. Absent while another one has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
+
     /// How many pods have its sidecar.
     pub pods: PodCounts,
 

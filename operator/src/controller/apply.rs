@@ -13,9 +13,10 @@ use kube::{Client, ResourceExt};
 use serde_json::json;
 
 use super::build::{Applied, Prepared, Resources, Restored};
+use super::claim::ClaimError;
 use super::dereference::Dereferenced;
 use crate::index::ConfigMapMeta;
-use crate::names::{HELD_BY, MANAGER};
+use crate::names::MANAGER;
 
 /// What could not be applied.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +36,9 @@ pub enum ApplyError {
         /// The ConfigMap.
         name: String,
     },
+    /// Its location could not be noted as its own, or given back.
+    #[error(transparent)]
+    Claim(#[from] ClaimError),
     /// The API server refused it.
     #[error("failed to apply ConfigMap {name}")]
     Apply {
@@ -168,8 +172,7 @@ fn applied(config_map: ConfigMap, was_changed: bool, restored: Option<Restored>)
     Resources { config_map, state: Applied { was_changed, restored }, _state: PhantomData }
 }
 
-/// Whether everything of ours is in it; what others have added beside it is not read by anybody of ours. An annotation that
-/// should not be there any more is ours too.
+/// Whether everything of ours is in it; what others have added beside it is not read by anybody of ours.
 fn is_current(found: &ConfigMap, wanted: &ConfigMap) -> bool {
     let holds = |found: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>| {
         wanted.iter().all(|(key, value)| found.get(key) == Some(value))
@@ -177,7 +180,6 @@ fn is_current(found: &ConfigMap, wanted: &ConfigMap) -> bool {
     let no_data = BTreeMap::new();
     holds(found.labels(), wanted.labels())
         && holds(found.annotations(), wanted.annotations())
-        && found.annotations().contains_key(HELD_BY) == wanted.annotations().contains_key(HELD_BY)
         && holds(found.data.as_ref().unwrap_or(&no_data), wanted.data.as_ref().unwrap_or(&no_data))
 }
 
@@ -208,15 +210,12 @@ mod tests {
 
     #[test]
     fn what_somebody_has_changed_is_written_again() {
-        let changes: [fn(&mut ConfigMap); 5] = [
+        let changes: [fn(&mut ConfigMap); 4] = [
             |found| found.metadata.labels = None,
             |found| found.metadata.annotations = None,
             |found| found.data = None,
             |found| {
                 found.data.get_or_insert_default().insert("config.yaml".to_owned(), "{}".to_owned());
-            },
-            |found| {
-                found.annotations_mut().insert(HELD_BY.to_owned(), "team-b/events".to_owned());
             },
         ];
         for change in changes {

@@ -13,7 +13,7 @@ use lakeingest_crds::SidecarConfig;
 use lakeingest_crds::lakeingest::LakeIngest;
 
 use super::validate::ValidatedIngest;
-use crate::names::{CONFIG_FILE, GENERATION, HELD_BY, LOCATION, MANAGED_BY, MANAGER, config_map};
+use crate::names::{CONFIG_FILE, GENERATION, MANAGED_BY, MANAGER, config_map};
 
 /// What was built and is not in the cluster yet.
 #[derive(Clone, Copy, Debug)]
@@ -71,8 +71,6 @@ fn sidecar_config(ingest: &ValidatedIngest, held_by: Option<&str>) -> ConfigMap 
     };
     config.storage.prefix_in_use_by = held_by.map(str::to_owned);
     let generation = (GENERATION.to_owned(), ingest.generation.to_string());
-    let location = (LOCATION.to_owned(), ingest.location().url());
-    let held_by = held_by.map(|holder| (HELD_BY.to_owned(), holder.to_owned()));
     let yaml = serde_yaml::to_string(&config).expect("a configuration is plain data");
     let note = format!("# Rendered from LakeIngest {}/{}. Change it there.\n", ingest.namespace, ingest.name);
     ConfigMap {
@@ -80,7 +78,7 @@ fn sidecar_config(ingest: &ValidatedIngest, held_by: Option<&str>) -> ConfigMap 
             name: Some(config_map(&ingest.name)),
             namespace: Some(ingest.namespace.clone()),
             labels: Some(BTreeMap::from([(MANAGED_BY.to_owned(), MANAGER.to_owned())])),
-            annotations: Some([generation, location].into_iter().chain(held_by).collect()),
+            annotations: Some(BTreeMap::from([generation])),
             owner_references: Some(vec![owner_reference(ingest)]),
             ..ObjectMeta::default()
         },

@@ -1,17 +1,16 @@
 //! Step one: what else of the cluster a LakeIngest depends on.
 //!
-//! Owns: finding it in the index, and who has a location that two LakeIngests name.
-//! Does not own: whether it is right (`validate`), its Secret, which nothing here reads.
+//! Owns: finding it in the index, where a lake is, and whether another LakeIngest has it.
+//! Does not own: which claim is the better one (`claim`), whether it is right (`validate`), its Secret, which nothing here
+//! reads.
 
 use std::sync::Arc;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use lakeingest_crds::lakeingest::LakeIngest;
 
-use super::named;
+use super::{claim, named};
 use crate::index::{ConfigMapMeta, Index};
-use crate::names::{HELD_BY, LOCATION};
 
 /// What a LakeIngest depends on.
 #[derive(Clone, Debug, Default)]
@@ -42,20 +41,10 @@ impl Location {
         }
     }
 
-    /// With the endpoint, for machines.
+    /// With the endpoint, for machines, and as claims name it.
     pub(super) fn url(&self) -> String {
         let endpoint = if self.endpoint.is_empty() { "aws:" } else { &self.endpoint };
         format!("{endpoint}/{}/{}", self.bucket, self.prefix)
-    }
-
-    /// Whether the two are the same, or one lies in the other.
-    fn overlaps(&self, other: &Self) -> bool {
-        let lies_in = |inner: &str, outer: &str| {
-            inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
-        self.endpoint == other.endpoint
-            && self.bucket == other.bucket
-            && (lies_in(&self.prefix, &other.prefix) || lies_in(&other.prefix, &self.prefix))
     }
 
     /// What is said when it is another's.
@@ -73,41 +62,40 @@ impl std::fmt::Display for Location {
     }
 }
 
+/// Whether two locations are the same, or one lies in the other, by their URLs: neither an endpoint nor a bucket has a slash
+/// in which they could differ.
+fn overlap(one: &str, other: &str) -> bool {
+    let lies_in = |inner: &str, outer: &str| {
+        inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    lies_in(one, other) || lies_in(other, one)
+}
+
 /// Finds what a LakeIngest depends on.
 pub(super) fn dereference(index: &Index, ingest: &LakeIngest) -> Dereferenced {
     let (namespace, name) = (ingest.namespace().unwrap_or_default(), ingest.name_any());
-    let location = Location::of(ingest);
-    let claim = claim(index, ingest);
-    let is_before = |other: &LakeIngest| {
-        other.uid() != ingest.uid() && Location::of(other).overlaps(&location) && self::claim(index, other) < claim
+    let location = Location::of(ingest).url();
+    let (rank, holds) = (claim::rank(ingest), claim::holds(ingest));
+    let has_it = |other: &LakeIngest| {
+        let names_it = overlap(&Location::of(other).url(), &location);
+        // Not given back yet.
+        let held_it = claim::held(other).is_some_and(|held| overlap(held, &location));
+        (names_it && claim::rank(other) < rank) || (held_it && !holds)
     };
-    let before = index.find(is_before);
+    let before = index.find(|other| other.uid() != ingest.uid() && has_it(other));
     Dereferenced {
         config_map: index.config_map(&namespace, &name),
-        holder: before.iter().min_by_key(|other| self::claim(index, other)).map(named),
+        holder: before.iter().min_by_key(|other| claim::rank(other)).map(named),
     }
-}
-
-/// How good a LakeIngest's claim to its location is; less is better. Whose sidecars were told of the location before keeps
-/// it, also when an older LakeIngest moves there; of two that are new the older one has it, and of two that were made in
-/// the same second the one with the lesser uid.
-fn claim(index: &Index, ingest: &LakeIngest) -> (bool, Option<Time>, Option<String>) {
-    let (namespace, name) = (ingest.namespace().unwrap_or_default(), ingest.name_any());
-    let told = index.config_map(&namespace, &name).is_some_and(|config_map| {
-        let annotations = config_map.annotations();
-        let has_it = annotations.get(LOCATION).is_some_and(|told| *told == Location::of(ingest).url());
-        has_it && !annotations.contains_key(HELD_BY)
-    });
-    (!told, ingest.creation_timestamp(), ingest.uid())
 }
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use serde_json::json;
 
     use super::*;
-    use crate::controller::build;
-    use crate::fixtures::{ingest, names};
+    use crate::fixtures::ingest;
     use crate::index::Filler;
 
     /// A LakeIngest of this age with this prefix.
@@ -118,13 +106,11 @@ mod tests {
         ingest
     }
 
-    /// Makes the LakeIngest known, and its ConfigMap if `held_by` says whose its location is.
-    fn known(filler: &mut Filler, ingest: &LakeIngest, held_by: Option<Option<&str>>) {
-        if let Some(held_by) = held_by {
-            let validated = crate::controller::validate(ingest, &names()).expect("it is legal");
-            filler.config_map(build(&validated, held_by).config_map);
-        }
-        filler.lake_ingest(ingest.clone());
+    /// The same, with a status that gives it this location.
+    fn holding(mut ingest: LakeIngest, location: &str) -> LakeIngest {
+        let status = json!({"location": format!("aws:/lake-data/{location}")});
+        ingest.status = Some(serde_json::from_value(status).expect("it is a status"));
+        ingest
     }
 
     #[test]
@@ -133,26 +119,42 @@ mod tests {
         let older = made("older", "2026-01-08T10:00:00Z", "data");
         let mut younger = made("younger", "2026-01-08T10:00:01Z", "data");
         younger.metadata.namespace = Some("team-b".to_owned());
-        known(&mut filler, &older, None);
-        known(&mut filler, &younger, None);
+        filler.lake_ingest(older.clone());
+        filler.lake_ingest(younger.clone());
         assert_eq!(dereference(&index, &younger).holder.as_deref(), Some("team-a/older"));
         assert_eq!(dereference(&index, &older).holder, None);
     }
 
-    /// An older one that moves to a location finds those who were there.
+    /// An older one that moves to a location finds those who are there, whatever anybody writes into ConfigMaps, which are
+    /// not looked at: there is none here.
     #[test]
-    fn who_was_told_of_the_location_before_keeps_it() {
+    fn who_holds_the_location_keeps_it() {
         let (mut filler, index) = Filler::empty();
-        let newcomer = made("newcomer", "2026-01-08T10:00:00Z", "data");
-        let resident = made("resident", "2026-01-08T10:00:01Z", "data");
-        known(&mut filler, &made("newcomer", "2026-01-08T10:00:00Z", "other"), Some(None));
-        known(&mut filler, &newcomer, None);
-        known(&mut filler, &resident, Some(None));
+        let newcomer = holding(made("newcomer", "2026-01-08T10:00:00Z", "data"), "other");
+        let resident = holding(made("resident", "2026-01-08T10:00:01Z", "data"), "data");
+        filler.lake_ingest(newcomer.clone());
+        filler.lake_ingest(resident.clone());
         assert_eq!(dereference(&index, &newcomer).holder.as_deref(), Some("team-a/resident"));
         assert_eq!(dereference(&index, &resident).holder, None);
-        // Told that it is another's is no claim.
-        known(&mut filler, &newcomer, Some(Some("team-a/resident")));
-        assert_eq!(dereference(&index, &resident).holder, None);
+        // Made again under its name it is a new one.
+        let again = made("resident", "2026-01-08T10:00:05Z", "data");
+        filler.lake_ingest(again.clone());
+        assert_eq!(dereference(&index, &newcomer).holder, None);
+        assert_eq!(dereference(&index, &again).holder.as_deref(), Some("team-a/newcomer"));
+    }
+
+    /// Else who goes away and comes back at once would find a claim of its own that is older than the other's.
+    #[test]
+    fn nobody_has_a_location_before_it_is_given_back() {
+        let (mut filler, index) = Filler::empty();
+        let gone = holding(made("gone", "2026-01-08T10:00:00Z", "elsewhere"), "data");
+        let next = made("next", "2026-01-08T10:00:01Z", "data/part");
+        filler.lake_ingest(gone.clone());
+        filler.lake_ingest(next.clone());
+        assert_eq!(dereference(&index, &next).holder.as_deref(), Some("team-a/gone"));
+        assert_eq!(dereference(&index, &gone).holder, None);
+        filler.lake_ingest(holding(gone, "elsewhere"));
+        assert_eq!(dereference(&index, &next).holder, None);
     }
 
     #[test]
@@ -170,7 +172,8 @@ mod tests {
             (location("https://e", "c", "nest"), false),
             (location("https://f", "b", "nest"), false),
         ] {
-            assert_eq!((here.overlaps(&other), other.overlaps(&here)), (overlaps, overlaps), "{other:?}");
+            let (one, other) = (here.url(), other.url());
+            assert_eq!((overlap(&one, &other), overlap(&other, &one)), (overlaps, overlaps), "{other}");
         }
     }
 }

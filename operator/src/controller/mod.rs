@@ -1,12 +1,13 @@
 //! From a LakeIngest to what its sidecars are told, and back to its status.
 //!
-//! Owns: the order `dereference → validate → build → apply → status`, what is done after a failure, the one place where
+//! Owns: the order `dereference → validate → claim → build → apply → status`, what is done after a failure, the one place where
 //! an outcome is logged and counted. Every replica applies, since what is applied is the same whoever does it; the one that
 //! leads writes the status.
 //! Does not own: the steps, one file each; pods (`inject`).
 
 mod apply;
 mod build;
+mod claim;
 mod conditions;
 mod dereference;
 mod owners;
@@ -38,6 +39,7 @@ use crate::leader::Leadership;
 use crate::metrics::Metrics;
 use crate::preflight::Preflights;
 use crate::sidecars::Sidecars;
+use claim::ClaimError;
 use status::{Outcome, StatusError};
 
 /// How soon a failure that may pass is tried again.
@@ -98,6 +100,8 @@ pub enum ReconcileError {
 pub async fn run(context: Arc<Context>, watches: Watches, shutdown: impl Future<Output = ()> + Send + Sync + 'static) {
     let Watches { lake_ingests, config_maps, pods, asking, trials } = watches;
     let index = context.index.clone();
+    let filled = context.index.clone();
+    let first_look = futures::stream::once(async move { filled.synced().await });
     let config = Config::default().debounce(DEBOUNCE).concurrency(CONCURRENCY);
     Controller::for_stream(lake_ingests, context.index.lake_ingests())
         .with_config(config)
@@ -108,6 +112,7 @@ pub async fn run(context: Arc<Context>, watches: Watches, shutdown: impl Future<
         .reconcile_on(context.sidecars.changes())
         .reconcile_on(context.preflights.changes())
         .reconcile_all_on(context.leadership.terms())
+        .reconcile_all_on(first_look)
         .graceful_shutdown_on(shutdown)
         .run(reconcile, retry, context)
         .for_each(|outcome| async move {
@@ -127,10 +132,21 @@ async fn reconcile(found: Arc<Found>, context: Arc<Context>) -> Result<Action, R
 }
 
 async fn reconcile_in_span(found: &Found, context: &Context) -> Result<Action, ReconcileError> {
-    let started = context.clock.monotonic();
-    let Some(outcome) = outcome_of(found, context).await else {
-        debug!("the namespace is being deleted");
+    if !context.index.is_synced() {
+        debug!("not looked at before the watches are filled; all are looked at then");
         return Ok(Action::await_change());
+    }
+    let started = context.clock.monotonic();
+    let outcome = match outcome_of(found, context).await {
+        Ok(outcome) => outcome,
+        Err(NoOutcome::NamespaceEnds) => {
+            debug!("the namespace is being deleted");
+            return Ok(Action::await_change());
+        }
+        Err(NoOutcome::Superseded) => {
+            debug!("the LakeIngest has changed meanwhile");
+            return Ok(Action::requeue(RETRY));
+        }
     };
     let label = outcome.label();
     match &outcome {
@@ -151,18 +167,35 @@ async fn reconcile_in_span(found: &Found, context: &Context) -> Result<Action, R
     Ok(again.into_iter().chain(rest).min().map_or_else(Action::await_change, Action::requeue))
 }
 
-/// What comes of the steps; none when the namespace is being deleted, and there is nothing left to say.
-async fn outcome_of(found: &Found, context: &Context) -> Option<Outcome> {
+/// Why there is nothing to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NoOutcome {
+    /// The namespace is being deleted, and the LakeIngest with it.
+    NamespaceEnds,
+    /// The LakeIngest is not what it was when it was looked at; the watch is about to tell.
+    Superseded,
+}
+
+/// What comes of the steps.
+async fn outcome_of(found: &Found, context: &Context) -> Result<Outcome, NoOutcome> {
     let ingest: &LakeIngest = match &found.0 {
         Ok(ingest) => ingest,
-        Err(invalid) => return Some(Outcome::Invalid { message: invalid.error.clone() }),
+        Err(invalid) => return Ok(Outcome::Invalid { message: invalid.error.clone() }),
     };
     // No client: everything is in the index.
     let dereferenced = dereference::dereference(&context.index, ingest);
     // No client.
-    let validated = match validate(ingest, &context.names) {
+    let validated = validate(ingest, &context.names);
+    // Client required. Before what follows from it: no sidecar is told of a location that another may yet get.
+    let wanted = claim::wanted(ingest, validated.is_ok(), dereferenced.holder.is_some());
+    match claim::write(&context.client, ingest, wanted.as_deref()).await {
+        Ok(()) => {}
+        Err(ClaimError::Superseded { .. }) => return Err(NoOutcome::Superseded),
+        Err(error @ ClaimError::Patch { .. }) => return Ok(Outcome::ApplyFailed { error: error.into() }),
+    }
+    let validated = match validated {
         Ok(validated) => validated,
-        Err(violations) => return Some(Outcome::Invalid { message: violations.to_string() }),
+        Err(violations) => return Ok(Outcome::Invalid { message: violations.to_string() }),
     };
     // No client, cannot fail.
     let prepared = build(&validated, dereferenced.holder.as_deref());
@@ -173,13 +206,13 @@ async fn outcome_of(found: &Found, context: &Context) -> Option<Outcome> {
             if let Some(restored) = applied.restored() {
                 tell_restored(context, found, &applied.config_map.name_any(), restored).await;
             }
-            Some(match dereferenced.holder {
+            Ok(match dereferenced.holder {
                 Some(holder) => Outcome::PrefixInUse { message: validated.location().conflict_with(&holder) },
                 None => Outcome::Configured { was_applied: applied.was_changed(), location: validated.location() },
             })
         }
-        Err(error) if error.is_of_ending_namespace() => None,
-        Err(error) => Some(Outcome::ApplyFailed { error }),
+        Err(error) if error.is_of_ending_namespace() => Err(NoOutcome::NamespaceEnds),
+        Err(error) => Ok(Outcome::ApplyFailed { error }),
     }
 }
 
@@ -209,3 +242,6 @@ fn named(ingest: &LakeIngest) -> String {
         .namespace
         .map_or_else(|| ingest.name_any(), |namespace| format!("{namespace}/{}", ingest.name_any()))
 }
+
+#[cfg(test)]
+mod tests;

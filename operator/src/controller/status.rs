@@ -167,7 +167,7 @@ pub(super) async fn update(
         return Ok(pause);
     }
     let lake_ingests: Api<LakeIngest> = Api::namespaced(context.client.clone(), &namespace);
-    let body = json!({"apiVersion": LakeIngest::api_version(&()), "kind": LakeIngest::kind(&()), "status": new});
+    let body = json!({"apiVersion": LakeIngest::api_version(&()), "kind": LakeIngest::kind(&()), "status": without_claim(new)});
     let parameters = PatchParams::apply(MANAGER).force();
     let written = lake_ingests.patch_status(&name, &parameters, &Patch::Apply(&body)).await;
     match written {
@@ -185,6 +185,11 @@ pub(super) async fn update(
         context.events.publish(&context.client, &found.object_ref(&()), happening).await;
     }
     Ok(None)
+}
+
+/// What is applied: the claim is not of this manager's fields, and stays as it is.
+fn without_claim(status: LakeIngestStatus) -> LakeIngestStatus {
+    LakeIngestStatus { location: None, ..status }
 }
 
 /// Whether nothing has changed but words and the time of the oldest row, which change with each look.
@@ -252,8 +257,15 @@ fn status(
         (Some(_), Some(Standing::Untried(_) | Standing::Pending)) => None,
         (None, _) | (_, None) => old.and_then(|old| old.preflight.clone()),
     };
-    let new =
-        LakeIngestStatus { observed_generation: generation, pods, oldest_unflushed_time, preflight, conditions: all };
+    let location = old.and_then(|old| old.location.clone());
+    let new = LakeIngestStatus {
+        observed_generation: generation,
+        location,
+        pods,
+        oldest_unflushed_time,
+        preflight,
+        conditions: all,
+    };
     (verdicts, new)
 }
 

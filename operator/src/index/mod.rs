@@ -144,15 +144,15 @@ impl Index {
         Self { lake_ingests, config_maps, pods, asking, trials, changes }
     }
 
+    /// Whether every store has been filled once: what is not there until then may be all the same.
+    pub fn is_synced(&self) -> bool {
+        self.changes.borrow().is_filled()
+    }
+
     /// Comes back when every store has been filled once.
     pub async fn synced(&self) {
-        let is_filled = |progress: &Progress| {
-            [progress.lake_ingests, progress.config_maps, progress.pods, progress.asking, progress.trials]
-                .iter()
-                .all(|watched| watched.is_filled)
-        };
         // The watches end with the process; who waits ends before.
-        let _ = self.changes.clone().wait_for(is_filled).await;
+        let _ = self.changes.clone().wait_for(Progress::is_filled).await;
     }
 
     /// The store of LakeIngests, for the controller.
@@ -292,6 +292,21 @@ impl Filler {
         (filler, Index { lake_ingests, config_maps, pods, asking, trials, changes })
     }
 
+    /// Every watch has given its list.
+    pub(crate) fn all_filled(&mut self) {
+        self.changed.send_modify(|progress| {
+            for watched in [
+                &mut progress.lake_ingests,
+                &mut progress.config_maps,
+                &mut progress.pods,
+                &mut progress.asking,
+                &mut progress.trials,
+            ] {
+                watched.is_filled = true;
+            }
+        });
+    }
+
     /// A LakeIngest comes.
     pub(crate) fn lake_ingest(&mut self, ingest: LakeIngest) {
         self.lake_ingests.apply_watcher_event(&watcher::Event::Apply(DeserializeGuard(Ok(ingest))));
@@ -344,6 +359,12 @@ pub struct Progress {
 }
 
 impl Progress {
+    fn is_filled(&self) -> bool {
+        [self.lake_ingests, self.config_maps, self.pods, self.asking, self.trials]
+            .iter()
+            .all(|watched| watched.is_filled)
+    }
+
     /// What changes with whatever decides over the trial of a lake.
     pub fn of_trials(&self) -> impl PartialEq + use<> {
         (self.lake_ingests, self.config_maps, self.trials)

@@ -126,6 +126,43 @@ fn a_configuration_that_somebody_deletes_or_edits_is_put_back_and_told() {
     assert_eq!(team.events("LakeIngest", "ConfigurationRestored").len(), 2);
 }
 
+/// Whoever may edit the namespace of either may not decide who has the prefix: not by a mark, and not by deleting what is rendered.
+#[test]
+fn who_has_a_prefix_keeps_it_whatever_is_done_to_its_configuration() {
+    let team = Team::new("claim");
+    let prefix = |prefix: &str| json!({"storage": {"prefix": prefix}});
+    team.lake_ingest("events", &prefix("elsewhere"));
+    let created = |name: &str| team.get(&format!("lakeingest/{name}"))["metadata"]["creationTimestamp"].clone();
+    // Of two of one second neither is the older one.
+    let younger = wait::until("a younger LakeIngest", || {
+        team.kubectl(&["delete", "lakeingest/younger", "--ignore-not-found", "--timeout=60s"]);
+        team.apply(&team.lake_ingest_object("younger", &prefix("shared")));
+        let (older, younger) = (created("events"), created("younger"));
+        Ok(if older == younger { Look::NotYet(older.to_string()) } else { Look::Ready(younger) })
+    });
+    younger.expect("time goes on");
+    team.wait_for_condition("younger", "Ready", "True", "Configured");
+    let held = team.get("lakeingest/younger")["status"]["location"].clone();
+    assert!(held.as_str().is_some_and(|held| held.ends_with("/shared")), "{held}");
+    team.apply(&team.lake_ingest_object("events", &prefix("shared")));
+    team.wait_for_condition("events", "Ready", "False", "PrefixInUse");
+    assert_eq!(team.get("lakeingest/events")["status"]["location"], Value::Null);
+
+    team.kubectl(&["annotate", "configmap/lakeingest-events", "lakeingest.io/prefix-in-use-by-"]);
+    team.kubectl(&["annotate", "configmap/lakeingest-events", "--overwrite", "lakeingest.io/location=aws:/x/shared"]);
+    team.kubectl(&["delete", "configmap/lakeingest-younger"]);
+    let is_back = wait::until("the ConfigMap to be there again", || {
+        let told = team.events("LakeIngest", "ConfigurationRestored");
+        Ok(if told.is_empty() { Look::NotYet("nothing is told".to_owned()) } else { Look::Ready(()) })
+    });
+    is_back.expect("the operator puts it back");
+    let config = team.get("configmap/lakeingest-younger")["data"]["config.yaml"].clone();
+    let config = config.as_str().unwrap_or_default();
+    assert!(config.contains("prefix: shared") && !config.contains("InUseBy"), "{config}");
+    team.wait_for_condition("events", "Ready", "False", "PrefixInUse");
+    team.wait_for_condition("younger", "Ready", "True", "Configured");
+}
+
 /// The ConfigMap of the LakeIngest; none while there is none.
 fn data_of(team: &Team) -> Option<Value> {
     let found = team.kubectl(&["get", "configmap", "lakeingest-events", "--ignore-not-found", "--output=json"]);

@@ -97,6 +97,16 @@ fn pods_are_counted_by_what_is_seen_of_them() {
     assert_eq!(order, conditions::ALL, "the first one is what most people look for");
 }
 
+/// A manager that applies a field owns it: the next look, which has seen an older status, would take the claim away again.
+#[test]
+fn the_claim_is_not_written_with_the_rest() {
+    let old = LakeIngestStatus { location: Some("aws:/lake-data/data".to_owned()), ..LakeIngestStatus::default() };
+    let new = said(Some(&old), &configured(), &Seen::default(), at(0));
+    assert_eq!(new.location, old.location, "it is nothing new");
+    let applied = serde_json::to_value(without_claim(new)).expect("a status is plain data");
+    assert!(applied.get("location").is_none() && applied.get("conditions").is_some(), "{applied}");
+}
+
 /// A new leader has still to ask: nothing is taken back until it has.
 #[test]
 fn what_sidecars_said_to_another_replica_stands_until_they_are_asked_again() {
