@@ -13,7 +13,7 @@ mod status;
 mod validate;
 
 pub use resources::validate_resources;
-pub use status::{LakeIngestStatus, PodCounts, Preflight, conditions, reasons};
+pub use status::{CONDITION_MESSAGE_CHARACTERS_MAX, LakeIngestStatus, PodCounts, Preflight, conditions, reasons};
 pub use validate::{ImagePolicy, ValidatedSpec, Violations, validate_spec};
 
 use kube::CustomResource;

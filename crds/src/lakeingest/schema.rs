@@ -11,7 +11,7 @@ use kube::CustomResourceExt;
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
-use super::{LakeIngest, NAME_LENGTH_MAX};
+use super::{CONDITION_MESSAGE_CHARACTERS_MAX, LakeIngest, NAME_LENGTH_MAX};
 
 /// What a name must be.
 pub const NAME_RULE: &str = "must begin with a lower-case letter, hold lower-case letters, digits and '-', not end with '-', have at most 40 characters, and not be \"true\" or \"false\"";
@@ -403,7 +403,7 @@ pub(super) fn conditions(_: &mut SchemaGenerator) -> Schema {
                 "type": {"type": "string", "description": "What is spoken of, for example `Ready`.", "maxLength": 316},
                 "status": {"type": "string", "description": "Whether it is so.", "enum": ["True", "False", "Unknown"]},
                 "reason": {"type": "string", "description": "Why, in one word.", "maxLength": 1024, "minLength": 1},
-                "message": {"type": "string", "description": "Why, for a person.", "maxLength": 32768},
+                "message": {"type": "string", "description": "Why, for a person.", "maxLength": CONDITION_MESSAGE_CHARACTERS_MAX},
                 "lastTransitionTime": {"type": "string", "format": "date-time", "description": "Since when the status is what it is."},
                 "observedGeneration": {"type": "integer", "format": "int64", "minimum": 0, "description": "The generation that it is about."},
             },

@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::schema;
 
+/// Length of a condition's message. Unit: characters. Source: `metav1.Condition`; the API server refuses a status whose message
+/// is longer.
+pub const CONDITION_MESSAGE_CHARACTERS_MAX: usize = 32_768;
+
 /// What the operator has seen of a LakeIngest and its pods.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]

@@ -59,7 +59,7 @@ pub struct ValidatedSpec {
     pub stated_resources: Resources,
 }
 
-/// Every reason why a specification cannot be used. Never empty.
+/// Every reason why a specification cannot be used. Never empty. As a text it names the first ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violations(pub(super) Vec<Violation>);
 
@@ -70,10 +70,18 @@ impl Violations {
     }
 }
 
+/// Violations that a text names. Derivation: a specification has thousands of columns, each of which may be wrong; who has
+/// mended these sees the next ones, and a text of so many fits a condition and an answer of the webhook.
+pub(super) const VIOLATIONS_NAMED_MAX: usize = 20;
+
 impl fmt::Display for Violations {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let texts: Vec<String> = self.0.iter().map(ToString::to_string).collect();
-        formatter.write_str(&texts.join("; "))
+        let named: Vec<String> = self.0.iter().take(VIOLATIONS_NAMED_MAX).map(ToString::to_string).collect();
+        formatter.write_str(&named.join("; "))?;
+        match self.0.len().saturating_sub(VIOLATIONS_NAMED_MAX) {
+            0 => Ok(()),
+            more => write!(formatter, "; and {more} more"),
+        }
     }
 }
 

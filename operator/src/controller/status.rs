@@ -12,7 +12,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
-use lakeingest_crds::lakeingest::{LakeIngest, LakeIngestStatus, PodCounts, conditions, reasons};
+use lakeingest_crds::lakeingest::{
+    CONDITION_MESSAGE_CHARACTERS_MAX, LakeIngest, LakeIngestStatus, PodCounts, conditions, reasons,
+};
 use serde_json::json;
 
 use super::Context;
@@ -296,10 +298,18 @@ fn condition(
         type_: verdict.kind.to_owned(),
         status: status.to_owned(),
         reason: verdict.reason.to_owned(),
-        message: verdict.message.clone(),
+        message: cut(&verdict.message),
         observed_generation: generation,
         last_transition_time: since,
     }
+}
+
+/// A message that the API server takes, whoever's words are in it.
+fn cut(message: &str) -> String {
+    if message.chars().nth(CONDITION_MESSAGE_CHARACTERS_MAX).is_none() {
+        return message.to_owned();
+    }
+    message.chars().take(CONDITION_MESSAGE_CHARACTERS_MAX - 1).chain(['…']).collect()
 }
 
 /// A point in time as Kubernetes writes it, in whole seconds.

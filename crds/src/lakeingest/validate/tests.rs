@@ -269,3 +269,15 @@ fn keys_come_from_a_secret_or_are_lent_to_an_identity() {
     }
     rejects_with(&at("serviceAccountName"), "", identity(json!({"serviceAccountName": "Shop"})));
 }
+
+/// A condition has no room for thousands of them.
+#[test]
+fn a_text_names_the_first_violations_and_counts_the_others() {
+    let text = |count: usize| {
+        let one = |number: usize| Violation { field: format!("spec.f{number}").into(), detail: "no".to_owned() };
+        Violations((1..=count).map(one).collect()).to_string()
+    };
+    assert_eq!(text(2), "spec.f1: no; spec.f2: no");
+    assert!(text(20).ends_with("; spec.f20: no"));
+    assert!(text(500).ends_with("; spec.f20: no; and 480 more"), "{}", text(500));
+}

@@ -97,6 +97,28 @@ fn pods_are_counted_by_what_is_seen_of_them() {
     assert_eq!(order, conditions::ALL, "the first one is what most people look for");
 }
 
+/// The API server would refuse the whole status, at each look.
+#[test]
+fn every_message_is_as_long_as_the_schema_lets_it_be_at_most() {
+    let definition = lakeingest_crds::lakeingest::yaml().expect("it is plain data");
+    let definition: Value = serde_yaml::from_str(&definition).expect("it is YAML");
+    let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"];
+    let message = &schema["conditions"]["items"]["properties"]["message"];
+    let bound = usize::try_from(message["maxLength"].as_u64().expect("there is a bound")).expect("it is small");
+    let long = "é".repeat(bound + 1);
+    let reasons = lakeingest_crds::health_reasons::ALL.map(|name| json!({"name": name, "message": long}));
+    let outcomes = [
+        Outcome::Invalid { message: long.clone() },
+        Outcome::PrefixInUse { message: long.clone() },
+        Outcome::ApplyFailed { error: ApplyError::Foreign { name: long.clone() } },
+    ];
+    for outcome in outcomes {
+        let status = said(None, &outcome, &seen(json!({"reasons": reasons, "quarantined_rows": 1})), at(0));
+        let lengths = status.conditions.iter().map(|condition| condition.message.chars().count());
+        assert_eq!(lengths.max(), Some(bound), "{outcome:?}");
+    }
+}
+
 /// A manager that applies a field owns it: the next look, which has seen an older status, would take the claim away again.
 #[test]
 fn the_claim_is_not_written_with_the_rest() {
