@@ -225,3 +225,13 @@ pub const MANIFEST_BYTES_MAX: u64 = 32 << 20;
 
 /// How long the command line waits for a connection to the API server, and for each part of an answer.
 pub const CLUSTER_WAIT: Duration = Duration::from_secs(15);
+
+/// Length of a value that is kept of an object's metadata. Unit: bytes. Derivation: what is read are names of objects and numbers;
+/// a name has 253 characters at most, all of one byte.
+pub const KEPT_VALUE_BYTES_MAX: usize = 253;
+
+/// Owners of an object that are kept: what is looked for is the one that made it, and ours.
+pub const OWNERS_KEPT_MAX: usize = 8;
+
+/// Length of the words about a LakeIngest that does not fit the type. Unit: characters.
+pub const INVALID_CHARACTERS_MAX: usize = 2_048;

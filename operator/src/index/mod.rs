@@ -1,7 +1,7 @@
 //! What the operator knows of the cluster without asking: LakeIngests, their ConfigMaps, the pods injected from them, those that
 //! ask and were not, and those that try a lake.
 //!
-//! Owns: the watches, what is kept of each object (of pods: `pods`, `asking`), the lookups.
+//! Owns: the watches, what is kept of each object (of metadata: `kept`; of pods: `pods`, `asking`), the lookups.
 //! Does not own: what is done with it.
 //!
 //! ```text
@@ -12,6 +12,7 @@
 //! ```
 
 mod asking;
+mod kept;
 mod pods;
 
 pub use asking::{MissingPod, PodMeta};
@@ -22,6 +23,7 @@ use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+#[cfg(test)]
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::Api;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
@@ -100,13 +102,13 @@ impl Index {
             watcher(Api::<Found>::all(client.clone()), paged()),
             &tell,
             |all| &mut all.lake_ingests,
-            |found: &mut Found| found.meta_mut().managed_fields = None,
+            kept::prune_lake_ingest,
         );
         let (config_maps, config_map_events) = follow(
             watcher(Api::<ConfigMapMeta>::all(client.clone()), ours),
             &tell,
             |all| &mut all.config_maps,
-            |found: &mut ConfigMapMeta| prune_meta(&mut found.metadata),
+            |found: &mut ConfigMapMeta| kept::OF_CONFIG_MAP.prune(&mut found.metadata),
         );
         let (tell_left, left_behind) = mpsc::channel(LEFT_BEHIND_QUEUE_MAX);
         let look = move |pod: &mut Pod| {
@@ -120,8 +122,12 @@ impl Index {
         let (pods, pod_events) = follow(pods, &tell, |all| &mut all.pods, look);
         let without = watcher(Api::<PodMeta>::all(client.clone()), asking::watched(paged()));
         let without = without.filter_map(async |event| event.map(asking::only_asking).transpose());
-        let (asking, asking_events) =
-            follow(without, &tell, |all| &mut all.asking, |pod: &mut PodMeta| prune_meta(&mut pod.metadata));
+        let (asking, asking_events) = follow(
+            without,
+            &tell,
+            |all| &mut all.asking,
+            |pod: &mut PodMeta| kept::OF_ASKING_POD.prune(&mut pod.metadata),
+        );
         let tried = watcher(Api::<Pod>::all(client.clone()), paged().labels(PREFLIGHT));
         let (trials, trial_events) = follow(tried, &tell, |all| &mut all.trials, pods::prune_trial);
         let watches = Watches {
@@ -426,14 +432,6 @@ where
         writer.apply_watcher_event(&watcher::Event::Apply(object));
     }
     store
-}
-
-/// Keeps what is looked up of an object's metadata; others may have written any amount beside it.
-fn prune_meta(meta: &mut ObjectMeta) {
-    meta.managed_fields = None;
-    let ours = |name: &str| name.starts_with("lakeingest.io/") || name == MANAGED_BY;
-    meta.annotations.iter_mut().for_each(|all| all.retain(|name, _| ours(name)));
-    meta.labels.iter_mut().for_each(|all| all.retain(|name, _| ours(name)));
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 
-use super::{Found, prune_meta};
+use super::{Found, kept};
 use crate::events::reference_of;
 use crate::names::{CONTAINER, HEALTH_PORT, INJECTED_BY, PREFLIGHT, PREFLIGHT_CONTAINER};
 
@@ -94,7 +94,7 @@ pub(super) fn prune(pod: &mut Pod) {
         ports: sidecar.ports.clone(),
         ..Container::default()
     });
-    prune_meta(&mut pod.metadata);
+    kept::OF_INJECTED_POD.prune(&mut pod.metadata);
     pod.annotations_mut().clear();
     if sidecar.is_none() {
         pod.labels_mut().clear();
@@ -119,7 +119,7 @@ pub fn has_sidecar(pod: &Pod) -> bool {
 
 /// Keeps how the pod of a preflight is.
 pub(super) fn prune_trial(pod: &mut Pod) {
-    prune_meta(&mut pod.metadata);
+    kept::OF_TRIAL.prune(&mut pod.metadata);
     pod.spec = None;
     if let Some(status) = &mut pod.status {
         let mut containers = status.container_statuses.take().unwrap_or_default();
