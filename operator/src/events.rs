@@ -1,13 +1,14 @@
 //! Events about LakeIngests, and about what makes the pods that use them.
 //!
-//! Owns: their shape, that several replicas that see the same thing write it once, and how many are written.
+//! Owns: their shape, that several replicas that see the same thing write it once; how many are written: `budget`.
 //! Does not own: what happens.
 //!
 //! Source: <https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/>.
 
+mod budget;
+
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
@@ -17,9 +18,9 @@ use kube::api::{Api, PostParams};
 use tracing::{debug, warn};
 
 use crate::clock::SharedClock;
-use crate::limits::{EVENTS_AT_ONCE_MAX, EVENTS_PER_MINUTE_MAX};
 use crate::metrics::Metrics;
 use crate::names::MANAGER;
+use budget::Budgets;
 
 /// Longest note of an Event. Source: `Event.note`, events.k8s.io/v1: less than 1 kB.
 const NOTE_BYTES_MAX: usize = 1_000;
@@ -30,7 +31,7 @@ pub struct Events {
     /// The pod that writes.
     pod: String,
     clock: SharedClock,
-    budget: Arc<Mutex<Budget>>,
+    budgets: Arc<Mutex<Budgets>>,
     metrics: Arc<Metrics>,
 }
 
@@ -50,30 +51,39 @@ pub struct Happening {
 impl Events {
     /// What writes Events as this pod.
     pub fn new(pod: &str, clock: SharedClock, metrics: Arc<Metrics>) -> Self {
-        let budget = Budget { left: EVENTS_AT_ONCE_MAX, since: clock.monotonic() };
-        Self { pod: pod.to_owned(), clock, budget: Arc::new(Mutex::new(budget)), metrics }
+        let budgets = Budgets::at(clock.monotonic());
+        Self { pod: pod.to_owned(), clock, budgets: Arc::new(Mutex::new(budgets)), metrics }
     }
 
     /// Writes an Event, unless another replica has. Gives whether it needs not be written again. One that cannot be written is
     /// no reason to fail; one that is too much is counted.
     pub async fn publish(&self, client: &Client, about: &ObjectReference, happening: Happening) -> bool {
-        if !self.budget.lock().unwrap_or_else(PoisonError::into_inner).take(self.clock.monotonic()) {
+        let namespace = about.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
+        if !self.may_write(namespace, &happening) {
             self.metrics.events_dropped.inc();
             debug!(reason = happening.reason, "an event is one too many");
             return false;
         }
         let event = self.event(about, &happening);
-        let events: Api<Event> =
-            Api::namespaced(client.clone(), about.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE));
+        let events: Api<Event> = Api::namespaced(client.clone(), namespace);
         match events.create(&PostParams::default(), &event).await {
             Ok(_) => true,
             // Another replica was faster.
             Err(kube::Error::Api(answer)) if answer.is_already_exists() => true,
+            // There is nobody left to tell.
+            Err(kube::Error::Api(answer)) if answer.code == 404 => true,
+            Err(error) if crate::is_of_ending_namespace(&error) => true,
             Err(error) => {
                 warn!(error = %crate::error_chain(&error), "failed to publish an event");
                 false
             }
         }
+    }
+
+    fn may_write(&self, namespace: &str, happening: &Happening) -> bool {
+        let now = self.clock.monotonic();
+        let is_of_rows = ABOUT_ROWS.contains(&happening.reason);
+        self.budgets.lock().unwrap_or_else(PoisonError::into_inner).take(namespace, is_of_rows, now)
     }
 
     fn event(&self, about: &ObjectReference, happening: &Happening) -> Event {
@@ -99,6 +109,15 @@ impl Events {
     }
 }
 
+/// Reason of the Event for rows that were in the journal alone.
+pub const ROWS_LEFT_BEHIND: &str = "RowsLeftBehind";
+
+/// Reason of the Event for rows that are in log files in the lake.
+pub const ROWS_IN_LOG_FILES: &str = "RowsInLogFiles";
+
+/// Reasons for which there is room when everything else has used up its own: nothing else says it for as long.
+const ABOUT_ROWS: [&str; 2] = [ROWS_LEFT_BEHIND, ROWS_IN_LOG_FILES];
+
 /// Where Events about objects without a namespace are.
 const DEFAULT_NAMESPACE: &str = "default";
 
@@ -111,29 +130,6 @@ pub fn reference_of(owner: &OwnerReference, namespace: &str) -> ObjectReference 
         namespace: Some(namespace.to_owned()),
         uid: Some(owner.uid.clone()),
         ..ObjectReference::default()
-    }
-}
-
-/// How many Events may still be written: so many at once, and so many in a minute.
-#[derive(Debug)]
-struct Budget {
-    left: u32,
-    /// When it was filled up last, by the monotonic clock.
-    since: Duration,
-}
-
-impl Budget {
-    fn take(&mut self, now: Duration) -> bool {
-        let each = Duration::from_secs(60) / EVENTS_PER_MINUTE_MAX;
-        let more = now.saturating_sub(self.since).as_nanos() / each.as_nanos();
-        let more = u32::try_from(more).unwrap_or(u32::MAX);
-        if more > 0 {
-            self.since = self.since.saturating_add(each.saturating_mul(more)).min(now);
-            self.left = self.left.saturating_add(more).min(EVENTS_AT_ONCE_MAX);
-        }
-        let has_some = self.left > 0;
-        self.left = self.left.saturating_sub(1);
-        has_some
     }
 }
 
@@ -192,16 +188,5 @@ mod tests {
     fn a_note_is_cut_between_characters() {
         assert_eq!(cut(&happening("").note).len(), NOTE_BYTES_MAX);
         assert_eq!(cut("short"), "short");
-    }
-
-    #[test]
-    fn i12_events_of_a_minute_have_a_bound() {
-        let mut budget = Budget { left: EVENTS_AT_ONCE_MAX, since: Duration::ZERO };
-        let mut written = |second: u64| (0..1_000).filter(|_| budget.take(Duration::from_secs(second))).count();
-        assert_eq!(written(0), usize::try_from(EVENTS_AT_ONCE_MAX).unwrap_or(0));
-        assert_eq!(written(0), 0);
-        let in_a_minute: usize = (1..=60).map(&mut written).sum();
-        assert_eq!(in_a_minute, usize::try_from(EVENTS_PER_MINUTE_MAX).unwrap_or(0));
-        assert_eq!(written(100_000), usize::try_from(EVENTS_AT_ONCE_MAX).unwrap_or(0));
     }
 }

@@ -1,27 +1,24 @@
 //! What a sidecar had not delivered when its pod ended.
 //!
-//! Owns: reading it from the pod's status, before the pod is gone, and telling it once: log, number, Event.
+//! Owns: reading it from the pod's status, before the pod is gone, and telling it once: log, number, and an Event, which is tried
+//! again until it is there.
 //! Does not own: watching pods (`index`).
 
 use std::collections::{HashSet, VecDeque};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use kube::{Client, Resource, ResourceExt};
 use serde::Deserialize;
 use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
 use tracing::{error, warn};
 
-use crate::events::{Events, Happening, reference_of};
+use crate::events::{Events, Happening, ROWS_IN_LOG_FILES, ROWS_LEFT_BEHIND, reference_of};
 use crate::index::{Index, controller_of};
-use crate::limits::{PODS_REMEMBERED_MAX, ROWS_LEFT_BEHIND_MAX};
+use crate::limits::{EVENT_TRIES_MAX, EVENTS_RETRY_PERIOD, LEFT_BEHIND_QUEUE_MAX, PODS_REMEMBERED_MAX, ROWS_LEFT_BEHIND_MAX};
 use crate::metrics::Metrics;
 use crate::names::{CONTAINER, INJECTED_BY};
-
-/// Reason of the Event for rows that were in the journal alone.
-const LEFT_BEHIND: &str = "RowsLeftBehind";
-
-/// Reason of the Event for rows that are in log files in the lake.
-const IN_LOG_FILES: &str = "RowsInLogFiles";
 
 /// Rows of a sidecar that were not in their tables when its pod ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -76,15 +73,31 @@ pub fn of(pod: &Pod) -> Option<LeftBehind> {
 }
 
 /// Tells of each pod once, for ever.
-pub async fn tell(
+pub async fn tell(left: mpsc::Receiver<LeftBehind>, index: Index, client: Client, events: Events, metrics: &Metrics) {
+    tell_every(EVENTS_RETRY_PERIOD, left, index, client, events, metrics).await;
+}
+
+async fn tell_every(
+    period: Duration,
     mut left: mpsc::Receiver<LeftBehind>,
     index: Index,
     client: Client,
     events: Events,
     metrics: &Metrics,
 ) {
+    let mut turns = tokio::time::interval(period);
+    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut told = Remembered::default();
-    while let Some(left) = left.recv().await {
+    let mut waiting = Waiting::default();
+    loop {
+        let left = tokio::select! {
+            left = left.recv() => left,
+            _ = turns.tick(), if !waiting.events.is_empty() => {
+                waiting.publish(&client, &events).await;
+                continue;
+            }
+        };
+        let Some(left) = left else { return };
         if !told.is_new(&left.uid) {
             continue;
         }
@@ -94,7 +107,35 @@ pub async fn tell(
         let ingest = index.lake_ingest(&left.namespace, &left.ingest).map(|found| found.object_ref(&()));
         for about in ingest.iter().chain(&left.owner) {
             for happening in left.happenings() {
-                events.publish(&client, about, happening).await;
+                if !events.publish(&client, about, happening.clone()).await {
+                    waiting.add(about.clone(), happening, 1);
+                }
+            }
+        }
+    }
+}
+
+/// Events that could not be written yet, the oldest first.
+#[derive(Debug, Default)]
+struct Waiting {
+    events: VecDeque<(ObjectReference, Happening, u32)>,
+}
+
+impl Waiting {
+    /// One that was tried so often. Past the bounds the log has it.
+    fn add(&mut self, about: ObjectReference, happening: Happening, tries: u32) {
+        if tries >= EVENT_TRIES_MAX || self.events.len() >= LEFT_BEHIND_QUEUE_MAX {
+            warn!(reason = happening.reason, note = %happening.note, "gave up an event");
+            return;
+        }
+        self.events.push_back((about, happening, tries));
+    }
+
+    /// Tries each once more.
+    async fn publish(&mut self, client: &Client, events: &Events) {
+        for (about, happening, tries) in std::mem::take(&mut self.events) {
+            if !events.publish(client, &about, happening.clone()).await {
+                self.add(about, happening, tries + 1);
             }
         }
     }
@@ -121,13 +162,13 @@ impl LeftBehind {
             let note = format!(
                 "pod {pod} ended with {rows} rows in its journal that are not in the lake; they are lost unless its volume outlives it"
             );
-            happenings.push(warning(LEFT_BEHIND, note));
+            happenings.push(warning(ROWS_LEFT_BEHIND, note));
         }
         if *rescued_rows > 0 {
             let note = format!(
                 "pod {pod} ended with {rescued_rows} rows in log files in the lake, not in their tables yet; run lakeingest-sidecar rescue with the configuration and the keys of this LakeIngest"
             );
-            happenings.push(warning(IN_LOG_FILES, note));
+            happenings.push(warning(ROWS_IN_LOG_FILES, note));
         }
         happenings
     }
@@ -156,91 +197,4 @@ impl Remembered {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    fn pod(phase: &str, is_deleted: bool, state: Value) -> Pod {
-        let mut pod = json!({
-            "metadata": {
-                "name": "shop", "namespace": "team-a", "uid": "u1", "labels": {INJECTED_BY: "events"},
-                "ownerReferences": [
-                    {"apiVersion": "v1", "kind": "Node", "name": "n", "uid": "u0"},
-                    {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "shop-5d4f", "uid": "u7", "controller": true},
-                ],
-            },
-            "status": {"phase": phase, "initContainerStatuses": [{
-                "name": CONTAINER, "ready": false, "image": "i", "imageID": "i", "restartCount": 0, "state": state,
-            }]},
-        });
-        if is_deleted {
-            pod["metadata"]["deletionTimestamp"] = json!("2026-01-08T10:00:00Z");
-        }
-        serde_json::from_value(pod).expect("the test's pod has the right shape")
-    }
-
-    fn ended(rows: u64) -> Value {
-        let message = json!({"reason": "unflushed", "unflushed_rows": rows}).to_string();
-        json!({"terminated": {"exitCode": 75, "message": message}})
-    }
-
-    #[test]
-    fn rows_of_a_pod_that_goes_are_seen_and_those_of_one_that_stays_are_not_lost() {
-        let expected = LeftBehind {
-            namespace: "team-a".to_owned(),
-            pod: "shop".to_owned(),
-            uid: "u1".to_owned(),
-            ingest: "events".to_owned(),
-            owner: Some(ObjectReference {
-                api_version: Some("apps/v1".to_owned()),
-                kind: Some("ReplicaSet".to_owned()),
-                name: Some("shop-5d4f".to_owned()),
-                namespace: Some("team-a".to_owned()),
-                uid: Some("u7".to_owned()),
-                ..ObjectReference::default()
-            }),
-            rows: 50,
-            rescued_rows: 0,
-        };
-        assert_eq!(of(&pod("Running", true, ended(50))), Some(expected.clone()));
-        assert_eq!(of(&pod("Failed", false, ended(50))), Some(expected));
-        assert_eq!(of(&pod("Running", false, ended(50))), None, "it is started again");
-        assert_eq!(of(&pod("Running", true, ended(0))), None);
-        assert_eq!(of(&pod("Running", true, json!({"running": {}}))), None);
-        assert_eq!(of(&pod("Running", true, json!({"terminated": {"exitCode": 1, "message": "panicked"}}))), None);
-    }
-
-    #[test]
-    fn rows_in_log_files_are_told_with_what_delivers_them() {
-        let message = json!({"reason": "rescued", "unflushed_rows": 0, "rescued_rows": 70}).to_string();
-        let left = of(&pod("Succeeded", false, json!({"terminated": {"exitCode": 0, "message": message}})));
-        let left = left.expect("its rows are not in their tables");
-        assert_eq!((left.rows, left.rescued_rows), (0, 70));
-        let [happening] = left.happenings().try_into().expect("there is one thing to tell");
-        let happening: Happening = happening;
-        assert_eq!(happening.reason, IN_LOG_FILES);
-        assert!(happening.note.contains("70 rows") && happening.note.contains("lakeingest-sidecar rescue"));
-    }
-
-    /// Whoever can make a pod can make it end with any message, and the numbers of all are added up.
-    #[test]
-    fn what_one_pod_can_have_left_behind_has_a_bound() {
-        let message = json!({"unflushed_rows": u64::MAX, "rescued_rows": u64::MAX - 1}).to_string();
-        let left = of(&pod("Failed", false, json!({"terminated": {"exitCode": 75, "message": message}})));
-        let left = left.expect("it says that rows are missing");
-        assert_eq!((left.rows, left.rescued_rows), (ROWS_LEFT_BEHIND_MAX, ROWS_LEFT_BEHIND_MAX));
-        assert_eq!(of(&pod("Failed", false, ended(50))).map(|left| left.rows), Some(50));
-    }
-
-    #[test]
-    fn a_pod_is_told_of_once_and_the_oldest_are_forgotten() {
-        let mut told = Remembered::default();
-        assert!(told.is_new("first") && !told.is_new("first"));
-        for number in 0..PODS_REMEMBERED_MAX {
-            assert!(told.is_new(&number.to_string()));
-        }
-        assert!(told.is_new("first"));
-        assert_eq!(told.known.len(), PODS_REMEMBERED_MAX);
-    }
-}
+mod tests;

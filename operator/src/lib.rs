@@ -55,6 +55,14 @@ pub const REVISION: &str = env!("LAKEINGEST_REVISION");
 /// The machine that this was built for.
 pub const TARGET: &str = env!("LAKEINGEST_TARGET");
 
+/// Whether a namespace is being deleted: nothing can be created there any more.
+/// Source: the admission plugin NamespaceLifecycle, cause `NamespaceTerminating`.
+pub fn is_of_ending_namespace(error: &kube::Error) -> bool {
+    let kube::Error::Api(answer) = error else { return false };
+    let causes = answer.details.iter().flat_map(|details| &details.causes);
+    causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
+}
+
 /// An error with all its causes on one line.
 pub fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = words(error);

@@ -191,12 +191,6 @@ pub const PREFLIGHTS_AT_ONCE_MAX: usize = 8;
 /// Events of a Job that are read.
 pub const PREFLIGHT_EVENTS_MAX: u32 = 20;
 
-/// Events that a replica writes at once, after a while without any.
-pub const EVENTS_AT_ONCE_MAX: u32 = 50;
-
-/// Events that a replica writes in a minute. Derivation: etcd keeps each for an hour, so these are 1,800 small objects.
-pub const EVENTS_PER_MINUTE_MAX: u32 = 30;
-
 /// Pods whose end with rows in the journal is still to be told of.
 pub const LEFT_BEHIND_QUEUE_MAX: usize = 256;
 
@@ -235,3 +229,35 @@ pub const OWNERS_KEPT_MAX: usize = 8;
 
 /// Length of the words about a LakeIngest that does not fit the type. Unit: characters.
 pub const INVALID_CHARACTERS_MAX: usize = 2_048;
+
+/// How many of something there may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// At once, after a while without any.
+    pub at_once: u32,
+    /// In a minute. Never none.
+    pub per_minute: u32,
+}
+
+/// Events that a replica writes. Derivation: etcd keeps each for an hour, so these are 3,600 small objects.
+pub const EVENTS: Pace = Pace { at_once: 100, per_minute: 60 };
+
+/// Those of one namespace among them: a fifth, so that a few that have much to say leave the others room.
+pub const EVENTS_OF_NAMESPACE: Pace = Pace { at_once: 20, per_minute: 12 };
+
+/// Events about rows that are not in their tables, beside [`EVENTS`]. Derivation: a rollout whose lake is away ends many pods at
+/// once; what is too much waits for its turn.
+pub const EVENTS_RESERVE: Pace = Pace { at_once: 50, per_minute: 30 };
+
+/// Those of one namespace among them.
+pub const EVENTS_OF_NAMESPACE_ROWS: Pace = Pace { at_once: 20, per_minute: 10 };
+
+/// Namespaces whose Events are counted. Derivation: one that has written counts until it is full again, in two minutes at most; by
+/// then all of them have written 330.
+pub const EVENT_NAMESPACES_MAX: usize = 512;
+
+/// The time between two tries to write an Event about rows that was one too many, or failed.
+pub const EVENTS_RETRY_PERIOD: Duration = Duration::from_secs(10);
+
+/// Tries of such an Event. Derivation: half an hour, within which an API server is well again.
+pub const EVENT_TRIES_MAX: u32 = 180;

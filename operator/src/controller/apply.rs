@@ -53,16 +53,8 @@ pub enum ApplyError {
 impl ApplyError {
     /// Whether the namespace is being deleted, and its LakeIngests with it.
     pub(super) fn is_of_ending_namespace(&self) -> bool {
-        matches!(self, Self::Apply { source, .. } if is_of_ending_namespace(source))
+        matches!(self, Self::Apply { source, .. } if crate::is_of_ending_namespace(source))
     }
-}
-
-/// Whether the API server says that a namespace is being deleted: nothing can be created there any more.
-/// Source: the admission plugin NamespaceLifecycle, cause `NamespaceTerminating`.
-pub fn is_of_ending_namespace(error: &kube::Error) -> bool {
-    let kube::Error::Api(answer) = error else { return false };
-    let causes = answer.details.iter().flat_map(|details| &details.causes);
-    causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
 }
 
 /// What this process has seen to be as it should be, so that the API server is asked only after a change: the version of

@@ -14,7 +14,7 @@ mod owners;
 mod status;
 mod validate;
 
-pub use apply::{ApplyError, Settled, is_of_ending_namespace};
+pub use apply::{ApplyError, Settled};
 pub use build::{Restored, build, owner_reference};
 pub use dereference::{Dereferenced, Location};
 pub use owners::Told;
@@ -174,6 +174,11 @@ enum NoOutcome {
     NamespaceEnds,
     /// The LakeIngest is not what it was when it was looked at; the watch is about to tell.
     Superseded,
+}
+
+/// Who has the location of a LakeIngest, if that is another one.
+pub fn holder_of(index: &Index, ingest: &LakeIngest) -> Option<String> {
+    dereference::dereference(index, ingest).holder
 }
 
 /// What comes of the steps.

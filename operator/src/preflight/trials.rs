@@ -26,7 +26,7 @@ use super::job::Trial;
 use super::wanted::{Allowed, Wanted, wanted};
 use super::{Preflights, Standing};
 use crate::clock::SharedClock;
-use crate::controller::{ContextNames, is_of_ending_namespace};
+use crate::controller::ContextNames;
 use crate::index::{Found, Index, tried_for};
 use crate::leader::Leadership;
 use crate::limits::{
@@ -232,7 +232,7 @@ impl<'a> Jobs<'a> {
         match made {
             Ok(_) => Ok(None),
             Err(kube::Error::Api(answer)) if answer.is_already_exists() => self.look(facts).await,
-            Err(error) if is_of_ending_namespace(&error) => Ok(None),
+            Err(error) if crate::is_of_ending_namespace(&error) => Ok(None),
             // What is asked for is refused: by a quota, a policy, or since the operator may not.
             Err(kube::Error::Api(answer)) if (400..500).contains(&answer.code) && answer.code != 429 => {
                 Ok(Some(facts.noted(&facts.now, &not_created(&answer.message))))

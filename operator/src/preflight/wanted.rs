@@ -6,9 +6,9 @@ use kube::ResourceExt;
 use lakeingest_crds::lakeingest::LakeIngest;
 
 use super::job::Trial;
-use crate::controller::{ContextNames, ValidatedIngest, validate};
+use crate::controller::{ContextNames, ValidatedIngest, holder_of, validate};
 use crate::index::Index;
-use crate::names::{GENERATION, HELD_BY};
+use crate::names::GENERATION;
 
 /// Every namespace, as it is written in the operator's arguments.
 const EVERYWHERE: &str = "*";
@@ -63,11 +63,10 @@ pub(super) fn wanted(
     let generation = validated.generation.to_string();
     let trial = Box::new(Trial::of(&validated.with_assigned_users(assigns_users)));
     let Some(config_map) = index.config_map(&namespace, &name) else { return Wanted::Soon(trial) };
-    let annotations = config_map.annotations();
-    if annotations.get(GENERATION) != Some(&generation) {
+    if config_map.annotations().get(GENERATION) != Some(&generation) {
         return Wanted::Soon(trial);
     }
-    if annotations.contains_key(HELD_BY) {
+    if holder_of(index, ingest).is_some() {
         return nothing("its place is another LakeIngest's");
     }
     Wanted::Trial(trial)
