@@ -34,7 +34,7 @@ use tracing::{Instrument, debug, error, info, info_span, warn};
 
 use crate::clock::SharedClock;
 use crate::events::{Events, Happening};
-use crate::index::{Found, Index, Watches, ingest_of, tried_for};
+use crate::index::{Found, Index, Watches, tried_for};
 use crate::leader::Leadership;
 use crate::metrics::Metrics;
 use crate::preflight::Preflights;
@@ -99,15 +99,15 @@ pub enum ReconcileError {
 /// Runs until `shutdown` is ready and what is under way has ended.
 pub async fn run(context: Arc<Context>, watches: Watches, shutdown: impl Future<Output = ()> + Send + Sync + 'static) {
     let Watches { lake_ingests, config_maps, pods, asking, trials } = watches;
-    let index = context.index.clone();
+    let (with_label, without_label) = (context.index.clone(), context.index.clone());
     let filled = context.index.clone();
     let first_look = futures::stream::once(async move { filled.synced().await });
     let config = Config::default().debounce(DEBOUNCE).concurrency(CONCURRENCY);
     Controller::for_stream(lake_ingests, context.index.lake_ingests())
         .with_config(config)
         .owns_stream(config_maps)
-        .watches_stream(pods, |pod| ingest_of(&pod))
-        .watches_stream(asking, move |pod| index.asked_by(&pod))
+        .watches_stream(pods, move |pod| with_label.concerned_by(&pod))
+        .watches_stream(asking, move |pod| without_label.asked_by(&pod))
         .watches_stream(trials, |pod| tried_for(&pod))
         .reconcile_on(context.sidecars.changes())
         .reconcile_on(context.preflights.changes())

@@ -1,7 +1,8 @@
 //! Pods that ask for a sidecar and have none.
 //!
 //! Owns: which of the cluster's other pods are kept, and which LakeIngest one of them means.
-//! Does not own: why it has none: it is older than the operator, said `on-error: allow`, or came by a way that no webhook sees.
+//! Does not own: why it has none: it is older than the operator, said `on-error: allow`, or came by a way that no webhook sees; pods
+//! that have the label of a sidecar and none (`pods`).
 //!
 //! Of these pods nothing is kept but metadata, and of those that do not ask nothing at all.
 
@@ -12,7 +13,7 @@ use kube::runtime::watcher::{self, Event};
 
 use super::pods::{controller_of, reference_of_pod};
 use crate::events::reference_of;
-use crate::names::{INJECT, INJECTED_BY, ON_ERROR};
+use crate::names::{INJECT, INJECTED_BY, ON_ERROR, STATUS};
 
 /// What is known of a pod that has no sidecar.
 pub type PodMeta = PartialObjectMeta<Pod>;
@@ -38,7 +39,7 @@ pub struct MissingPod {
 }
 
 impl MissingPod {
-    pub(super) fn of(pod: &PodMeta, ingest: &str) -> Self {
+    pub(super) fn of(pod: &impl ResourceExt, ingest: &str) -> Self {
         let (namespace, name, uid) =
             (pod.namespace().unwrap_or_default(), pod.name_any(), pod.uid().unwrap_or_default());
         let owner = controller_of(pod.owner_references()).map(|owner| reference_of(owner, &namespace));
@@ -46,7 +47,7 @@ impl MissingPod {
             owner.as_ref().is_some_and(|owner| REPLACING.iter().any(|kind| owner.kind.as_deref() == Some(kind)));
         let is_let_pass = pod.annotations().get(ON_ERROR).is_some_and(|on_error| on_error == "allow");
         let owner = owner.unwrap_or_else(|| reference_of_pod(&namespace, &name, Some(&uid)));
-        let may_be_evicted = is_replaced && !is_let_pass && pod.metadata.deletion_timestamp.is_none();
+        let may_be_evicted = is_replaced && !is_let_pass && pod.meta().deletion_timestamp.is_none();
         Self { namespace, name, uid, ingest: ingest.to_owned(), owner, may_be_evicted }
     }
 }
@@ -57,17 +58,23 @@ pub(super) fn watched(config: watcher::Config) -> watcher::Config {
     config.labels(&has_no_sidecar).fields("status.phase!=Succeeded,status.phase!=Failed")
 }
 
-/// What a pod asks for: a name, or `true`.
-pub(super) fn asked(pod: &PodMeta) -> Option<&str> {
-    let asked = pod.annotations().get(INJECT)?.as_str();
+/// What a pod asks for: a name, or `true`. As the webhook reads it.
+pub(super) fn asked(pod: &impl ResourceExt) -> Option<&str> {
+    let asked = pod.annotations().get(INJECT)?.trim();
     (asked != "false" && !asked.is_empty()).then_some(asked)
+}
+
+/// Whether a pod without the label asks and has no sidecar. One whose label somebody has taken away has it all the same, and says
+/// so by what was written beside the label.
+fn is_without(pod: &PodMeta) -> bool {
+    asked(pod).is_some() && !pod.annotations().contains_key(STATUS)
 }
 
 /// Lets pods that ask pass. One that asks no more goes.
 pub(super) fn only_asking(event: Event<PodMeta>) -> Option<Event<PodMeta>> {
     match event {
-        Event::Apply(pod) if asked(&pod).is_none() => Some(Event::Delete(pod)),
-        Event::InitApply(pod) if asked(&pod).is_none() => None,
+        Event::Apply(pod) if !is_without(&pod) => Some(Event::Delete(pod)),
+        Event::InitApply(pod) if !is_without(&pod) => None,
         event => Some(event),
     }
 }
@@ -79,7 +86,10 @@ mod tests {
     use super::*;
 
     fn pod(annotation: Option<&str>) -> PodMeta {
-        let annotations = annotation.map(|value| json!({INJECT: value}));
+        annotated(annotation.map(|value| json!({INJECT: value})))
+    }
+
+    fn annotated(annotations: Option<serde_json::Value>) -> PodMeta {
         let metadata = json!({"name": "shop", "namespace": "team-a", "annotations": annotations});
         PodMeta {
             metadata: serde_json::from_value(metadata).expect("the test's metadata has the right shape"),
@@ -115,7 +125,7 @@ mod tests {
     #[test]
     fn only_a_pod_that_asks_is_kept() {
         for (annotation, is_kept) in
-            [(Some("events"), true), (Some("true"), true), (Some("false"), false), (Some(""), false), (None, false)]
+            [(Some("events"), true), (Some(" true "), true), (Some(" false"), false), (Some(" "), false), (None, false)]
         {
             let listed = only_asking(Event::InitApply(pod(annotation)));
             assert_eq!(listed.is_some(), is_kept, "{annotation:?}");
@@ -123,5 +133,13 @@ mod tests {
             assert_eq!(matches!(changed, Some(Event::Apply(_))), is_kept, "{annotation:?}");
             assert_eq!(matches!(changed, Some(Event::Delete(_))), !is_kept, "{annotation:?}");
         }
+    }
+
+    /// Whoever takes the label of a pod away has not taken its sidecar away.
+    #[test]
+    fn a_pod_that_was_injected_is_not_without_its_sidecar() {
+        let pod = || annotated(Some(json!({INJECT: "events", STATUS: "{}"})));
+        assert!(only_asking(Event::InitApply(pod())).is_none());
+        assert!(matches!(only_asking(Event::Apply(pod())), Some(Event::Delete(_))));
     }
 }

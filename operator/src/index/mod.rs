@@ -7,7 +7,7 @@
 //! ```text
 //! LakeIngest ──> owns ConfigMap lakeingest-<name>
 //!     ├─ name <── label lakeingest.io/injected-by ── Pod     (same namespace)
-//!     ├─ name <── annotation lakeingest.io/inject ── Pod without a sidecar
+//!     ├─ name <── annotation lakeingest.io/inject ── Pod without a sidecar, whatever its labels
 //!     └─ name <── label lakeingest.io/preflight ── Pod of a preflight
 //! ```
 
@@ -16,7 +16,7 @@ mod kept;
 mod pods;
 
 pub use asking::{MissingPod, PodMeta};
-pub use pods::{SidecarPod, controller_of, has_sidecar, ingest_of, tried_for};
+pub use pods::{SidecarPod, controller_of, has_sidecar, tried_for};
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -38,6 +38,7 @@ use crate::left_behind::{self, LeftBehind};
 use crate::limits::LEFT_BEHIND_QUEUE_MAX;
 use crate::metrics::Metrics;
 use crate::names::{INJECTED_BY, MANAGED_BY, MANAGER, PREFLIGHT, config_map};
+use pods::ingest_of;
 
 /// A LakeIngest as it was found: one that does not fit the type hinders no other.
 pub type Found = DeserializeGuard<LakeIngest>;
@@ -230,8 +231,13 @@ impl Index {
         self.trials.state()
     }
 
+    /// The LakeIngest that a pod with the label of a sidecar is about: the one that it is wired from, or asks for in vain.
+    pub fn concerned_by(&self, pod: &Pod) -> Option<ObjectRef<Found>> {
+        ingest_of(pod).or_else(|| self.asked_by(pod))
+    }
+
     /// The LakeIngest that a pod without a sidecar asks for.
-    pub fn asked_by(&self, pod: &PodMeta) -> Option<ObjectRef<Found>> {
+    pub fn asked_by(&self, pod: &impl ResourceExt) -> Option<ObjectRef<Found>> {
         let (namespace, asked) = (pod.namespace()?, asking::asked(pod)?);
         match asked {
             "true" => match self.names(&namespace).as_slice() {
@@ -245,9 +251,13 @@ impl Index {
     /// The pods that ask for a LakeIngest and have no sidecar, by name.
     pub fn missing(&self, namespace: &str, ingest: &str) -> Vec<MissingPod> {
         let ingest = ObjectRef::new(ingest).within(namespace);
-        let here = self.asking.state_filter(|pod| pod.namespace().as_deref() == Some(namespace));
-        let missing = here.iter().filter(|pod| self.asked_by(pod).as_ref() == Some(&ingest));
-        let mut missing: Vec<MissingPod> = missing.map(|pod| MissingPod::of(pod, &ingest.name)).collect();
+        let unlabelled = self.asking.state_filter(|pod| pod.namespace().as_deref() == Some(namespace));
+        let unlabelled = unlabelled.iter().filter(|pod| self.asked_by(&***pod).as_ref() == Some(&ingest));
+        let is_without = |pod: &Pod| ingest_of(pod).is_none() && !pods::has_ended(pod);
+        let labelled = self.pods.state_filter(|pod| pod.namespace().as_deref() == Some(namespace) && is_without(pod));
+        let labelled = labelled.iter().filter(|pod| self.asked_by(&***pod).as_ref() == Some(&ingest));
+        let labelled = labelled.map(|pod| MissingPod::of(&**pod, &ingest.name));
+        let mut missing: Vec<MissingPod> = unlabelled.map(|pod| MissingPod::of(&**pod, &ingest.name)).chain(labelled).collect();
         missing.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         missing
     }
@@ -256,11 +266,11 @@ impl Index {
     pub fn missing_that_could_have_one(&self) -> Vec<MissingPod> {
         let all = self.asking.state();
         let missing = all.iter().filter_map(|pod| {
-            let ingest = self.asked_by(pod)?;
+            let ingest = self.asked_by(&**pod)?;
             let namespace = ingest.namespace.as_deref()?;
             self.lake_ingests.get(&ingest)?.0.as_ref().ok()?;
             self.config_map(namespace, &ingest.name)?;
-            Some(MissingPod::of(pod, &ingest.name))
+            Some(MissingPod::of(&**pod, &ingest.name))
         });
         missing.collect()
     }

@@ -75,7 +75,7 @@ pub(super) fn reference_of_pod(namespace: &str, name: &str, uid: Option<&str>) -
 }
 
 /// The LakeIngest that a pod's sidecar is wired from.
-pub fn ingest_of(pod: &Pod) -> Option<ObjectRef<Found>> {
+pub(super) fn ingest_of(pod: &Pod) -> Option<ObjectRef<Found>> {
     let name = pod.labels().get(INJECTED_BY)?;
     Some(ObjectRef::new(name).within(&pod.namespace()?))
 }
@@ -85,8 +85,8 @@ pub fn controller_of(owners: &[OwnerReference]) -> Option<&OwnerReference> {
     owners.iter().find(|owner| owner.controller == Some(true))
 }
 
-/// Keeps what is counted and looked up; a cluster has many pods. One that has the label and not the sidecar loses the label,
-/// and is not counted.
+/// Keeps what is counted and looked up; a cluster has many pods. One that has the label and not the sidecar loses the label, is
+/// not counted, and is missing where it asks: the label is anybody's to write.
 pub(super) fn prune(pod: &mut Pod) {
     let sidecar = sidecar_of(pod).map(|sidecar| Container {
         name: sidecar.name.clone(),
@@ -95,9 +95,9 @@ pub(super) fn prune(pod: &mut Pod) {
         ..Container::default()
     });
     kept::OF_INJECTED_POD.prune(&mut pod.metadata);
-    pod.annotations_mut().clear();
-    if sidecar.is_none() {
-        pod.labels_mut().clear();
+    match sidecar {
+        Some(_) => pod.annotations_mut().clear(),
+        None => pod.labels_mut().clear(),
     }
     pod.spec = sidecar.map(|sidecar| PodSpec { init_containers: Some(vec![sidecar]), ..PodSpec::default() });
     if let Some(status) = &mut pod.status {

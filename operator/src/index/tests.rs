@@ -67,6 +67,26 @@ fn a_pod_that_has_the_label_and_no_sidecar_is_nobodys() {
     assert_eq!(ingest_of(&pod), None);
 }
 
+/// By `on-error: allow` it was let pass, and whoever made it gave it the label.
+#[test]
+fn a_pod_that_asks_is_missing_although_it_has_the_label() {
+    let (mut filler, index) = Filler::empty();
+    filler.lake_ingest(ingest("events", json!({})));
+    let mut labelled = |phase: &str, asked: Option<&str>| {
+        let annotations = asked.map(|asked| json!({INJECT: asked}));
+        let pod = json!({
+            "metadata": {"name": "shop", "namespace": "team-a", "labels": {INJECTED_BY: "events"}, "annotations": annotations},
+            "spec": {"containers": [{"name": "app"}]}, "status": {"phase": phase},
+        });
+        filler.pod(serde_json::from_value(pod).expect("the test's pod has the right shape"));
+        (index.missing("team-a", "events").len(), index.pods("team-a", "events").len())
+    };
+    assert_eq!(labelled("Running", Some("events")), (1, 0));
+    assert_eq!(labelled("Succeeded", Some("events")), (0, 0));
+    assert_eq!(labelled("Running", Some("other")), (0, 0));
+    assert_eq!(labelled("Running", None), (0, 0));
+}
+
 #[test]
 fn a_pod_that_asks_and_has_none_is_missing_from_the_lake_ingest_that_it_means() {
     let (mut filler, index) = Filler::empty();
