@@ -111,6 +111,7 @@ pub async fn run(context: Arc<Context>, watches: Watches, shutdown: impl Future<
         .watches_stream(trials, |pod| tried_for(&pod))
         .reconcile_on(context.sidecars.changes())
         .reconcile_on(context.preflights.changes())
+        .reconcile_on(context.index.namesakes())
         .reconcile_all_on(context.leadership.terms())
         .reconcile_all_on(first_look)
         .graceful_shutdown_on(shutdown)

@@ -22,7 +22,7 @@ const OF_LAKE_INGEST: Kept = Kept { labels: &[], annotations: &[] };
 pub(super) const OF_CONFIG_MAP: Kept = Kept { labels: &[], annotations: &[GENERATION] };
 
 /// Of a pod that has a sidecar, or says so.
-pub(super) const OF_INJECTED_POD: Kept = Kept { labels: &[INJECTED_BY], annotations: &[INJECT] };
+pub(super) const OF_INJECTED_POD: Kept = Kept { labels: &[INJECTED_BY], annotations: &[INJECT, ON_ERROR] };
 
 /// Of a pod that asks and has none.
 pub(super) const OF_ASKING_POD: Kept = Kept { labels: &[], annotations: &[INJECT, ON_ERROR] };
@@ -93,8 +93,9 @@ mod tests {
         for (kept, annotations, labels) in [
             (OF_LAKE_INGEST, vec![], vec![]),
             (OF_CONFIG_MAP, vec![GENERATION], vec![]),
-            (OF_INJECTED_POD, vec![INJECT], vec![INJECTED_BY]),
-            (OF_ASKING_POD, vec![INJECT], vec![]),
+            (OF_INJECTED_POD, vec![INJECT, ON_ERROR], vec![INJECTED_BY]),
+            (OF_ASKING_POD, vec![INJECT, ON_ERROR], vec![]),
+            (OF_TRIAL, vec![TRIED], vec![PREFLIGHT]),
         ] {
             let mut meta = metadata();
             kept.prune(&mut meta);

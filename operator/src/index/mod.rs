@@ -13,6 +13,7 @@
 
 mod asking;
 mod kept;
+mod namesakes;
 mod pods;
 
 pub use asking::{MissingPod, PodMeta};
