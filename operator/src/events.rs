@@ -133,11 +133,17 @@ pub fn reference_of(owner: &OwnerReference, namespace: &str) -> ObjectReference 
     }
 }
 
+/// Longest part of an Event's name that is the object's. Derivation: a name has 253 characters at most, of which the rest needs 17.
+const OBJECT_NAME_CHARACTERS_MAX: usize = 200;
+
 /// The same name for the same thing, so that the API server takes it once.
 fn name_of(about: &ObjectReference, happening: &Happening) -> String {
     let mut hasher = DefaultHasher::new();
     (&about.uid, happening.reason, &happening.key).hash(&mut hasher);
-    format!("{}.{:016x}", about.name.as_deref().unwrap_or("lakeingest"), hasher.finish())
+    let object: String =
+        about.name.as_deref().unwrap_or("lakeingest").chars().take(OBJECT_NAME_CHARACTERS_MAX).collect();
+    // What is before a dot ends as a name does.
+    format!("{}.{:016x}", object.trim_end_matches(['.', '-']), hasher.finish())
 }
 
 fn cut(note: &str) -> String {
@@ -167,6 +173,19 @@ mod tests {
         let name = |pod: &str, key: &str| events_of(pod).event(&about, &happening(key)).metadata.name;
         assert_eq!(name("a", "1"), name("b", "1"));
         assert_ne!(name("a", "1"), name("a", "2"));
+    }
+
+    /// The API server would refuse it, at each try.
+    #[test]
+    fn the_name_of_an_event_is_one_however_long_that_of_its_object_is() {
+        let name = |object: &str| {
+            let about = ObjectReference { name: Some(object.to_owned()), ..ObjectReference::default() };
+            name_of(&about, &happening("1"))
+        };
+        assert!(name(&"a".repeat(253)).len() <= 253);
+        let cut_at_a_dash = name(&format!("{}-{}", "a".repeat(199), "b".repeat(50)));
+        assert!(cut_at_a_dash.starts_with(&format!("{}.", "a".repeat(199))), "{cut_at_a_dash}");
+        assert!(name("shop-5d4f").starts_with("shop-5d4f."));
     }
 
     #[test]
