@@ -16,7 +16,9 @@ use tracing::{error, warn};
 
 use crate::events::{Events, Happening, ROWS_IN_LOG_FILES, ROWS_LEFT_BEHIND, reference_of};
 use crate::index::{Index, controller_of};
-use crate::limits::{EVENT_TRIES_MAX, EVENTS_RETRY_PERIOD, LEFT_BEHIND_QUEUE_MAX, PODS_REMEMBERED_MAX, ROWS_LEFT_BEHIND_MAX};
+use crate::limits::{
+    EVENT_TRIES_MAX, EVENTS_RETRY_PERIOD, LEFT_BEHIND_QUEUE_MAX, PODS_REMEMBERED_MAX, ROWS_LEFT_BEHIND_MAX,
+};
 use crate::metrics::Metrics;
 use crate::names::{CONTAINER, INJECTED_BY};
 

@@ -80,10 +80,10 @@ mod tests {
         serde_json::from_value(json!({
             "name": "events", "namespace": "team-a", "uid": "u1", "resourceVersion": "7", "generation": 3,
             "annotations": {
-                INJECT: "events", GENERATION: "3", RESOURCES: long, CONTAINERS: "app", "lakeingest.io/anything": long,
+                INJECT: "events", ON_ERROR: "allow", TRIED: "2d1f", GENERATION: "3", RESOURCES: long, CONTAINERS: "app", "lakeingest.io/anything": long,
                 "kubectl.kubernetes.io/last-applied-configuration": long,
             },
-            "labels": {INJECTED_BY: "events", "app": "shop"}, "finalizers": [long], "ownerReferences": owners,
+            "labels": {INJECTED_BY: "events", PREFLIGHT: "events", "app": "shop"}, "finalizers": [long], "ownerReferences": owners,
         }))
         .expect("the test's metadata has the right shape")
     }
@@ -117,7 +117,7 @@ mod tests {
         let mut meta = metadata();
         meta.annotations.get_or_insert_default().insert(INJECT.to_owned(), "x".repeat(KEPT_VALUE_BYTES_MAX + 1));
         OF_ASKING_POD.prune(&mut meta);
-        assert_eq!(meta.annotations, Some(Default::default()));
+        assert_eq!(meta.annotations, Some([(ON_ERROR.to_owned(), "allow".to_owned())].into()));
     }
 
     #[test]

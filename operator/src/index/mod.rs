@@ -258,7 +258,8 @@ impl Index {
         let labelled = self.pods.state_filter(|pod| pod.namespace().as_deref() == Some(namespace) && is_without(pod));
         let labelled = labelled.iter().filter(|pod| self.asked_by(&***pod).as_ref() == Some(&ingest));
         let labelled = labelled.map(|pod| MissingPod::of(&**pod, &ingest.name));
-        let mut missing: Vec<MissingPod> = unlabelled.map(|pod| MissingPod::of(&**pod, &ingest.name)).chain(labelled).collect();
+        let mut missing: Vec<MissingPod> =
+            unlabelled.map(|pod| MissingPod::of(&**pod, &ingest.name)).chain(labelled).collect();
         missing.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         missing
     }

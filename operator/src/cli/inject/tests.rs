@@ -110,8 +110,7 @@ async fn webhook_answer(context: &Context, namespace: &str, pod: &Value) -> Resu
         Box::pin(async move { admission.decide(review).await }) as futures::future::BoxFuture<'static, _>
     };
     let metrics = Arc::new(Metrics::default());
-    let webhook =
-        Webhook { decide: Arc::new(decide), clock: SystemClock::shared(), metrics };
+    let webhook = Webhook { decide: Arc::new(decide), clock: SystemClock::shared(), metrics };
     let review = json!({
         "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
         "request": {
