@@ -169,7 +169,7 @@ pub(super) async fn update(
         return Ok(pause);
     }
     let lake_ingests: Api<LakeIngest> = Api::namespaced(context.client.clone(), &namespace);
-    let body = json!({"apiVersion": LakeIngest::api_version(&()), "kind": LakeIngest::kind(&()), "status": without_claim(new)});
+    let body = json!({"apiVersion": LakeIngest::api_version(&()), "kind": LakeIngest::kind(&()), "status": without_claim(new.clone())});
     let parameters = PatchParams::apply(MANAGER).force();
     let written = lake_ingests.patch_status(&name, &parameters, &Patch::Apply(&body)).await;
     match written {
