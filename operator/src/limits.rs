@@ -152,10 +152,18 @@ pub const MISSING_NAMED_MAX: usize = 5;
 /// The time between two looks for pods whose LakeIngest is gone.
 pub const ORPHANS_PERIOD: Duration = Duration::from_secs(10);
 
+/// The longest pause before a watch that broke begins again. Derivation: eight watches of each replica make a request a second
+/// between them, of an API server that answers nothing.
+pub const WATCH_AGAIN_MAX: Duration = Duration::from_secs(10);
+
 /// The shortest and the longest time between two looks for pods to evict, of which each evicts one at most.
 pub const WATCHDOG_PERIOD_MIN: Duration = Duration::from_secs(1);
 /// See [`WATCHDOG_PERIOD_MIN`].
 pub const WATCHDOG_PERIOD_MAX: Duration = Duration::from_secs(30);
+
+/// For so many times the patience the pods of an owner are left alone after one of them was evicted in vain: an hour with the
+/// chart's value.
+pub const WATCHDOG_GIVEN_UP_PARTS: u32 = 12;
 
 /// How long changes are gathered before it is looked at whose lake is to be tried.
 pub const PREFLIGHT_PAUSE: Duration = Duration::from_secs(1);

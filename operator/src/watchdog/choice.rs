@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use crate::index::MissingPod;
+use crate::limits::WATCHDOG_GIVEN_UP_PARTS;
 
 /// What has made a pod, by its uid.
 type Owner = String;
@@ -68,7 +69,7 @@ impl Choice {
         self.tried.insert(uid_of_owner(pod).to_owned(), Tried { at: now, is_evicted, is_given_up: false });
     }
 
-    /// Its owner's pods are left alone from now on, until none of them is without a sidecar.
+    /// Its owner's pods are left alone for [`WATCHDOG_GIVEN_UP_PARTS`] times as long, or until none of them is without a sidecar.
     pub(super) fn given_up(&mut self, pod: &MissingPod) {
         if let Some(tried) = self.tried.get_mut(uid_of_owner(pod)) {
             tried.is_given_up = true;
@@ -80,8 +81,8 @@ impl Choice {
     }
 
     fn may_be_tried(&self, owner: &str, now: Duration, patience: Duration) -> bool {
-        let tried = self.tried.get(owner);
-        tried.is_none_or(|tried| !tried.is_given_up && now.saturating_sub(tried.at) >= patience)
+        let pause = |tried: &Tried| if tried.is_given_up { patience * WATCHDOG_GIVEN_UP_PARTS } else { patience };
+        self.tried.get(owner).is_none_or(|tried| now.saturating_sub(tried.at) >= pause(tried))
     }
 
     /// A pod that came after one of its owner's was evicted, if nobody knows of it yet.
@@ -130,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn owners_whose_pods_come_back_without_are_given_up_until_all_is_well() {
+    fn owners_whose_pods_come_back_without_are_given_up_for_long_or_until_all_is_well() {
         let (mut choice, first, second) = (Choice::default(), [pod("a", "u1"), pod("b", "u1")], pod("c", "u1"));
         choice.next(&first, at(0), PATIENCE);
         choice.tried(&first[0], at(60), true);
@@ -139,10 +140,11 @@ mod tests {
         // Words that were not taken are said again.
         assert_eq!(choice.next(&after, at(62), PATIENCE), Next::GiveUp(&after[1]));
         choice.given_up(&after[1]);
-        assert_eq!(choice.next(&after, at(1_000), PATIENCE), Next::Wait);
-        assert_eq!(choice.next(&[], at(1_001), PATIENCE), Next::Wait);
-        choice.next(&after, at(1_002), PATIENCE);
-        assert_eq!(choice.next(&after, at(1_062), PATIENCE), Next::Evict(&after[0]), "it was well in between");
+        assert_eq!(choice.next(&after, at(779), PATIENCE), Next::Wait);
+        assert_eq!(choice.next(&after, at(780), PATIENCE), Next::Evict(&after[0]), "somebody may have mended it");
+        assert_eq!(choice.next(&[], at(781), PATIENCE), Next::Wait);
+        choice.next(&after, at(782), PATIENCE);
+        assert_eq!(choice.next(&after, at(842), PATIENCE), Next::Evict(&after[0]), "it was well in between");
     }
 
     #[test]

@@ -93,7 +93,7 @@ impl Watchdog {
                 }
             }
             Next::GiveUp(pod) => {
-                warn!(namespace = %pod.namespace, pod = %pod.name, "a pod came back without its sidecar; its like are not evicted any more");
+                warn!(namespace = %pod.namespace, pod = %pod.name, "a pod came back without its sidecar; its like are left alone for long");
                 if self.events.publish(client, &pod.owner, given_up(pod)).await {
                     choice.given_up(pod);
                 }
@@ -161,8 +161,8 @@ fn evicted(pod: &MissingPod) -> Happening {
 fn given_up(pod: &MissingPod) -> Happening {
     let (name, ingest) = (&pod.name, &pod.ingest);
     let note = format!(
-        "pod {name} came in place of one that was evicted, asks for LakeIngest {ingest} and has no sidecar either: no more pods of its \
-         kind are evicted; kubectl lakeingest why {name} says why it has none"
+        "pod {name} came in place of one that was evicted, asks for LakeIngest {ingest} and has no sidecar either: its like are left \
+         alone for long; kubectl lakeingest why {name} says why it has none"
     );
     Happening { is_warning: true, reason: reasons::EVICTION_IN_VAIN, note, key: pod.uid.clone() }
 }
