@@ -15,6 +15,7 @@ use kube::{Client, Resource, ResourceExt};
 use lakeingest_crds::lakeingest::reasons;
 use tracing::{info, warn};
 
+use crate::again::Again;
 use crate::events::{Events, Happening};
 use crate::metrics::Metrics;
 
@@ -105,7 +106,7 @@ impl Entries {
     /// Looks at every change, for ever.
     pub async fn run(self, client: Client) {
         let all: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
-        let mut looks = watch_object(all, &self.configuration).default_backoff().boxed();
+        let mut looks = watch_object(all, &self.configuration).backoff(Again::default()).boxed();
         let mut seen = Seen::default();
         while let Some(found) = looks.next().await {
             // The keeper of the certificates watches the same object, and tells of a watch that broke.

@@ -37,6 +37,7 @@ pub mod watchdog;
 
 pub mod cli;
 
+pub mod again;
 pub mod clock;
 pub mod health;
 pub mod limits;

@@ -14,6 +14,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, ResourceExt};
 use tokio::sync::watch;
 
+use crate::again::Again;
 use crate::index::watch_failed;
 use crate::metrics::Metrics;
 use crate::names::{INJECT, UID_RANGE};
@@ -63,7 +64,7 @@ impl Namespaces {
         let (teller, known) = watch::channel(Known::default());
         let all = Api::<NamespaceMeta>::all(client.clone());
         // All of them: a label that goes is an event too.
-        let events = watcher(all, watcher::Config::default().page_size(PAGE_OBJECTS)).default_backoff();
+        let events = watcher(all, watcher::Config::default().page_size(PAGE_OBJECTS)).backoff(Again::default());
         let metrics = Arc::clone(metrics);
         let follow = async move {
             let mut events = std::pin::pin!(events);

@@ -17,6 +17,7 @@ use tracing::{info, warn};
 use super::configuration::{Heard, bundles, named};
 use super::leaf::{Leaf, LeafError, LeafKeeper};
 use super::lives::LOOK_EVERY_MAX;
+use crate::again::Again;
 use crate::clock::SharedClock;
 use crate::metrics::Metrics;
 
@@ -101,7 +102,7 @@ impl FilesKeeper {
     /// Reads the files again and again, for ever. `is_trusted` says whether the live configuration vouches for the leaf.
     pub async fn run(mut self, client: Client, configuration: String, is_trusted: watch::Sender<bool>) {
         let api: Api<MutatingWebhookConfiguration> = Api::all(client);
-        let mut configurations = watcher(api, named(&configuration)).default_backoff().boxed();
+        let mut configurations = watcher(api, named(&configuration)).backoff(Again::default()).boxed();
         let mut found = Heard::new("MutatingWebhookConfiguration", None);
         let mut looks = tokio::time::interval(LOOK_EVERY_MAX);
         loop {

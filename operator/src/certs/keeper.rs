@@ -29,6 +29,7 @@ use super::leaf::{LeafError, LeafKeeper};
 use super::lives::Lives;
 use super::secret::{SecretError, SecretPlace};
 use super::settling::{Moment, Settling};
+use crate::again::Again;
 use crate::clock::SharedClock;
 use crate::events::{Events, Happening};
 use crate::limits::CERTIFICATES_WAIT;
@@ -116,8 +117,10 @@ impl Keeper {
     /// Keeps them, for ever. `is_trusted` says whether the live configuration vouches for the leaf.
     pub async fn run(mut self, is_trusted: watch::Sender<bool>) {
         let configurations: Api<MutatingWebhookConfiguration> = Api::all(self.parts.place.client.clone());
-        let mut configurations = watcher(configurations, named(&self.parts.configuration)).default_backoff().boxed();
-        let mut secrets = watcher(self.parts.place.api(), named(&self.parts.place.name)).default_backoff().boxed();
+        let mut configurations =
+            watcher(configurations, named(&self.parts.configuration)).backoff(Again::default()).boxed();
+        let mut secrets =
+            watcher(self.parts.place.api(), named(&self.parts.place.name)).backoff(Again::default()).boxed();
         let mut looks = tokio::time::interval(self.parts.lives.look_every());
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {

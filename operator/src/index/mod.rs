@@ -35,6 +35,7 @@ use lakeingest_crds::lakeingest::LakeIngest;
 use tokio::sync::{mpsc, watch};
 use tracing::warn;
 
+use crate::again::Again;
 use crate::left_behind::{self, LeftBehind};
 use crate::limits::LEFT_BEHIND_QUEUE_MAX;
 use crate::metrics::Metrics;
@@ -417,7 +418,7 @@ where
         }),
         Err(error) => watch_failed(&metrics, kind_of::<K>(), error),
     };
-    let events = watched.default_backoff().modify(prune).reflect(writer);
+    let events = watched.backoff(Again::default()).modify(prune).reflect(writer);
     (store, Box::pin(events.inspect(tell).touched_objects()))
 }
 

@@ -155,7 +155,9 @@ fn a_lake_is_tried_where_the_chart_lets_it_and_with_the_configuration_of_now() {
     let mut changed = events.clone();
     changed.metadata.generation = Some(4);
     assert!(matches!(wanted(&changed, &["*"], &index), Wanted::Soon(_)), "it is that of before");
-    filler.config_map(build(&validated(), Some("team-b/events")).config_map);
+    let mut older = ingest("older", json!({}));
+    older.metadata.creation_timestamp = Some(time("2026-01-08T10:05:29Z"));
+    filler.lake_ingest(older);
     is_nothing(wanted(&events, &["*"], &index), "another LakeIngest's");
     is_nothing(wanted(&ingest("events", json!({"storage": {"bucket": "B"}})), &["*"], &index), "cannot be used");
     let role = json!({"aws": {"roleArn": "arn:aws:iam::123456789012:role/lake"}});
