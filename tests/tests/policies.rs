@@ -263,12 +263,19 @@ fn the_author_of_a_lake_ingest_may_get_the_secret_that_it_names() {
 fn a_lake_ingest_names_an_image_that_the_operator_allows() {
     let team = Team::new("images");
     let with_image = |image: Value| team.lake_ingest_object("events", &json!({"sidecar": {"image": image}}));
-    for image in ["evil/lakeingest/sidecar", "lakeingest/sidecar.evil:1", "lakeingest/sidecar:5000/other"] {
+    for image in ["evil/lakeingest/sidecar", "lakeingest/sidecar.evil:1", "registry:5000/lakeingest/sidecar"] {
         let (done, _, words) = team.try_apply(&with_image(json!(image)));
         let said = "spec.sidecar.image: is not of a repository that the operator allows: lakeingest/sidecar";
         assert!(!done && words.contains(said), "{image}: {words}");
     }
-    for image in [json!(null), json!("lakeingest/sidecar"), json!("lakeingest/sidecar:2@sha256:ab")] {
+    for image in
+        ["lakeingest/sidecar:", "lakeingest/sidecar:v 1", "lakeingest/sidecar@sha256:ab", "lakeingest/sidecar:5000/x"]
+    {
+        let (done, _, words) = team.try_apply(&with_image(json!(image)));
+        assert!(!done && words.contains("write an image as repository:tag"), "{image}: {words}");
+    }
+    let digest = format!("lakeingest/sidecar:2@sha256:{}", "ab".repeat(32));
+    for image in [json!(null), json!("lakeingest/sidecar"), json!(digest)] {
         team.apply(&with_image(image));
     }
 }

@@ -148,8 +148,8 @@ fn a_full_scratch_volume_is_told_and_delays_what_it_holds() {
     let files: Vec<String> = (1..=4).map(|segment| format!("scratch/{id}/encoded/{segment}-0.parquet")).collect();
     site.options.binary = under_strace(&site, "write", "error=ENOSPC:when=1..4", &files);
     let sidecar = site.start();
-    let message = wait_for_reason(&sidecar, "EncodeFailed");
-    assert!(message.contains("No space left on device"), "{message}");
+    let message = wait_for_reason(&sidecar, "ScratchFailed");
+    assert!(message.contains("No space left on device") && message.contains("buffer.scratchSizeLimit"), "{message}");
     wait_until_delivered(&sidecar);
     assert_eq!(verify(&ledger, site.lake()).acknowledged, 1);
     assert_eq!(metric(&sidecar, "lakeingest_sidecar_quarantined_rows_total"), 0.0);

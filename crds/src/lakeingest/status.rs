@@ -23,6 +23,7 @@ pub struct LakeIngestStatus {
     /// Where its lake is (endpoint, bucket and prefix), once that is its own: no other LakeIngest of the cluster gets it, nor
     /// what lies in it. Absent while another one has it.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1_024))]
     pub location: Option<String>,
 
     /// How many pods have its sidecar.

@@ -92,8 +92,14 @@ impl Pinned {
         }
         site.allow(WAITS);
         let sidecar = site.start();
-        wait_for_health(&sidecar, "an empty backlog", |health| (health["backlog"]["rows"] == 0).then_some(()));
-        assert_eq!(sidecar.stop().expect("it ends in time").code(), Some(0), "{}", site.log());
+        let is_whole = wait_for_health(&sidecar, "an empty backlog", |health| {
+            let mut reasons = health["reasons"].as_array().into_iter().flatten();
+            // A segment of which batches are gone is never delivered: the oracle says which they are.
+            let is_broken = reasons.any(|reason| reason["name"] == "EncodeFailed");
+            (is_broken || health["backlog"]["rows"] == 0).then_some(!is_broken)
+        });
+        let status = if is_whole { sidecar.stop() } else { sidecar.kill() }.expect("it ends in time");
+        assert!(!is_whole || status.code() == Some(0), "{}", site.log());
         let anew = site.log().matches("wrote a log file anew").count();
         assert!(anew >= 3, "{anew} files were written anew: {}", site.log());
         judge(&ledger, site.lake()).inspect_err(|_| site.keep())
