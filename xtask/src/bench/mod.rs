@@ -4,6 +4,7 @@
 //! their ratios are meant to be.
 //! Does not own: limits; nothing here passes or fails by a figure, but a lost row fails the run.
 
+mod admission;
 mod events;
 mod machine;
 mod replay;
@@ -79,6 +80,8 @@ enum Part {
     Events,
     /// A start with a full journal
     Replay,
+    /// Creation of pods, on a cluster; it is measured only when it is asked for
+    Admission,
 }
 
 /// Runs the bench.
@@ -100,6 +103,9 @@ pub fn run(options: &BenchOptions) -> Result<()> {
     let folder = folder.context("failed to make a folder")?;
     println!("{machine}\n");
     table::header();
+    if options.only == Some(Part::Admission) {
+        return admission::run(folder.path());
+    }
     let bench = Bench::prepare(folder.path(), &flights)?;
     let is_wanted = |part: Part| options.only.is_none_or(|only| only == part);
     if is_wanted(Part::Start) {

@@ -90,7 +90,8 @@ impl Cluster {
         &self.kubeconfig
     }
 
-    pub(super) fn kubectl_program(&self) -> &Path {
+    /// The program `kubectl`.
+    pub(crate) fn kubectl_program(&self) -> &Path {
         &self.kubectl
     }
 
