@@ -419,7 +419,9 @@ where
         Err(error) => watch_failed(&metrics, kind_of::<K>(), error),
     };
     let events = watched.backoff(Again::default()).modify(prune).reflect(writer);
-    (store, Box::pin(events.inspect(tell).touched_objects()))
+    // Each watch has its own pauses; the controller would pause all of them for the error of one.
+    let touched = events.inspect(tell).touched_objects().filter(|event| futures::future::ready(event.is_ok()));
+    (store, Box::pin(touched))
 }
 
 /// The name of a kind, which every type has that is known when this is built.
