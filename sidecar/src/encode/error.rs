@@ -108,9 +108,7 @@ impl EncodeError {
             | Self::File { .. } => false,
         }
     }
-}
 
-impl EncodeError {
     /// Whether the scratch volume has no space left.
     pub fn is_no_space(&self) -> bool {
         match self {
