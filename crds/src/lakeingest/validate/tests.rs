@@ -136,9 +136,13 @@ fn each_value_that_cannot_be_used_is_named_with_what_is_allowed() {
     rejects_with("spec.sidecar.healthPort", "another port", json!({"sidecar": {"healthPort": 8001}}));
     rejects_with("spec.sidecar.port", "no privilege", json!({"sidecar": {"port": 80}}));
     rejects_with("spec.sidecar.image", "lakeingest/sidecar", json!({"sidecar": {"image": "evil/sidecar:1"}}));
-    for image in
-        ["lakeingest/sidecar:v 1", "lakeingest/sidecar:", "lakeingest/sidecar@sha256:zz", "lakeingest/sidecar:1@"]
-    {
+    for image in [
+        "lakeingest/sidecar:v 1",
+        "lakeingest/sidecar:",
+        "lakeingest/sidecar@sha256:zz",
+        "lakeingest/sidecar@sha256:ab",
+        "lakeingest/sidecar:1@",
+    ] {
         rejects_with("spec.sidecar.image", "repository:tag", json!({"sidecar": {"image": image}}));
     }
     rejects_with(
