@@ -47,6 +47,7 @@ pub(crate) fn missing_pod(name: &str, owner: &str) -> MissingPod {
         namespace: "team-a".to_owned(),
         name: name.to_owned(),
         uid: name.to_owned(),
+        created: 0,
         ingest: "events".to_owned(),
         owner: ObjectReference { uid: Some(owner.to_owned()), ..ObjectReference::default() },
         may_be_evicted: true,

@@ -165,6 +165,9 @@ pub const WATCHDOG_PERIOD_MAX: Duration = Duration::from_secs(30);
 /// chart's value.
 pub const WATCHDOG_GIVEN_UP_PARTS: u32 = 12;
 
+/// How far the clock of an operator and that of the API server may be apart. Unit: seconds.
+pub const CLOCKS_APART_SECONDS_MAX: i64 = 60;
+
 /// How long changes are gathered before it is looked at whose lake is to be tried.
 pub const PREFLIGHT_PAUSE: Duration = Duration::from_secs(1);
 

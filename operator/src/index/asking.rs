@@ -30,6 +30,8 @@ pub struct MissingPod {
     pub name: String,
     /// Its uid.
     pub uid: String,
+    /// When it was made, by the API server's clock. Unit: seconds since 1970.
+    pub created: i64,
     /// The name of the LakeIngest that it asks for.
     pub ingest: String,
     /// What has made it, or itself, as something that an Event is about.
@@ -48,7 +50,8 @@ impl MissingPod {
         let is_let_pass = pod.annotations().get(ON_ERROR).is_some_and(|on_error| on_error == "allow");
         let owner = owner.unwrap_or_else(|| reference_of_pod(&namespace, &name, Some(&uid)));
         let may_be_evicted = is_replaced && !is_let_pass && pod.meta().deletion_timestamp.is_none();
-        Self { namespace, name, uid, ingest: ingest.to_owned(), owner, may_be_evicted }
+        let created = pod.creation_timestamp().map_or(0, |created| created.0.as_second());
+        Self { namespace, name, uid, created, ingest: ingest.to_owned(), owner, may_be_evicted }
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use crate::index::MissingPod;
-use crate::limits::WATCHDOG_GIVEN_UP_PARTS;
+use crate::limits::{CLOCKS_APART_SECONDS_MAX, WATCHDOG_GIVEN_UP_PARTS};
 
 /// What has made a pod, by its uid.
 type Owner = String;
@@ -25,7 +25,10 @@ pub(super) struct Choice {
 
 #[derive(Clone, Copy, Debug)]
 struct Tried {
+    /// By the monotonic clock.
     at: Duration,
+    /// By the wall clock. Unit: seconds since 1970.
+    moment: i64,
     /// Whether a pod was evicted, or could not be.
     is_evicted: bool,
     /// Whether its owner's pods have been given up.
@@ -64,9 +67,9 @@ impl Choice {
         due.min_by_key(|pod| (self.since(pod), &pod.uid)).map_or(Next::Wait, |pod| Next::Evict(pod))
     }
 
-    /// A pod was evicted, or could not be.
-    pub(super) fn tried(&mut self, pod: &MissingPod, now: Duration, is_evicted: bool) {
-        self.tried.insert(uid_of_owner(pod).to_owned(), Tried { at: now, is_evicted, is_given_up: false });
+    /// A pod was evicted, or could not be, at this moment of both clocks.
+    pub(super) fn tried(&mut self, pod: &MissingPod, now: Duration, moment: i64, is_evicted: bool) {
+        self.tried.insert(uid_of_owner(pod).to_owned(), Tried { at: now, moment, is_evicted, is_given_up: false });
     }
 
     /// Its owner's pods are left alone for [`WATCHDOG_GIVEN_UP_PARTS`] times as long, or until none of them is without a sidecar.
@@ -85,10 +88,11 @@ impl Choice {
         self.tried.get(owner).is_none_or(|tried| now.saturating_sub(tried.at) >= pause(tried))
     }
 
-    /// A pod that came after one of its owner's was evicted, if nobody knows of it yet.
+    /// A pod that was made after one of its owner's was evicted, if nobody knows of it yet; not one that ran before and asks since.
     fn in_vain<'a>(&self, owner: &str, pods: &[&'a MissingPod]) -> Option<&'a MissingPod> {
         let tried = self.tried.get(owner).filter(|tried| tried.is_evicted && !tried.is_given_up)?;
-        pods.iter().find(|pod| self.since(pod) > tried.at).copied()
+        let made_from = tried.moment - CLOCKS_APART_SECONDS_MAX;
+        pods.iter().find(|pod| self.since(pod) > tried.at && pod.created >= made_from).copied()
     }
 }
 
@@ -103,6 +107,9 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(60);
 
+    /// A moment of the wall clock.
+    const NOON: i64 = 1_767_873_600;
+
     fn at(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
     }
@@ -113,9 +120,9 @@ mod tests {
         assert_eq!(choice.next(&pods, at(0), PATIENCE), Next::Wait);
         assert_eq!(choice.next(&pods, at(59), PATIENCE), Next::Wait);
         assert_eq!(choice.next(&pods, at(60), PATIENCE), Next::Evict(&pods[0]));
-        choice.tried(&pods[0], at(60), true);
+        choice.tried(&pods[0], at(60), NOON, true);
         assert_eq!(choice.next(&pods[1..], at(61), PATIENCE), Next::Evict(&pods[2]), "another owner's");
-        choice.tried(&pods[2], at(61), true);
+        choice.tried(&pods[2], at(61), NOON, true);
         assert_eq!(choice.next(&pods[1..2], at(119), PATIENCE), Next::Wait);
         assert_eq!(choice.next(&pods[1..2], at(120), PATIENCE), Next::Evict(&pods[1]));
     }
@@ -124,7 +131,7 @@ mod tests {
     fn one_that_could_not_be_evicted_is_tried_again_later() {
         let (mut choice, pods) = (Choice::default(), [pod("a", "u1")]);
         choice.next(&pods, at(0), PATIENCE);
-        choice.tried(&pods[0], at(60), false);
+        choice.tried(&pods[0], at(60), NOON, false);
         let more = [pods[0].clone(), pod("b", "u1")];
         assert_eq!(choice.next(&more, at(90), PATIENCE), Next::Wait, "nothing was evicted, so nothing was in vain");
         assert_eq!(choice.next(&more, at(120), PATIENCE), Next::Evict(&more[0]));
@@ -132,9 +139,11 @@ mod tests {
 
     #[test]
     fn owners_whose_pods_come_back_without_are_given_up_for_long_or_until_all_is_well() {
-        let (mut choice, first, second) = (Choice::default(), [pod("a", "u1"), pod("b", "u1")], pod("c", "u1"));
+        let (mut choice, first, mut second) = (Choice::default(), [pod("a", "u1"), pod("b", "u1")], pod("c", "u1"));
+        // The clocks are not quite one.
+        second.created = NOON - 1;
         choice.next(&first, at(0), PATIENCE);
-        choice.tried(&first[0], at(60), true);
+        choice.tried(&first[0], at(60), NOON, true);
         let after = [first[1].clone(), second];
         assert_eq!(choice.next(&after, at(61), PATIENCE), Next::GiveUp(&after[1]));
         // Words that were not taken are said again.
@@ -145,6 +154,15 @@ mod tests {
         assert_eq!(choice.next(&[], at(781), PATIENCE), Next::Wait);
         choice.next(&after, at(782), PATIENCE);
         assert_eq!(choice.next(&after, at(842), PATIENCE), Next::Evict(&after[0]), "it was well in between");
+    }
+
+    #[test]
+    fn a_pod_that_ran_before_and_asks_since_was_no_replacement() {
+        let (mut choice, pods) = (Choice::default(), [pod("a", "u1"), pod("b", "u1")]);
+        choice.next(&pods[..1], at(0), PATIENCE);
+        choice.tried(&pods[0], at(60), NOON, true);
+        assert_eq!(choice.next(&pods[1..], at(70), PATIENCE), Next::Wait);
+        assert_eq!(choice.next(&pods[1..], at(130), PATIENCE), Next::Evict(&pods[1]));
     }
 
     #[test]

@@ -87,7 +87,7 @@ impl Watchdog {
             Next::Evict(pod) => {
                 let outcome = evict(client, pod).await;
                 self.metrics.evicted(outcome.name());
-                choice.tried(pod, now, outcome == Outcome::Evicted);
+                choice.tried(pod, now, self.clock.now().timestamp(), outcome == Outcome::Evicted);
                 if outcome == Outcome::Evicted {
                     self.events.publish(client, &pod.owner, evicted(pod)).await;
                 }
